@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+# Two generated files: the embedded Lua modules and the build id.
+#
+# The list of files is written to a file of its own, which changes only when
+# the list does: a module that was deleted is gone from the next build.
+
+set(PPSH_GENERATED_DIR ${CMAKE_CURRENT_BINARY_DIR}/generated)
+
+file(GLOB_RECURSE lua_files CONFIGURE_DEPENDS
+  RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}
+  ${CMAKE_CURRENT_SOURCE_DIR}/lua/*.lua)
+file(GLOB c_files CONFIGURE_DEPENDS
+  RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}
+  ${CMAKE_CURRENT_SOURCE_DIR}/core/*.c ${CMAKE_CURRENT_SOURCE_DIR}/core/*.h
+  ${CMAKE_CURRENT_SOURCE_DIR}/remote/*.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/remote/*.h)
+list(SORT lua_files)
+list(SORT c_files)
+
+function(ppsh_write_list file)
+  string(REPLACE ";" "\n" lines "${ARGN}")
+  file(CONFIGURE OUTPUT ${file} CONTENT "${lines}\n" @ONLY)
+endfunction()
+ppsh_write_list(${PPSH_GENERATED_DIR}/lua.list ${lua_files})
+ppsh_write_list(${PPSH_GENERATED_DIR}/all.list ${c_files} ${lua_files})
+
+list(TRANSFORM lua_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
+  OUTPUT_VARIABLE lua_paths)
+list(TRANSFORM c_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
+  OUTPUT_VARIABLE c_paths)
+
+add_custom_command(
+  OUTPUT ${PPSH_GENERATED_DIR}/embed.c
+  COMMAND ${CMAKE_COMMAND}
+    -DROOT=${CMAKE_CURRENT_SOURCE_DIR}
+    -DLIST=${PPSH_GENERATED_DIR}/lua.list
+    -DOUTPUT=${PPSH_GENERATED_DIR}/embed.c
+    -P ${CMAKE_CURRENT_SOURCE_DIR}/cmake/embed.cmake
+  DEPENDS ${lua_paths} ${PPSH_GENERATED_DIR}/lua.list
+    ${CMAKE_CURRENT_SOURCE_DIR}/cmake/embed.cmake
+  COMMENT "Embedding Lua modules"
+  VERBATIM)
+
+add_custom_command(
+  OUTPUT ${PPSH_GENERATED_DIR}/build_id.h
+  COMMAND ${CMAKE_COMMAND}
+    -DROOT=${CMAKE_CURRENT_SOURCE_DIR}
+    -DLIST=${PPSH_GENERATED_DIR}/all.list
+    -DVERSION=${PROJECT_VERSION}
+    -DOUTPUT=${PPSH_GENERATED_DIR}/build_id.h
+    -P ${CMAKE_CURRENT_SOURCE_DIR}/cmake/build_id.cmake
+  DEPENDS ${lua_paths} ${c_paths} ${PPSH_GENERATED_DIR}/all.list
+    ${CMAKE_CURRENT_SOURCE_DIR}/cmake/build_id.cmake
+  COMMENT "Computing the build id"
+  VERBATIM)
+
+set(PPSH_GENERATED_SOURCES
+  ${PPSH_GENERATED_DIR}/embed.c ${PPSH_GENERATED_DIR}/build_id.h)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+# spec/c/NAME_test.c      -> a program that exits 0 when all is well
+# spec/fuzz/fuzz_NAME.c   -> the fuzz target linked with a main that replays
+#                            files; run over spec/fuzz/corpus/NAME
+
+file(GLOB test_sources CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_test.c)
+foreach(source IN LISTS test_sources)
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE
+    ppcore)
+  add_test(NAME c.${name} COMMAND ${name}
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  set_tests_properties(c.${name} PROPERTIES TIMEOUT 300 LABELS c)
+endforeach()
+
+set(replay_main ${PPSH_GENERATED_DIR}/fuzz_replay.c)
+file(CONFIGURE OUTPUT ${replay_main} @ONLY CONTENT [[
+/* Made by cmake/tests.cmake: calls the fuzz target with each file named. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static int replay(const char *path) {
+  FILE *f = fopen(path, "rb");
+  unsigned char *data = NULL;
+  long size;
+
+  if (f == NULL || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0) {
+    perror(path);
+    return 1;
+  }
+  rewind(f);
+  /* Exactly as long as the input, so that a sanitizer sees reads past it. */
+  data = malloc(size > 0 ? (size_t)size : 1);
+  if (data == NULL || fread(data, 1, (size_t)size, f) != (size_t)size) {
+    perror(path);
+    return 1;
+  }
+  fclose(f);
+  LLVMFuzzerTestOneInput(data, (size_t)size);
+  free(data);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  int i, bad = 0;
+
+  for (i = 1; i < argc; i++)
+    bad |= replay(argv[i]);
+  printf("%d inputs replayed\n", argc - 1);
+  return bad;
+}
+]])
+
+file(GLOB fuzz_sources CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/spec/fuzz/fuzz_*.c)
+foreach(source IN LISTS fuzz_sources)
+  get_filename_component(name ${source} NAME_WE)
+  string(REGEX REPLACE "^fuzz_" "" corpus ${name})
+  file(GLOB inputs CONFIGURE_DEPENDS
+    ${CMAKE_CURRENT_SOURCE_DIR}/spec/fuzz/corpus/${corpus}/*)
+  add_executable(${name} ${source} ${replay_main})
+  target_link_libraries(${name} PRIVATE
+    ppcore)
+  add_test(NAME fuzz.${corpus} COMMAND ${name} ${inputs})
+  set_tests_properties(fuzz.${corpus} PROPERTIES TIMEOUT 300 LABELS fuzz)
+endforeach()

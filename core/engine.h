@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engine: what one ppsh has one of: the lock, the event loop, the zygote, the
+ * shared memory, the standby thread.
+ *
+ * All of the C side's state (servers, jobs, blobs, links) belongs to the lock.
+ * The script's thread holds it inside calls of pp: pp_engine_enter and leave,
+ * which nest. While the script is elsewhere for more than about a millisecond
+ * and jobs are under way, the standby thread takes the lock and moves bytes;
+ * entering takes it back. The standby thread never touches a lua_State.
+ */
+#ifndef PP_ENGINE_H
+#define PP_ENGINE_H
+
+#include <lua.h>
+#include <pthread.h>
+#include <uv.h>
+
+#include "blob.h"
+#include "options.h"
+#include "server.h"
+#include "shm.h"
+
+typedef struct pp_engine pp_engine;
+struct pp_link;
+
+struct pp_engine {
+  pthread_mutex_t lock;
+  pthread_cond_t parked_cond;
+  pthread_t standby;
+  bool standby_runs, standby_parked, standby_quit;
+  _Atomic uint32_t main_wants; /* the script's thread waits for the lock */
+  _Atomic uint64_t epoch;      /* grows with every enter */
+  unsigned depth;              /* of enter; the script's thread only */
+
+  uv_loop_t loop;
+  uv_poll_t on_bell, on_ctl;
+  uv_timer_t tick;
+  bool loop_open, timed_out;
+  int bell, ctl, shm, pid, zygote;
+  pp_hub *hub;
+  int64_t looked, drained; /* when the loop and the rings were last seen to */
+
+  struct pp_link **links; /* by lane; NULL: free */
+  uint32_t nlinks;        /* lanes ever used */
+  uint32_t *free_lanes, nfree;
+  size_t closing;         /* links whose handles are being closed */
+
+  pp_blobs blobs;
+  pp_server *servers;
+  size_t pending;   /* unfinished jobs of all servers */
+  size_t callbacks; /* due, of all servers */
+  bool in_callback, dirty[2], ended, zygote_gone;
+  const pp_options *options;
+  pp_codec *codec;
+  pp_buf scratch; /* of the script's thread */
+};
+
+/* The one engine, NULL before start. Only for signal handlers, exit and the
+ * bindings' entry. */
+pp_engine *pp_engine_get(void);
+
+/* Fork the zygote from the pristine state L and get ready. 0, or negative with
+ * a line on stderr. */
+int pp_engine_start(lua_State *L, const pp_options *o);
+/* Everything that happens at an ending: statistics, what nobody asked about,
+ * no process left. Idempotent. Returns the exit status to use. */
+int pp_engine_end(int status);
+/* Make a waiting call look up. Async-signal-safe. */
+void pp_engine_wake(void);
+
+/* What the first server needs: the event loop, the standby thread. 0, or
+ * PP_ESYS with errno. */
+int pp_engine_open_loop(pp_engine *e);
+int pp_engine_standby(pp_engine *e);
+
+void pp_engine_enter(pp_engine *e);
+void pp_engine_leave(pp_engine *e);
+
+/* The loop, the lock held:
+ * look at what has arrived, without waiting (cheap, rate-limited); */
+void pp_engine_look(pp_engine *e, int64_t now);
+/* run it until until(ud) is true, a callback is due (unless one is running),
+ * a signal is pending or deadline (monotonic ns, -1 never): 1, 0 when the time
+ * ran out, PP_EAGAIN for the others. */
+int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
+                   int64_t deadline);
+
+/* A free lane for a link, or -1 with errno. */
+int pp_engine_lane(pp_engine *e, struct pp_link *link);
+void pp_engine_lane_free(pp_engine *e, uint32_t lane);
+
+/* A lane's worker is gone and held this blob. */
+void pp_engine_blob_lost(pp_engine *e, uint32_t id, uint32_t lane);
+
+/* One line on stderr if the level is asked for. */
+void pp_log(int level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#include "interrupt.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base.h"
+#include "state.h"
+
+enum {
+  STUCK_S = 1,              /* from SIGTERM until _exit */
+  ENDING_S = 10,            /* from the beginning of the end until _exit */
+  SAME_KEYPRESS_NS = 100000 /* timeout(1) sends twice: process, then group */
+};
+
+_Thread_local volatile sig_atomic_t pp_interrupt_ignore_pipe;
+
+/* What the handlers need, and they alone write but for the script's thread. */
+static struct {
+  lua_State *L; /* main thread of the state */
+  void (*wake)(void);
+  pthread_t thread; /* the one that runs L */
+  timer_t timer;
+  bool have_timer;
+  volatile sig_atomic_t pending; /* signal to act on, 0 none */
+  volatile sig_atomic_t ints;    /* SIGINTs since reset */
+  volatile sig_atomic_t was;     /* "interrupted!" was raised */
+  volatile sig_atomic_t ending;
+  volatile int64_t last_int; /* when, and who sent it */
+  volatile pid_t last_sender;
+} S;
+
+_Noreturn void pp_interrupt_die_of_pipe(void) {
+  sigset_t set;
+
+  signal(SIGPIPE, SIG_DFL);
+  sigemptyset(&set);
+  sigaddset(&set, SIGPIPE);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  raise(SIGPIPE);
+  _exit(128 + SIGPIPE);
+}
+
+static void arm(time_t seconds) {
+  struct itimerspec t = {.it_value = {.tv_sec = seconds}};
+
+  if (S.have_timer)
+    timer_settime(S.timer, 0, &t, NULL);
+}
+
+static void on_hook(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  pp_state_unpoke(L);
+  pp_interrupt_check(L);
+}
+
+/* One Ctrl-C that reached us twice, by the process and by its group. */
+static bool is_echo(const siginfo_t *si) {
+  int64_t now = pp_now_ns();
+  bool echo = si->si_code == SI_USER && S.last_sender == si->si_pid &&
+              now - S.last_int < SAME_KEYPRESS_NS;
+
+  S.last_int = now;
+  S.last_sender = si->si_code == SI_USER ? si->si_pid : 0;
+  return echo;
+}
+
+static void on_signal(int sig, siginfo_t *si, void *context) {
+  int saved = errno;
+
+  (void)context;
+  if (si->si_code == SI_TIMER && si->si_value.sival_ptr == &S) {
+    int last = S.pending != 0 ? S.pending : SIGTERM;
+
+    if (last == SIGPIPE)
+      pp_interrupt_die_of_pipe();
+    _exit(128 + last);
+  }
+  if (sig == SIGPIPE && pp_interrupt_ignore_pipe)
+    return;
+  if (!pthread_equal(pthread_self(), S.thread)) {
+    pthread_kill(S.thread, sig);
+    errno = saved;
+    return;
+  }
+  if (sig == SIGINT) {
+    if (is_echo(si))
+      return;
+    if (S.ints > 0 || S.ending)
+      _exit(128 + SIGINT);
+    S.ints = 1;
+    if (S.pending == 0)
+      S.pending = SIGINT;
+  } else if (S.pending == 0 || S.pending == SIGINT) {
+    S.pending = sig;
+    arm(S.ending ? ENDING_S : STUCK_S);
+  }
+  if (!S.ending) {
+    pp_state_poke(S.L, on_hook);
+    S.wake();
+  }
+  errno = saved;
+}
+
+static void handle(int sig, bool even_if_ignored) {
+  struct sigaction sa, old;
+
+  sigaction(sig, NULL, &old);
+  if (!even_if_ignored && (old.sa_flags & SA_SIGINFO) == 0 &&
+      old.sa_handler == SIG_IGN)
+    return;
+  sa.sa_sigaction = on_signal;
+  /* No SA_RESTART: a read that waits must return. */
+  sa.sa_flags = SA_SIGINFO;
+  sigemptyset(&sa.sa_mask);
+  sigaddset(&sa.sa_mask, SIGINT);
+  sigaddset(&sa.sa_mask, SIGTERM);
+  sigaddset(&sa.sa_mask, SIGHUP);
+  sigaddset(&sa.sa_mask, SIGPIPE);
+  sigaction(sig, &sa, NULL);
+}
+
+void pp_interrupt_install(lua_State *L, void (*wake)(void)) {
+  struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
+
+  S.L = L;
+  S.wake = wake;
+  S.thread = pthread_self();
+  ev.sigev_value.sival_ptr = &S;
+  S.have_timer = timer_create(CLOCK_MONOTONIC, &ev, &S.timer) == 0;
+  /* A shell's background job has SIGINT ignored; kill -INT is still meant. */
+  handle(SIGINT, true);
+  handle(SIGTERM, true);
+  handle(SIGHUP, false);
+  handle(SIGPIPE, false);
+}
+
+int pp_interrupt_pending(void) { return S.pending; }
+
+void pp_interrupt_check(lua_State *L) {
+  int sig = S.pending;
+
+  if (PP_LIKELY(sig == 0))
+    return;
+  if (sig != SIGINT)
+    exit(128 + sig);
+  S.pending = 0;
+  S.was = 1;
+  pp_state_unpoke(L);
+  luaL_error(L, "interrupted!");
+}
+
+bool pp_interrupt_was(void) { return S.was; }
+
+void pp_interrupt_reset(lua_State *L) {
+  S.was = 0;
+  S.ints = 0;
+  if (S.pending == SIGINT) {
+    S.pending = 0;
+    pp_state_unpoke(L);
+  }
+}
+
+int pp_interrupt_ending(void) {
+  S.ending = 1;
+  if (S.pending != 0 && S.pending != SIGINT) {
+    arm(ENDING_S);
+    return S.pending;
+  }
+  return 0;
+}

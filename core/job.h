@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job: one call of a function, from submit to its result.
+ *
+ * A job is counted: its server holds one reference until the job has ended and
+ * what is kept of it has been taken; each handle holds one. All fields belong
+ * to the engine's lock. The frame is complete but for sequence number and
+ * attempt, which a place fills in when it sends the job.
+ */
+#ifndef PP_JOB_H
+#define PP_JOB_H
+
+#include <stdbool.h>
+
+#include "blob.h"
+#include "wire.h"
+
+typedef struct pp_job pp_job;
+struct pp_place;
+struct pp_server;
+
+/* A doubly linked list of jobs; a zeroed one is empty. */
+typedef struct pp_jobs {
+  pp_job *head, *tail;
+  size_t n;
+} pp_jobs;
+
+void pp_jobs_push(pp_jobs *l, pp_job *j);  /* at the end */
+void pp_jobs_front(pp_jobs *l, pp_job *j); /* at the front */
+void pp_jobs_remove(pp_jobs *l, pp_job *j);
+pp_job *pp_jobs_pop(pp_jobs *l);
+
+/* How many jobs of one name are unfinished. Counted. */
+typedef struct pp_group {
+  struct pp_group *next;
+  size_t pending, refs, len;
+  char name[];
+} pp_group;
+
+enum pp_job_state {
+  PP_JOB_QUEUED, /* in its server's queue */
+  PP_JOB_SENT,   /* at a place, perhaps begun */
+  PP_JOB_ENDING, /* its result is here, its output perhaps not */
+  PP_JOB_DONE,
+  PP_JOB_FAILED
+};
+
+struct pp_job {
+  pp_job *prev, *next; /* in the list of its state */
+  struct pp_server *server;
+  struct pp_place *place; /* while SENT; else where it ended, or NULL */
+  pp_blob *fn;            /* reference */
+  pp_blob **deps;         /* references; of its arguments */
+  pp_blob *setting;       /* reference, or NULL */
+  pp_group *group;        /* reference */
+  char *name;             /* owned, or NULL */
+  unsigned char *frame;   /* owned unless == small */
+  unsigned char *result;  /* owned unless == small; packed values or error */
+  size_t frame_len, result_len;
+  uint64_t id;
+  int64_t submitted, started, ended, run, cpu; /* ns */
+  uint64_t sent, received, maxrss;             /* bytes */
+  uint64_t stops[2]; /* where its output ends in the worker's pipes */
+  uint32_t refs, ndeps, seq;
+  uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
+  uint32_t worker;            /* number of the worker it ended on, from 1 */
+  uint8_t state, flags;
+  uint8_t failing; /* while ENDING: it will be FAILED */
+  uint32_t small_cap;
+  unsigned char small[];
+};
+
+enum {
+  PP_JOB_CALLBACK = 1, /* its callback is still to run */
+  PP_JOB_SEEN = 2,     /* somebody asked for its result */
+  PP_JOB_ENDED = 4     /* ended, in the server's list of kept jobs */
+};
+
+/* A job whose frame has room for len bytes at frame; NULL without memory. One
+ * reference, owned by the caller. */
+pp_job *pp_job_new(size_t len);
+static inline pp_job *pp_job_ref(pp_job *j) {
+  j->refs++;
+  return j;
+}
+void pp_job_unref(pp_job *j, pp_blobs *blobs);
+/* It will not run again: let its arguments go. */
+void pp_job_shed(pp_job *j);
+/* Its result has been read: let its code go too. */
+void pp_job_done_with(pp_job *j, pp_blobs *blobs);
+/* Copy a result into the job; PP_ENOMEM. */
+int pp_job_store(pp_job *j, const void *bytes, size_t len);
+static inline bool pp_job_over(const pp_job *j) {
+  return j->state >= PP_JOB_DONE;
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link: the driver's end of one local worker: its place in the schedule, its
+ * lane, and the pipes its jobs' output comes from.
+ *
+ * A link is opened before its worker runs: frames wait in the lane. Output is
+ * read into buffers and passed on in whole lines; where a job's output ends is
+ * told by its result, so that a line never joins two jobs.
+ */
+#ifndef PP_LINK_H
+#define PP_LINK_H
+
+#include "engine.h"
+
+/* A piece on its way to the worker that did not fit its ring. */
+typedef struct pp_piece {
+  const unsigned char *p;
+  size_t len;
+  pp_job *job;          /* reference to what p belongs to, or */
+  pp_blob *blob;        /* reference, or */
+  unsigned char *owned; /* freed after */
+} pp_piece;
+
+typedef struct pp_outlet {
+  uv_poll_t poll;
+  int fd;
+  uint64_t read, passed; /* bytes, since the worker began */
+  uint64_t safe;         /* may be passed on: no job ends before */
+  pp_buf text;           /* bytes passed .. read */
+} pp_outlet;
+
+typedef struct pp_link pp_link;
+struct pp_link {
+  pp_place place; /* first */
+  pp_engine *engine;
+  pp_server *server;
+  uint32_t number, lane, seq;
+  int pid; /* 0 until it is known */
+  bool dead, retiring;
+  pp_map map;
+  pp_outlet outlet[2];
+  unsigned handles; /* open uv handles */
+  uint64_t *has;    /* bits: blobs it holds, by number */
+  size_t has_words;
+  pp_piece *tx;
+  size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
+  pp_job *rx;                 /* whose result comes in parts */
+  unsigned char *rx_buf;
+  size_t rx_len, rx_got;
+  uint64_t rx_head[PP_RES_HEAD / 8];
+};
+
+/* Start worker `number` of a server. NULL with errno. */
+pp_link *pp_link_open(pp_server *s, uint32_t number);
+/* Take what it has produced: results, output. */
+void pp_link_drain(pp_link *l);
+/* Its process has ended (status as of wait(2)), or never was (status -1, why
+ * an errno). Jobs go back or fail. Frees the link when the loop is done. */
+void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss);
+/* Let it finish what it has begun and end. */
+void pp_link_retire(pp_link *l);
+void pp_link_kill(pp_link *l);
+/* Has a worker begun this job (which is SENT)? */
+bool pp_link_begun(const pp_job *j);
+/* At the end of ppsh: pass on whatever output is there. */
+void pp_link_last_words(pp_link *l);
+/* It is to forget a blob. */
+void pp_link_drop(pp_link *l, uint32_t id);
+/* Has it output that waits to be passed on? Then drain again soon. */
+bool pp_link_unsettled(const pp_link *l);
+
+#endif

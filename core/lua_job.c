@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+#include <lauxlib.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "interrupt.h"
+#include "link.h"
+#include "lua_pp.h"
+
+static pp_ujob *check_job(lua_State *L, int idx) {
+  return luaL_checkudata(L, idx, PP_JOB_META);
+}
+
+/* --- waiting -------------------------------------------------------------- */
+
+int64_t pp_opt_deadline(lua_State *L, int idx) {
+  lua_Number s;
+
+  if (lua_isnoneornil(L, idx))
+    return -1;
+  s = luaL_checknumber(L, idx);
+  luaL_argcheck(L, s >= 0, idx, "seconds must not be negative");
+  if (s > 1e9)
+    return -1;
+  return pp_now_ns() + (int64_t)(s * 1e9);
+}
+
+bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
+                  int64_t deadline) {
+  pp_engine *e = pp_check_engine(L);
+  int r;
+
+  for (;;) {
+    bool due;
+
+    pp_engine_enter(e);
+    r = pp_engine_wait(e, until, ud, deadline);
+    due = e->callbacks > 0 && !e->in_callback;
+    pp_engine_leave(e);
+    pp_interrupt_check(L);
+    if (due)
+      pp_run_callbacks(L, e);
+    else if (r >= 0)
+      return r > 0;
+  }
+}
+
+static bool job_over(void *ud) { return pp_job_over(ud); }
+
+/* --- results -------------------------------------------------------------- */
+
+static void push_error(lua_State *L, const pp_job *j, int kind,
+                       const char *msg, size_t msg_len) {
+  lua_createtable(L, 0, 8);
+  lua_pushstring(L, pp_kind_name(kind));
+  lua_setfield(L, -2, "kind");
+  lua_pushlstring(L, msg, msg_len);
+  lua_setfield(L, -2, "message");
+  lua_pushinteger(L, (lua_Integer)j->id);
+  lua_setfield(L, -2, "job");
+  if (j->worker > 0) {
+    lua_pushliteral(L, "local");
+    lua_setfield(L, -2, "node");
+    lua_pushinteger(L, j->worker);
+    lua_setfield(L, -2, "worker");
+  }
+  luaL_setmetatable(L, PP_ERROR_META);
+}
+
+/* The error of a job that failed: pushes it. */
+static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
+  pp_error_view v;
+
+  if (pp_error_parse(j->result, j->result_len, &v) != 0) {
+    push_error(L, j, PP_KIND_LOST, "its error could not be read", 27);
+    return;
+  }
+  push_error(L, j, v.kind, v.msg, v.msg_len);
+  lua_pushlstring(L, v.tb, v.tb_len);
+  lua_setfield(L, -2, "traceback");
+  if (v.value_len > 0) {
+    int n = pp_codec_unpack(e->codec, L, v.value, v.value_len, NULL, 0);
+
+    if (n == 1)
+      lua_setfield(L, -2, "value");
+    else
+      lua_pop(L, n < 0 ? 1 : n);
+  } else if (v.kind == PP_KIND_ERROR) {
+    lua_pushlstring(L, v.msg, v.msg_len);
+    lua_setfield(L, -2, "value");
+  }
+}
+
+static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
+                  int n, bool ok) {
+  lua_createtable(L, n, 2);
+  for (int i = 0; i < n; i++) {
+    lua_pushvalue(L, first + i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushinteger(L, n);
+  lua_setfield(L, -2, "n");
+  lua_pushboolean(L, ok);
+  lua_rawseti(L, -2, 0);
+  lua_setiuservalue(L, idx, PP_UV_RESULTS);
+  lua_pushnil(L);
+  lua_setiuservalue(L, idx, PP_UV_KEPT);
+  pp_engine_enter(e);
+  if (j->result != j->small)
+    free(j->result);
+  j->result = NULL;
+  j->result_len = 0;
+  pp_job_done_with(j, &e->blobs);
+  pp_engine_leave(e);
+}
+
+int pp_push_results(lua_State *L, int idx) {
+  pp_engine *e = pp_check_engine(L);
+  pp_ujob *u = lua_touserdata(L, idx);
+  pp_job *j = u->j;
+  int n, top;
+  bool plain = true;
+
+  idx = lua_absindex(L, idx);
+  if (lua_getiuservalue(L, idx, PP_UV_RESULTS) == LUA_TTABLE) {
+    int t = lua_gettop(L);
+    bool ok;
+
+    lua_rawgeti(L, t, 0);
+    ok = lua_toboolean(L, -1);
+    lua_getfield(L, t, "n");
+    n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 2);
+    luaL_checkstack(L, n + 4, "too many results");
+    for (int i = 1; i <= n; i++)
+      lua_rawgeti(L, t, i);
+    lua_remove(L, t);
+    return ok ? n : -1;
+  }
+  lua_pop(L, 1);
+  top = lua_gettop(L);
+  if (j->state == PP_JOB_FAILED) {
+    push_failure(L, e, j);
+    cache(L, e, j, idx, top + 1, 1, false);
+    return -1;
+  }
+  n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  if (n < 0) {
+    size_t len;
+    const char *m = lua_tolstring(L, -1, &len);
+
+    push_error(L, j, n == PP_ENOMEM ? PP_KIND_MEMORY : PP_KIND_UNSENDABLE, m,
+               len);
+    lua_remove(L, -2);
+    cache(L, e, j, idx, top + 1, 1, false);
+    return -1;
+  }
+  for (int i = top + 1; i <= top + n && plain; i++) {
+    int t = lua_type(L, i);
+
+    plain = t == LUA_TNIL || t == LUA_TNUMBER || t == LUA_TBOOLEAN ||
+            (t == LUA_TSTRING && j->result_len < 256);
+  }
+  if (!plain)
+    cache(L, e, j, idx, top + 1, n, true);
+  return n;
+}
+
+/* Wait for the job at 1 and note that somebody asked. */
+static void await(lua_State *L, pp_ujob *u) {
+  pp_engine *e = pp_check_engine(L);
+
+  if (!pp_job_over(u->j) || (u->j->flags & PP_JOB_CALLBACK) ||
+      e->callbacks > 0)
+    pp_wait_call(L, job_over, u->j, -1);
+  if (u->j->server != NULL && !(u->j->flags & PP_JOB_SEEN)) {
+    pp_engine_enter(e);
+    pp_server_seen(u->j->server, u->j);
+    pp_engine_leave(e);
+  }
+}
+
+static int job_call(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  int n;
+
+  lua_settop(L, 1);
+  await(L, u);
+  n = pp_push_results(L, 1);
+  if (n < 0)
+    return lua_error(L);
+  return n;
+}
+
+static int job_pcall(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  int n;
+
+  lua_settop(L, 1);
+  await(L, u);
+  n = pp_push_results(L, 1);
+  lua_pushboolean(L, n >= 0);
+  lua_replace(L, 1);
+  return n < 0 ? 2 : n + 1;
+}
+
+static int job_wait(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  int64_t deadline = pp_opt_deadline(L, 2);
+
+  lua_pushboolean(L, pp_wait_call(L, job_over, u->j, deadline));
+  return 1;
+}
+
+/* --- fields --------------------------------------------------------------- */
+
+static void set_seconds(lua_State *L, const char *name, int64_t ns) {
+  lua_pushnumber(L, (lua_Number)(ns > 0 ? ns : 0) / 1e9);
+  lua_setfield(L, -2, name);
+}
+
+static void push_time(lua_State *L, const pp_job *j) {
+  int64_t end = j->ended ? j->ended : pp_now_ns();
+
+  lua_createtable(L, 0, 4);
+  set_seconds(L, "queued", (j->started ? j->started : end) - j->submitted);
+  set_seconds(L, "run", j->run);
+  set_seconds(L, "cpu", j->cpu);
+  set_seconds(L, "total", end - j->submitted);
+}
+
+static const char *status_of(const pp_job *j) {
+  switch (j->state) {
+  case PP_JOB_DONE:
+    return "done";
+  case PP_JOB_FAILED:
+    return "failed";
+  case PP_JOB_QUEUED:
+    return "queued";
+  default:
+    return pp_link_begun(j) ? "running" : "queued";
+  }
+}
+
+static void push_size(lua_State *L, uint64_t n) {
+  lua_pushinteger(L, (lua_Integer)n);
+}
+
+static int job_field(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  const char *k;
+  pp_engine *e = pp_check_engine(L);
+  pp_job now;
+
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+    return 1;
+  k = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+  pp_engine_enter(e);
+  if (!pp_job_over(u->j))
+    pp_engine_look(e, pp_now_ns());
+  now = *u->j;
+  if (strcmp(k, "status") == 0) {
+    k = status_of(u->j);
+    pp_engine_leave(e);
+    lua_pushstring(L, k);
+    return 1;
+  }
+  if (!pp_job_over(&now) && pp_link_begun(u->j))
+    now.attempts++;
+  pp_engine_leave(e);
+  if (strcmp(k, "finished") == 0)
+    lua_pushboolean(L, pp_job_over(&now));
+  else if (strcmp(k, "id") == 0)
+    push_size(L, now.id);
+  else if (strcmp(k, "group") == 0 && now.group != NULL && now.server != NULL)
+    lua_pushlstring(L, now.group->name, now.group->len);
+  else if (strcmp(k, "name") == 0 && now.name != NULL)
+    lua_pushstring(L, now.name);
+  else if (strcmp(k, "node") == 0 && now.worker > 0)
+    lua_pushliteral(L, "local");
+  else if (strcmp(k, "worker") == 0 && now.worker > 0)
+    lua_pushinteger(L, now.worker);
+  else if (strcmp(k, "attempts") == 0)
+    lua_pushinteger(L, now.attempts);
+  else if (strcmp(k, "time") == 0)
+    push_time(L, &now);
+  else if (strcmp(k, "bytes") == 0) {
+    lua_createtable(L, 0, 2);
+    push_size(L, now.sent);
+    lua_setfield(L, -2, "sent");
+    push_size(L, now.received);
+    lua_setfield(L, -2, "received");
+  } else if (strcmp(k, "maxrss") == 0 && now.maxrss > 0)
+    push_size(L, now.maxrss);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+static int job_tostring(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  const char *status;
+
+  pp_engine_enter(e);
+  status = status_of(u->j);
+  pp_engine_leave(e);
+  lua_pushfstring(L, "job %I (%s)", (lua_Integer)u->j->id, status);
+  return 1;
+}
+
+static int job_gc(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  pp_engine *e = pp_engine_get();
+
+  if (u->j != NULL && e != NULL) {
+    pp_engine_enter(e);
+    pp_job_unref(u->j, &e->blobs);
+    pp_engine_leave(e);
+  }
+  u->j = NULL;
+  return 0;
+}
+
+static int job_newindex(lua_State *L) {
+  return luaL_error(L, "a job's fields cannot be set (%s)",
+                    luaL_tolstring(L, 2, NULL));
+}
+
+void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
+  pp_ujob *u;
+
+  server = lua_absindex(L, server);
+  if (kept != 0)
+    kept = lua_absindex(L, kept);
+  u = lua_newuserdatauv(L, sizeof *u, PP_UV_JOB_N);
+  u->j = j;
+  luaL_setmetatable(L, PP_JOB_META);
+  lua_pushvalue(L, server);
+  lua_setiuservalue(L, -2, PP_UV_SERVER);
+  if (kept != 0 && !lua_isnil(L, kept)) {
+    lua_pushvalue(L, kept);
+    lua_setiuservalue(L, -2, PP_UV_KEPT);
+  }
+}
+
+static int error_tostring(lua_State *L) {
+  lua_settop(L, 1);
+  if (!lua_istable(L, 1)) {
+    lua_pushliteral(L, "pp.error");
+    return 1;
+  }
+  lua_getfield(L, 1, "message");
+  luaL_tolstring(L, -1, NULL);
+  lua_getfield(L, 1, "traceback");
+  if (lua_type(L, -1) == LUA_TSTRING && lua_rawlen(L, -1) > 0) {
+    lua_pushliteral(L, "\n");
+    lua_insert(L, -2);
+    lua_concat(L, 3);
+  } else {
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
+static const luaL_Reg meta[] = {
+    {"__call", job_call}, {"__tostring", job_tostring},
+    {"__gc", job_gc},     {"__newindex", job_newindex},
+    {NULL, NULL},
+};
+
+static const luaL_Reg methods[] = {
+    {"wait", job_wait},
+    {"pcall", job_pcall},
+    {NULL, NULL},
+};
+
+void pp_open_job(lua_State *L) {
+  luaL_newmetatable(L, PP_JOB_META);
+  luaL_setfuncs(L, meta, 0);
+  luaL_newlib(L, methods);
+  lua_pushcclosure(L, job_field, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "pp.Job");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+  luaL_newmetatable(L, PP_ERROR_META);
+  lua_pushcfunction(L, error_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_setfield(L, -2, "error_meta");
+}

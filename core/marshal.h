@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * marshal: a graph of values as bytes (VALUES.md has the format) and back.
+ *
+ * Both directions keep a stack of frames in C memory and the values being
+ * worked on in the Lua stack, two slots for each level; the C stack does not
+ * grow. The functions that take a pp_enc or pp_dec run inside a protected
+ * call and may raise; what they own is in the scratch of the structure, which
+ * the caller gives back afterwards.
+ */
+#ifndef PP_MARSHAL_H
+#define PP_MARSHAL_H
+
+#include "codec_impl.h"
+
+/* First byte of a message. */
+enum {
+  MSG_REFS = 1,   /* has back references: number the objects */
+  MSG_BINDS = 2,  /* a section of bindings follows the values */
+  MSG_PLAIN = 4,  /* numbers, booleans and nils only: cannot run out of memory */
+  MSG_FORMAT = 0x50, /* the other bits */
+  MSG_FLAGS = 0x0f
+};
+
+/* Lead bytes. 0x00-0x7f are the integers -16 to 111. */
+enum {
+  LEAD_INT_BIAS = 16,
+  LEAD_INT_MAX = 0x7f,
+  LEAD_STR = 0x80, /* ... 0xa7: a string of that many bytes */
+  LEAD_STR_MAX = 0xa7,
+  LEAD_NIL,
+  LEAD_FALSE,
+  LEAD_TRUE,
+  LEAD_INT8,
+  LEAD_INT16,
+  LEAD_INT32,
+  LEAD_INT64,
+  LEAD_FLOAT,
+  LEAD_LONGSTR,
+  LEAD_REF,
+  LEAD_EMPTY,   /* a table with nothing in it */
+  LEAD_TABLE,   /* + 1: has a metatable, + 2: has an id */
+  LEAD_TABLE_3 = LEAD_TABLE + 3,
+  LEAD_PAIRS,   /* in a table: keys follow */
+  LEAD_END,     /* of a table, of the bindings */
+  LEAD_NAME,    /* pristine object */
+  LEAD_MODULE,  /* loaded module */
+  LEAD_FIELD,   /* C function of a loaded module */
+  LEAD_GLOBALS, /* the globals table */
+  LEAD_FUNC,    /* function: code in deps */
+  LEAD_FUNC_AT, /* function: code by blob hash and position */
+  LEAD_FUNC_TEXT, /* function: code is source text */
+  LEAD_CELL,    /* in a function: an upvalue that was there before */
+  LEAD_ENV,     /* in a function: the shared _ENV */
+  LEAD_CUSTOM,
+  LEAD_GLOBAL,  /* in the bindings */
+  LEAD_PATCH
+};
+#define SHORT_STR 40 /* strings from here on are objects */
+
+/* How a metatable is given. */
+enum { META_VALUE, META_ID, META_NAMED };
+
+/* Kinds of frames, and where a frame is. */
+enum { FRAME_TABLE, FRAME_FUNC };
+enum {
+  AT_START,
+  AT_KEY,
+  AT_VALUE,
+  AT_META,
+  AT_END
+};
+enum {
+  IN_PAIRS = 1,   /* keys are written */
+  HAS_META = 2,   /* decoder: more to come after the end */
+  HAS_ID = 4,     /* encoder: has a key with "__" */
+  IS_LENIENT = 8, /* encoder: the metatable is a fallback copy */
+  IN_KEY = 16
+};
+
+/* --- encoder ------------------------------------------------------------ */
+
+/* What a check of a plan is about; its values are in the plan's table. */
+enum { CHECK_FUNC, CHECK_UPVALUE, CHECK_GLOBAL, CHECK_FIELD };
+typedef struct pp_check {
+  uint8_t kind, up;
+  uint32_t slot;
+} pp_check;
+
+typedef struct pp_enc {
+  pp_codec *c;
+  lua_State *L;
+  pp_scratch s;
+  pp_buf *out;
+  pp_deps *deps;
+  size_t start, ndeps; /* of out and deps when it began */
+  const char *what;    /* name of the roots in messages, NULL: a function */
+  int first, n;        /* stack indices of the roots */
+  int root;            /* the one at work, from 1; 0: in the bindings */
+  uint32_t objs, cells;
+  uint32_t pass;       /* the codec's, for pp_codeinfo */
+  uint32_t wants;      /* entries in the list of names reached */
+  uint32_t want;       /* the one at work */
+  unsigned lenient;    /* > 0: leave out what cannot travel */
+  size_t codelen;      /* bytes of code in deps */
+  bool refs, binds, mutable, by_meta;
+  bool planning;       /* record checks */
+  uint32_t nchecked;   /* values in the plan's table */
+  int rc;
+  const char *bad;     /* what cannot travel; or the whole message */
+  /* Fixed stack slots. */
+  int ix;
+} pp_enc;
+
+/* Slots, relative to pp_enc.ix. */
+enum {
+  IX_NAMES,
+  IX_GLOBALS,
+  IX_CODE,
+  IX_KEPTIDS,
+  IX_MODULES, /* nil until asked for */
+  IX_KEPT,    /* list of tables that went out with an id, or nil */
+  IX_WANT,    /* {name or key, function, standard table or false, ...} */
+  IX_WANTED,  /* set: name -> true, standard table -> set of keys */
+  IX_STD,
+  IX_PRISTINE,
+  IX_BASE,
+  IX_CHECKS,  /* the plan's table, or nil */
+  IX_EXTRA,   /* table of more bindings, or nil */
+  IX_FOUND,   /* name -> value of the bindings written, or nil */
+  IX_COUNT
+};
+
+/* Append a number, boolean or nil at idx (type t): no Lua call that raises. */
+int pp_put_scalar(pp_buf *out, lua_State *L, int idx, int t);
+/* Append a string shorter than SHORT_STR. */
+int pp_put_short(pp_buf *out, const char *s, size_t n);
+
+/* Encode e->n values at e->first with all they reach. 0 or an error; e->bad
+ * says what for PP_EUNSENDABLE. Pushes nothing. */
+int pp_encode(pp_enc *e);
+
+/* For closure.c: append the value on top, leaving it there. 1: a frame has
+ * been opened for it. */
+int pp_put_value(pp_enc *e);
+/* The same to its end, with all frames it opens. */
+int pp_put_whole(pp_enc *e);
+/* Open a frame for the object on top, whose lead byte is at `at`. */
+int pp_open_frame(pp_enc *e, int kind, size_t at, lua_Integer max);
+int pp_refuse(pp_enc *e, const char *bad);
+
+/* The id of the table at idx, giving it one. Raises. */
+lua_Integer pp_keep(pp_enc *e, int idx);
+
+/* --- decoder ------------------------------------------------------------ */
+
+typedef struct pp_dec {
+  pp_codec *c;
+  lua_State *L;
+  pp_scratch s;
+  pp_rd r;
+  const unsigned char *begin;
+  const pp_code *codes;
+  size_t ncodes;
+  size_t budget; /* elements tables may still announce */
+  uint32_t objs, cells;
+  uint32_t npend, nfix;
+  bool refs;
+  bool opening;     /* the globals are not known yet: note where they go */
+  bool by_value;    /* the value just read is a table or a reference */
+  bool was_globals; /* the value just read is the globals table */
+  int rc;
+  int ix;
+} pp_dec;
+
+enum {
+  DX_OBJS,  /* number -> object */
+  DX_CELLS, /* number -> function with that cell */
+  DX_PEND,  /* {table, metatable, id, by value, ...} */
+  DX_FIXES, /* BIND_FIXES */
+  DX_KEPT,  /* BIND_KEPT */
+  DX_COUNT
+};
+
+/* Read a number, boolean or nil whose lead byte has been read and push it.
+ * Whether it was one; PP_EBAD when cut short. */
+int pp_get_scalar(pp_rd *r, lua_State *L, unsigned lead);
+
+/* Decode a message: pushes its values, and when opening its bindings. The
+ * number of values, or an error with a message pushed. */
+int pp_decode(pp_dec *d);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include "proc.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+/* Read a small file; its length, or -1. */
+static ssize_t slurp(const char *path, char *out, size_t size) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t n;
+
+  if (fd < 0)
+    return -1;
+  n = read(fd, out, size - 1);
+  close(fd);
+  if (n >= 0)
+    out[n] = '\0';
+  return n;
+}
+
+/* Field `want` of a stat line, counted as in proc(5); NULL. The command name
+ * may hold blanks and brackets: count from its last bracket. */
+static const char *stat_field(const char *stat, int want) {
+  const char *p = strrchr(stat, ')');
+
+  for (int at = 2; p != NULL && at < want; at++) {
+    p = strchr(p, ' ');
+    if (p != NULL)
+      p++;
+  }
+  return p;
+}
+
+void pp_proc_name(const char *name) {
+  char stat[2048];
+  const char *start, *end;
+
+  prctl(PR_SET_NAME, name, 0, 0, 0);
+  if (slurp("/proc/self/stat", stat, sizeof stat) <= 0)
+    return;
+  start = stat_field(stat, 48); /* arg_start, arg_end */
+  end = stat_field(stat, 49);
+  if (start != NULL && end != NULL) {
+    char *a = (char *)strtoul(start, NULL, 10); /* our own memory */
+    char *e = (char *)strtoul(end, NULL, 10);
+
+    if (a != NULL && e > a) {
+      memset(a, 0, (size_t)(e - a));
+      strncpy(a, name, (size_t)(e - a) - 1);
+    }
+  }
+}
+
+int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud) {
+  char path[300], stat[2048];
+  pid_t self = getpid();
+  DIR *d = opendir("/proc");
+  struct dirent *e;
+  int n = 0;
+
+  if (d == NULL)
+    return 0;
+  while ((e = readdir(d)) != NULL) {
+    const char *parent;
+    pid_t pid;
+
+    if (!isdigit((unsigned char)e->d_name[0]))
+      continue;
+    snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+    if (slurp(path, stat, sizeof stat) <= 0)
+      continue;
+    parent = stat_field(stat, 4);
+    pid = (pid_t)atol(e->d_name);
+    if (parent == NULL || atol(parent) != self || spare(ud, pid))
+      continue;
+    kill(pid, SIGKILL);
+    n++;
+  }
+  closedir(d);
+  return n;
+}
+
+/* The quota in CPUs, rounded up, of one cgroup directory; 0 none. */
+static int quota(const char *dir) {
+  char path[600], text[128];
+  double max, period;
+
+  snprintf(path, sizeof path, "%s/cpu.max", dir);
+  if (slurp(path, text, sizeof text) > 0) {
+    if (sscanf(text, "%lf %lf", &max, &period) == 2 && period > 0)
+      return (int)((max + period - 1) / period);
+    return 0;
+  }
+  snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", dir);
+  if (slurp(path, text, sizeof text) <= 0 || (max = atof(text)) <= 0)
+    return 0;
+  snprintf(path, sizeof path, "%s/cpu.cfs_period_us", dir);
+  if (slurp(path, text, sizeof text) <= 0 || (period = atof(text)) <= 0)
+    return 0;
+  return (int)((max + period - 1) / period);
+}
+
+int pp_proc_cpus(void) {
+  static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/cpu",
+                                       "/sys/fs/cgroup/cpu,cpuacct"};
+  char text[4096], dir[560];
+  int n = 0;
+
+  for (int size = 1024; n == 0 && size <= 1 << 20; size *= 4) {
+    cpu_set_t *set = CPU_ALLOC((size_t)size);
+
+    if (set == NULL)
+      break;
+    if (sched_getaffinity(0, CPU_ALLOC_SIZE((size_t)size), set) == 0)
+      n = CPU_COUNT_S(CPU_ALLOC_SIZE((size_t)size), set);
+    CPU_FREE(set);
+  }
+  if (n <= 0)
+    n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  if (n <= 0)
+    n = 1;
+  if (slurp("/proc/self/cgroup", text, sizeof text) > 0)
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+      char *sub = strchr(line, ':'), *at;
+
+      at = sub != NULL ? strchr(sub + 1, ':') : NULL;
+      if (at == NULL || (at != sub + 1 && strstr(sub, "cpu") == NULL))
+        continue;
+      /* A limit may stand on any directory from there to the top. */
+      for (at++; strlen(at) < 512;) {
+        for (size_t i = 0; i < sizeof mounts / sizeof *mounts; i++) {
+          int q;
+
+          snprintf(dir, sizeof dir, "%s%s", mounts[i],
+                   strcmp(at, "/") == 0 ? "" : at);
+          q = quota(dir);
+          if (q > 0 && q < n)
+            n = q;
+        }
+        if (*at == '\0' || strcmp(at, "/") == 0)
+          break;
+        *strrchr(at, '/') = '\0';
+      }
+    }
+  return n;
+}

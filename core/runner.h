@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runner: what a worker does with frames: keeps blobs, runs jobs on its
+ * lua_State, packs results. No processes, no I/O but a job's own.
+ */
+#ifndef PP_RUNNER_H
+#define PP_RUNNER_H
+
+#include <lua.h>
+
+#include "codec.h"
+#include "wire.h"
+
+typedef struct pp_runner pp_runner;
+
+/* What the job that runs at present is, for pp.job in it. */
+typedef struct pp_running {
+  uint64_t id;
+  uint32_t attempt;
+  uint32_t worker;
+  const char *node; /* borrowed */
+  bool active;
+} pp_running;
+
+/* A runner for the pristine state L (it becomes a worker's: require runs
+ * modules in the base globals, and the like). NULL without memory. */
+pp_runner *pp_runner_new(lua_State *L);
+/* The number of this worker, from 1, and its node's name (borrowed). */
+void pp_runner_name(pp_runner *r, uint32_t worker, const char *node);
+/* New unpredictable random numbers; call after a fork. */
+void pp_runner_reseed(pp_runner *r);
+const pp_running *pp_runner_running(const pp_runner *r);
+
+/* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
+int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);
+int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);
+
+/*
+ * Run the job in a JOB payload and append its RESULT payload to out (all but
+ * cpu, rss and stream positions, which are the worker's to fill in). `taken`
+ * is called once the payload's bytes are needed no more, before the function
+ * runs. 0; PP_EBAD for a malformed frame; PP_ENOMEM.
+ */
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
+                  pp_buf *out, void (*taken)(void *ud), void *ud);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+#include "sched.h"
+
+/* A place is given this much work ahead: enough to cover a sleeping driver and
+ * a busy script, little enough to lose nothing by. */
+#define AHEAD_NS 400000
+/* One job waits behind another only if it is likely to wait no longer. */
+#define BEHIND_NS 20000000
+#define AHEAD_JOBS 512u
+
+static int64_t cost(const pp_job *j) {
+  return j->fn != NULL && j->fn->run_ns > 0 ? j->fn->run_ns : 0;
+}
+
+static bool takes(const pp_place *p, const pp_job *j) {
+  int64_t t = j->fn != NULL ? j->fn->run_ns : -1;
+
+  if (!p->open || p->full)
+    return false;
+  if (p->jobs.n == 0)
+    return true;
+  if (t < 0)
+    return false;
+  if (p->jobs.n == 1)
+    return t <= BEHIND_NS;
+  return p->jobs.n < AHEAD_JOBS && p->load + t <= AHEAD_NS;
+}
+
+static void ring_add(pp_place **ring, pp_place *p) {
+  if (*ring == NULL) {
+    p->prev = p->next = p;
+    *ring = p;
+  } else {
+    p->next = *ring;
+    p->prev = (*ring)->prev;
+    p->prev->next = p;
+    p->next->prev = p;
+  }
+}
+
+static void ring_remove(pp_place **ring, pp_place *p) {
+  if (*ring == p)
+    *ring = p->next == p ? NULL : p->next;
+  p->prev->next = p->next;
+  p->next->prev = p->prev;
+  p->prev = p->next = NULL;
+}
+
+static void leave(pp_sched *s, pp_place *p, pp_job *j) {
+  pp_jobs_remove(&p->jobs, j);
+  p->load -= cost(j);
+  if (p->load < 0 || p->jobs.n == 0)
+    p->load = 0;
+  if (p->jobs.n == 1)
+    s->fat--;
+  if (p->open && p->jobs.n == 0) {
+    ring_remove(&s->busy, p);
+    ring_add(&s->idle, p);
+  }
+}
+
+/* Give j, in no list, to p. */
+static bool give(pp_sched *s, pp_place *p, pp_job *j) {
+  if (p->ops->send(p, j) != 0) {
+    p->full = true;
+    return false;
+  }
+  if (p->jobs.n == 0) {
+    ring_remove(&s->idle, p);
+    ring_add(&s->busy, p);
+  } else if (p->jobs.n == 1) {
+    s->fat++;
+  }
+  pp_jobs_push(&p->jobs, j);
+  p->load += cost(j);
+  j->place = p;
+  j->state = PP_JOB_SENT;
+  return true;
+}
+
+static void fill(pp_sched *s, pp_place *p) {
+  while (s->queue.head != NULL && takes(p, s->queue.head)) {
+    pp_job *j = pp_jobs_pop(&s->queue);
+
+    if (!give(s, p, j)) {
+      pp_jobs_front(&s->queue, j);
+      break;
+    }
+  }
+}
+
+/* p is idle and the queue is empty: give it what waits elsewhere. */
+static void steal(pp_sched *s, pp_place *p) {
+  pp_place *v = s->busy, *end = v;
+  size_t want;
+
+  if (s->fat == 0 || v == NULL || !p->open || p->full)
+    return;
+  while (v->jobs.n < 2)
+    if ((v = v->next) == end)
+      return;
+  s->busy = v->next; /* the next thief looks further on */
+  for (want = v->jobs.n / 2; want > 0; want--) {
+    pp_job *j = v->jobs.tail;
+
+    if (!v->ops->recall(v, j))
+      break;
+    leave(s, v, j);
+    j->state = PP_JOB_QUEUED;
+    j->place = NULL;
+    if (!give(s, p, j)) {
+      pp_jobs_front(&s->queue, j);
+      break;
+    }
+  }
+}
+
+static void place_queue(pp_sched *s) {
+  pp_place *p, *end;
+
+  while (s->queue.head != NULL && s->idle != NULL) {
+    pp_job *j = s->queue.head;
+
+    p = s->idle;
+    for (end = p; !takes(p, j);)
+      if ((p = p->next) == end)
+        goto busy;
+    pp_jobs_pop(&s->queue);
+    if (!give(s, p, j))
+      pp_jobs_front(&s->queue, j);
+  }
+busy:
+  if (s->queue.head == NULL || s->saturated || s->busy == NULL)
+    return;
+  end = s->busy;
+  do {
+    p = s->busy;
+    s->busy = p->next;
+    fill(s, p);
+    if (s->queue.head == NULL)
+      return;
+  } while (s->busy != end);
+  s->saturated = true;
+}
+
+void pp_sched_open(pp_sched *s, pp_place *p) {
+  p->sched = s;
+  p->open = true;
+  p->full = false;
+  s->saturated = false;
+  ring_add(p->jobs.n == 0 ? &s->idle : &s->busy, p);
+  fill(s, p);
+  if (p->jobs.n == 0)
+    steal(s, p);
+}
+
+void pp_sched_close(pp_sched *s, pp_place *p) {
+  pp_job *j, *prev;
+
+  if (!p->open)
+    return;
+  ring_remove(p->jobs.n == 0 ? &s->idle : &s->busy, p);
+  p->open = false;
+  for (j = p->jobs.tail; j != NULL; j = prev) {
+    prev = j->prev;
+    if (!p->ops->recall(p, j))
+      continue;
+    leave(s, p, j);
+    j->state = PP_JOB_QUEUED;
+    j->place = NULL;
+    pp_jobs_front(&s->queue, j);
+  }
+  place_queue(s);
+}
+
+void pp_sched_add(pp_sched *s, pp_job *j, bool front) {
+  j->state = PP_JOB_QUEUED;
+  j->place = NULL;
+  if (front)
+    pp_jobs_front(&s->queue, j);
+  else
+    pp_jobs_push(&s->queue, j);
+  if (s->idle != NULL || !s->saturated)
+    place_queue(s);
+}
+
+bool pp_sched_take(pp_sched *s, pp_job *j) {
+  if (j->state == PP_JOB_QUEUED) {
+    pp_jobs_remove(&s->queue, j);
+    return true;
+  }
+  if (j->state == PP_JOB_SENT && j->place->ops->recall(j->place, j)) {
+    pp_place *p = j->place;
+
+    leave(s, p, j);
+    fill(s, p);
+    return true;
+  }
+  return false;
+}
+
+void pp_sched_ended(pp_place *p, pp_job *j) {
+  pp_sched *s = p->sched;
+
+  s->saturated = false;
+  leave(s, p, j);
+  if (!p->open)
+    return;
+  fill(s, p);
+  if (p->jobs.n == 0)
+    steal(s, p);
+}
+
+void pp_sched_room(pp_place *p) {
+  p->full = false;
+  p->sched->saturated = false;
+  if (p->open)
+    fill(p->sched, p);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sched: which job goes to which place, and when.
+ *
+ * A place runs jobs one after another (a local worker) and holds a few more
+ * that wait for it: its window. The window is measured in time, not in jobs:
+ * as many as a place is likely to finish while word of it travels, so that
+ * no-op jobs flow hundreds at a time and long ones are not queued behind each
+ * other. When a place falls idle and the queue is empty it is given what waits
+ * at another.
+ *
+ * Pure: no clock, no I/O, no Lua. How a place is reached is behind its ops, so
+ * the same code runs over simulated places.
+ */
+#ifndef PP_SCHED_H
+#define PP_SCHED_H
+
+#include "job.h"
+
+typedef struct pp_place pp_place;
+typedef struct pp_sched pp_sched;
+
+typedef struct pp_place_ops {
+  /* Hand it a job. 0, or PP_EAGAIN if it takes none at present (it calls
+   * pp_sched_room later). */
+  int (*send)(pp_place *p, pp_job *j);
+  /* Take back a job it was sent: true if it had not begun and now never
+   * will. */
+  bool (*recall)(pp_place *p, pp_job *j);
+} pp_place_ops;
+
+struct pp_place {
+  const pp_place_ops *ops;
+  pp_sched *sched;
+  pp_place *prev, *next; /* in the idle or the busy ring */
+  pp_jobs jobs;          /* sent and not ended, in order */
+  int64_t load;          /* ns they are expected to take; unknown counts 0 */
+  bool open;             /* may be given jobs */
+  bool full;             /* said PP_EAGAIN */
+};
+
+struct pp_sched {
+  pp_jobs queue;
+  pp_place *idle, *busy; /* rings of open places */
+  size_t fat;            /* places that hold two jobs or more */
+  bool saturated;        /* no busy place would take another job */
+};
+
+/* Open a place for jobs and give it some. It must be zeroed but for ops. */
+void pp_sched_open(pp_sched *s, pp_place *p);
+/* Give it no more; recall what has not begun and place it elsewhere. Jobs that
+ * have begun stay in p->jobs. */
+void pp_sched_close(pp_sched *s, pp_place *p);
+/* Queue a job (at the front: it was here before) and place what can be. */
+void pp_sched_add(pp_sched *s, pp_job *j, bool front);
+/* Take a queued or recallable job out: true if it will never run. */
+bool pp_sched_take(pp_sched *s, pp_job *j);
+/* A job of p has ended, or was lost: it leaves the place, which gets more. */
+void pp_sched_ended(pp_place *p, pp_job *j);
+/* After PP_EAGAIN: p takes jobs again. */
+void pp_sched_room(pp_place *p);
+
+#endif

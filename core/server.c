@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+#include "server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+#include "link.h"
+
+/* After this many deaths in a row without a finished job, one new worker a
+ * second. */
+#define CALM_DEATHS 5
+#define SECOND ((int64_t)1000000000)
+/* Without any worker for so long, jobs are not kept waiting. */
+#define STUCK_NS (10 * SECOND)
+
+/* --- groups --------------------------------------------------------------- */
+
+pp_group *pp_server_group(pp_server *s, const char *name, size_t len) {
+  pp_group *g;
+
+  for (g = s->groups; g != NULL; g = g->next)
+    if (g->len == len && memcmp(g->name, name, len) == 0) {
+      g->refs++;
+      return g;
+    }
+  g = malloc(sizeof *g + len + 1);
+  if (g == NULL)
+    return NULL;
+  memset(g, 0, sizeof *g);
+  memcpy(g->name, name, len);
+  g->name[len] = '\0';
+  g->len = len;
+  g->refs = 1;
+  g->next = s->groups;
+  s->groups = g;
+  return g;
+}
+
+/* --- workers -------------------------------------------------------------- */
+
+pp_server *pp_server_new(pp_engine *e, uint32_t n) {
+  pp_server *s = calloc(1, sizeof *s);
+
+  if (s == NULL)
+    return NULL;
+  s->engine = e;
+  s->created = pp_now_ns();
+  s->retries = 2;
+  s->ncpus = n;
+  s->workers = calloc(n ? n : 1, sizeof *s->workers);
+  if (s->workers == NULL) {
+    free(s);
+    return NULL;
+  }
+  s->cap = n;
+  pp_server_tend(s, s->created);
+  if (n > 0 && s->alive == 0) {
+    int why = errno;
+
+    free(s->workers);
+    free(s);
+    errno = why;
+    return NULL;
+  }
+  s->next = e->servers;
+  e->servers = s;
+  return s;
+}
+
+static void fail_all(pp_server *s, int kind, const char *msg) {
+  pp_job *j;
+
+  while ((j = pp_jobs_pop(&s->sched.queue)) != NULL)
+    pp_server_fail(s, j, kind, msg);
+}
+
+void pp_server_tend(pp_server *s, int64_t now) {
+  if (s->closed)
+    return;
+  if (s->alive == 0 && s->ncpus > 0) {
+    if (s->stuck_since == 0)
+      s->stuck_since = now;
+    if (now - s->stuck_since >= STUCK_NS && s->sched.queue.n > 0 &&
+        s->refusals > 0)
+      fail_all(s, PP_KIND_LOST, "no worker could be started for 10 seconds");
+  }
+  if (now < s->respawn_at)
+    return;
+  for (uint32_t i = 0; i < s->ncpus; i++) {
+    if (s->workers[i] != NULL)
+      continue;
+    s->workers[i] = pp_link_open(s, i + 1);
+    if (s->workers[i] == NULL) {
+      int why = errno;
+
+      if (s->refusals++ == 0)
+        pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again",
+               i + 1, strerror(why));
+      s->respawn_at = now + SECOND / 10;
+      errno = why;
+      return;
+    }
+    s->alive++;
+    s->stuck_since = 0;
+    if (s->deaths >= CALM_DEATHS) {
+      s->respawn_at = now + SECOND;
+      return;
+    }
+  }
+}
+
+void pp_server_resize(pp_server *s, uint32_t n) {
+  if (n > s->cap) {
+    pp_link **v = realloc(s->workers, n * sizeof *v);
+
+    if (v == NULL)
+      return;
+    memset(v + s->cap, 0, (n - s->cap) * sizeof *v);
+    s->workers = v;
+    s->cap = n;
+  }
+  for (uint32_t i = n; i < s->cap; i++)
+    if (s->workers[i] != NULL)
+      pp_link_retire(s->workers[i]);
+  s->ncpus = n;
+  s->respawn_at = 0;
+  pp_server_tend(s, pp_now_ns());
+}
+
+void pp_server_destroy(pp_server *s) {
+  pp_engine *e = s->engine;
+
+  if (s->closed)
+    return;
+  s->closed = true;
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL) {
+      pp_link *l = s->workers[i];
+
+      pp_link_drain(l);
+      pp_sched_close(&s->sched, &l->place);
+    }
+  fail_all(s, PP_KIND_DESTROYED, "the server was destroyed before this job "
+                                 "ended");
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL) {
+      pp_link *l = s->workers[i];
+      pp_job *j;
+
+      while ((j = pp_jobs_pop(&l->place.jobs)) != NULL)
+        pp_server_fail(s, j, PP_KIND_DESTROYED,
+                       "the server was destroyed while this job ran");
+      pp_link_kill(l);
+    }
+  for (pp_server **p = &e->servers; *p != NULL; p = &(*p)->next)
+    if (*p == s) {
+      *p = s->next;
+      break;
+    }
+  e->callbacks -= s->callbacks.n;
+}
+
+void pp_server_free(pp_server *s) {
+  pp_engine *e = s->engine;
+  pp_group *g;
+  pp_job *j;
+
+  pp_server_destroy(s);
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL)
+      s->workers[i]->server = NULL;
+  while ((j = pp_jobs_pop(&s->ended)) != NULL ||
+         (j = pp_jobs_pop(&s->callbacks)) != NULL) {
+    j->server = NULL;
+    j->group = NULL;
+    pp_job_unref(j, &e->blobs);
+  }
+  while ((g = s->groups) != NULL) {
+    s->groups = g->next;
+    free(g);
+  }
+  free(s->workers);
+  free(s);
+}
+
+/* --- jobs ----------------------------------------------------------------- */
+
+void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
+  j->server = s;
+  j->id = s->next_id++;
+  j->submitted = now;
+  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
+  s->pending++;
+  s->engine->pending++;
+  if (j->group != NULL)
+    j->group->pending++;
+  pp_sched_add(&s->sched, j, false);
+}
+
+void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
+  j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
+  if (j->ended == 0)
+    j->ended = pp_now_ns();
+  pp_job_shed(j);
+  s->pending--;
+  s->engine->pending--;
+  if (j->group != NULL)
+    j->group->pending--;
+  if (failed)
+    s->stats.failed++;
+  if (j->flags & PP_JOB_CALLBACK) {
+    pp_jobs_push(&s->callbacks, j);
+    s->engine->callbacks++;
+  } else if (j->flags & PP_JOB_SEEN) {
+    pp_job_unref(j, &s->engine->blobs);
+  } else {
+    j->flags |= PP_JOB_ENDED;
+    pp_jobs_push(&s->ended, j);
+  }
+}
+
+void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg) {
+  pp_buf b = {0};
+
+  if (pp_error_body(&b, kind, msg, strlen(msg), "", 0) == 0)
+    pp_job_store(j, b.data, b.len);
+  pp_buf_clear(&b);
+  pp_server_ended(s, j, true);
+}
+
+void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
+  char msg[300];
+
+  s->stats.lost++;
+  if (j->attempts <= j->retries) {
+    s->stats.retried++;
+    pp_sched_add(&s->sched, j, true);
+    return;
+  }
+  s->stats.njobs++;
+  if (j->attempts > 1)
+    snprintf(msg, sizeof msg, "%s while it ran this job (attempt %u of %u)",
+             how, j->attempts, j->retries + 1);
+  else
+    snprintf(msg, sizeof msg, "%s while it ran this job", how);
+  pp_server_fail(s, j, PP_KIND_LOST, msg);
+}
+
+void pp_server_seen(pp_server *s, pp_job *j) {
+  if (j->flags & PP_JOB_SEEN)
+    return;
+  j->flags |= PP_JOB_SEEN;
+  if (j->flags & PP_JOB_ENDED) {
+    j->flags &= (uint8_t)~PP_JOB_ENDED;
+    pp_jobs_remove(&s->ended, j);
+    pp_job_unref(j, &s->engine->blobs);
+  }
+}
+
+/* --- the table ------------------------------------------------------------ */
+
+static int put(pp_buf *out, const char *text) {
+  return pp_buf_put(out, text, strlen(text));
+}
+
+int pp_server_table(pp_server *s, pp_buf *out) {
+  char line[200];
+  const pp_stats *t = &s->stats;
+  int r;
+
+  r = put(out, "Job execution statistics:\n job count | % of all jobs | "
+               "job time sum | time per job | job server\n");
+  if (r == 0 && t->njobs > 0) {
+    double sum = (double)t->time / 1e9;
+
+    snprintf(line, sizeof line, "    %6llu |        %6.2f |     %8.4f |  "
+             "%11.6f | %s\n", (unsigned long long)t->njobs, 100.0, sum,
+             sum / (double)t->njobs, "local");
+    r = put(out, line);
+  }
+  if (r == 0) {
+    snprintf(line, sizeof line,
+             "Time elapsed since server creation %.17g\n"
+             "%zu active tasks, %u cores\n",
+             (double)(pp_now_ns() - s->created) / 1e9, s->pending, s->ncpus);
+    r = put(out, line);
+  }
+  if (r == 0 && (t->failed || t->retried || t->lost)) {
+    snprintf(line, sizeof line, "%llu failed, %llu retried, %llu lost workers\n",
+             (unsigned long long)t->failed, (unsigned long long)t->retried,
+             (unsigned long long)t->lost);
+    r = put(out, line);
+  }
+  return r == 0 ? put(out, "\n") : r;
+}

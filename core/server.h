@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server: a pool of workers, the jobs given to it, and what became of them.
+ * Belongs to the engine's lock. No Lua.
+ */
+#ifndef PP_SERVER_H
+#define PP_SERVER_H
+
+#include "sched.h"
+
+struct pp_engine;
+struct pp_link;
+typedef struct pp_server pp_server;
+
+/* What print_stats and get_stats tell of one node. */
+typedef struct pp_stats {
+  uint64_t njobs, failed, retried, lost, sent, received, maxrss;
+  int64_t time, cpu; /* ns */
+} pp_stats;
+
+struct pp_server {
+  pp_server *next;
+  struct pp_engine *engine;
+  pp_sched sched;
+  struct pp_link **workers; /* by number - 1; NULL: none at present */
+  uint32_t cap, ncpus;      /* ncpus: how many there should be */
+  uint32_t alive;
+  uint32_t deaths;        /* in a row, without a finished job */
+  uint32_t refusals;      /* spawns that failed, in a row */
+  int64_t respawn_at;     /* ns; 0: at once */
+  int64_t stuck_since;    /* when it had its last worker; 0: it has some */
+  int64_t created;
+  pp_group *groups;
+  pp_jobs ended;     /* kept until taken or asked for */
+  pp_jobs callbacks; /* ended, callback due */
+  size_t pending;
+  uint64_t next_id;
+  pp_stats stats;
+  uint32_t retries;
+  bool closed;
+};
+
+/* Open a server with n workers; NULL without memory or, with errno, when none
+ * could be started. */
+pp_server *pp_server_new(struct pp_engine *e, uint32_t n);
+/* End its workers; unfinished jobs fail with kind "destroyed". */
+void pp_server_destroy(pp_server *s);
+/* Destroyed before; frees. Jobs that handles hold stay, without server. */
+void pp_server_free(pp_server *s);
+
+/* Change how many workers there should be. */
+void pp_server_resize(pp_server *s, uint32_t n);
+/* Start those that are missing and due. */
+void pp_server_tend(pp_server *s, int64_t now);
+
+/* A reference to the group of this name; NULL without memory. */
+pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
+
+/* Take a job in (its reference passes to the server). */
+void pp_server_add(pp_server *s, pp_job *j, int64_t now);
+/* A job has ended; its result is stored, its output passed on. */
+void pp_server_ended(pp_server *s, pp_job *j, bool failed);
+/* End a job, not at a place any more, with an error of ours. */
+void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg);
+/* A begun job has lost its worker: run it again, or fail it. */
+void pp_server_lost(pp_server *s, pp_job *j, const char *how);
+/* Somebody has its result, or it was taken: the server keeps it no more. */
+void pp_server_seen(pp_server *s, pp_job *j);
+
+/* Append parallelpython's table. */
+int pp_server_table(pp_server *s, pp_buf *out);
+
+#endif

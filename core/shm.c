@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "shm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define UP(n) (((n) + PAGE - 1) / PAGE * PAGE)
+#define HUB_BYTES UP(sizeof(pp_hub))
+#define LANE_HEAD UP(sizeof(pp_lane))
+#define LANE_BYTES (LANE_HEAD + 2 * PP_RING)
+
+static off_t lane_at(unsigned index) {
+  return (off_t)HUB_BYTES + (off_t)index * LANE_BYTES;
+}
+
+int pp_shm_open(int *fd, pp_hub **hub) {
+  void *p;
+  int f = memfd_create("pp-lanes", MFD_CLOEXEC);
+
+  if (f < 0)
+    return PP_ESYS;
+  if (ftruncate(f, (off_t)HUB_BYTES) < 0)
+    goto fail;
+  p = mmap(NULL, HUB_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+  if (p == MAP_FAILED)
+    goto fail;
+  *fd = f;
+  *hub = p;
+  return 0;
+fail : {
+  int e = errno;
+
+  close(f);
+  errno = e;
+  return PP_ESYS;
+}
+}
+
+int pp_shm_grow(int fd, unsigned index) {
+  off_t need = lane_at(index) + (off_t)LANE_BYTES;
+  off_t have = lseek(fd, 0, SEEK_END);
+
+  if (have >= need)
+    return 0;
+  return ftruncate(fd, need) < 0 ? PP_ESYS : 0;
+}
+
+int pp_lane_map(int fd, unsigned index, pp_map *map) {
+  const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_FIXED;
+  size_t size = LANE_HEAD + 4 * PP_RING;
+  off_t at = lane_at(index);
+  unsigned char *p = mmap(NULL, size, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+  if (p == MAP_FAILED)
+    return PP_ESYS;
+  map->base = p;
+  map->size = size;
+  if (mmap(p, LANE_HEAD, prot, flags, fd, at) == MAP_FAILED)
+    goto fail;
+  at += (off_t)LANE_HEAD;
+  map->lane = (pp_lane *)(void *)p;
+  p += LANE_HEAD;
+  map->in = p;
+  map->out = p + 2 * PP_RING;
+  for (int i = 0; i < 4; i++, p += PP_RING) {
+    if (mmap(p, PP_RING, prot, flags, fd, at) == MAP_FAILED)
+      goto fail;
+    if (i == 1)
+      at += PP_RING;
+  }
+  return 0;
+fail : {
+  int e = errno;
+
+  pp_lane_unmap(map);
+  errno = e;
+  return PP_ESYS;
+}
+}
+
+void pp_lane_unmap(pp_map *map) {
+  if (map->base != NULL)
+    munmap(map->base, map->size);
+  memset(map, 0, sizeof *map);
+}
+
+void pp_lane_reset(int fd, unsigned index) {
+  (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  lane_at(index), (off_t)LANE_BYTES);
+}
+
+void pp_lane_sleep(pp_lane *lane, uint32_t what) {
+  (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAIT, what, NULL, NULL, 0);
+}
+
+void pp_lane_wake_slow(pp_lane *lane) {
+  if (atomic_exchange(&lane->asleep, PP_BUSY) != PP_BUSY)
+    (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAKE, INT_MAX, NULL, NULL,
+                  0);
+}

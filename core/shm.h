@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm: the memory a driver and its workers share.
+ *
+ * One memory file: a hub (who is asleep, which lanes have something for the
+ * driver) and, for each worker, a lane: two single-producer single-consumer
+ * byte rings and the claim words.
+ *
+ *   driver --- in ring ---> worker      frames, see PROTOCOL.md
+ *   driver <-- out ring --- worker
+ *
+ * A side that sleeps says so in a word first and looks again; a side that
+ * publishes looks at that word after. The worker sleeps on a futex, the driver
+ * on one eventfd in its event loop, so a worker costs it no descriptor here.
+ *
+ * Each ring is mapped twice in a row, so that a run of up to PP_RING bytes is
+ * contiguous wherever it starts. Positions only grow; a reader checks
+ * tail - head <= PP_RING before it believes a peer's word.
+ */
+#ifndef PP_SHM_H
+#define PP_SHM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base.h"
+
+#define PP_RING 131072u     /* bytes of one ring */
+#define PP_WINDOW 1024u     /* claim words of one lane, a power of two */
+#define PP_LANES_MAX 16384u /* workers of one ppsh, all servers together */
+
+typedef struct pp_ring {
+  _Alignas(64) _Atomic uint64_t head; /* written by the consumer */
+  _Alignas(64) _Atomic uint64_t tail; /* written by the producer */
+} pp_ring;
+
+/* What the driver is doing (pp_hub.asleep). */
+enum {
+  PP_AWAKE,   /* it will look at the ready bits by itself */
+  PP_DOZING,  /* asleep for a moment: ring for a batch, not for each result */
+  PP_SLEEPING /* asleep: ring at the first result */
+};
+
+typedef struct pp_hub {
+  _Alignas(64) _Atomic uint32_t asleep;
+  _Alignas(64) _Atomic uint64_t ready[PP_LANES_MAX / 64];
+} pp_hub;
+
+/* What a worker waits for (pp_lane.asleep, a futex word). */
+enum { PP_BUSY, PP_WANTS_INPUT, PP_WANTS_ROOM };
+
+/* State of a job at its worker: pp_lane.claim[seq % PP_WINDOW] holds
+ * seq << 2 | state. Whoever moves it from SENT owns the job. */
+enum { PP_CLAIM_NONE, PP_CLAIM_SENT, PP_CLAIM_TAKEN, PP_CLAIM_RECALLED };
+
+typedef struct pp_lane {
+  _Alignas(64) _Atomic uint32_t asleep;
+  _Atomic uint32_t tx_blocked; /* the driver waits for room in `in` */
+  pp_ring in, out;
+  /* Bytes the driver has read of the worker's stdout and stderr pipes, under
+   * a sequence lock (odd while it reads). */
+  _Alignas(64) _Atomic uint64_t read_seq;
+  _Atomic uint64_t read_bytes[2];
+  _Alignas(64) _Atomic uint32_t claim[PP_WINDOW];
+} pp_lane;
+
+/* A mapped lane. */
+typedef struct pp_map {
+  pp_lane *lane;
+  unsigned char *in, *out; /* ring bytes, mapped twice */
+  void *base;
+  size_t size;
+} pp_map;
+
+/* Create the memory file (close-on-exec) and map its hub. */
+int pp_shm_open(int *fd, pp_hub **hub);
+/* Grow the file so that lane `index` exists. */
+int pp_shm_grow(int fd, unsigned index);
+/* Map lane `index`; PP_ESYS with errno. */
+int pp_lane_map(int fd, unsigned index, pp_map *map);
+void pp_lane_unmap(pp_map *map);
+/* Give a lane's memory back and zero it; nobody may be using it. */
+void pp_lane_reset(int fd, unsigned index);
+
+/* --- rings: producer -------------------------------------------------- */
+
+static inline size_t pp_ring_room(const pp_ring *r) {
+  uint64_t used = atomic_load_explicit(&r->tail, memory_order_relaxed) -
+                  atomic_load_explicit(&r->head, memory_order_acquire);
+
+  return used > PP_RING ? 0 : PP_RING - (size_t)used;
+}
+/* Where the producer writes next: room bytes from here on. */
+static inline unsigned char *pp_ring_end(const pp_ring *r, unsigned char *data) {
+  return data +
+         atomic_load_explicit(&r->tail, memory_order_relaxed) % PP_RING;
+}
+/* Publish n bytes written at pp_ring_end. */
+static inline void pp_ring_publish(pp_ring *r, size_t n) {
+  uint64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed);
+
+  atomic_store_explicit(&r->tail, t + n, memory_order_release);
+}
+
+/* --- rings: consumer -------------------------------------------------- */
+
+/* Bytes to read; SIZE_MAX when the peer's words make no sense. */
+static inline size_t pp_ring_used(const pp_ring *r) {
+  uint64_t used = atomic_load_explicit(&r->tail, memory_order_acquire) -
+                  atomic_load_explicit(&r->head, memory_order_relaxed);
+
+  return used > PP_RING ? SIZE_MAX : (size_t)used;
+}
+static inline const unsigned char *pp_ring_start(const pp_ring *r,
+                                                 const unsigned char *data) {
+  return data +
+         atomic_load_explicit(&r->head, memory_order_relaxed) % PP_RING;
+}
+static inline void pp_ring_consume(pp_ring *r, size_t n) {
+  uint64_t h = atomic_load_explicit(&r->head, memory_order_relaxed);
+
+  atomic_store_explicit(&r->head, h + n, memory_order_release);
+}
+
+/* --- sleeping --------------------------------------------------------- */
+
+/* Worker: sleep while lane->asleep == what; a wake-up may be spurious. */
+void pp_lane_sleep(pp_lane *lane, uint32_t what);
+/* Driver: wake the worker if it waits for `what`. Call after publishing or
+ * consuming. */
+void pp_lane_wake_slow(pp_lane *lane);
+static inline void pp_lane_wake(pp_lane *lane, uint32_t what) {
+  atomic_thread_fence(memory_order_seq_cst);
+  if (atomic_load_explicit(&lane->asleep, memory_order_relaxed) == what)
+    pp_lane_wake_slow(lane);
+}
+
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+#include "state.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base.h"
+#include "embed.h"
+
+/* The allocator's userdata: what belongs to one state and lies outside it. */
+typedef struct outside {
+  pp_memory memory; /* first: pp_state_memory hands out its address */
+  lua_State *main;  /* NULL until made */
+  lua_State *volatile running; /* read by signal handlers */
+  volatile lua_Hook poke;      /* set by signal handlers */
+  bool warn;                   /* warnings are shown */
+  bool warn_midway;            /* a piece of one has been shown */
+} outside;
+
+/* C modules of this program, found by require. */
+int luaopen_pp_core(lua_State *L) __attribute__((weak));
+
+static const luaL_Reg c_modules[] = {
+    {"pp.core", luaopen_pp_core},
+};
+
+static outside *outside_of(lua_State *L) {
+  void *ud;
+
+  lua_getallocf(L, &ud);
+  return ud;
+}
+
+static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
+  outside *o = ud;
+  void *q;
+
+  if (p == NULL)
+    osize = 0; /* Lua passes the kind of object there */
+  if (nsize == 0) {
+    free(p);
+    o->memory.used -= osize;
+    return NULL;
+  }
+  if (nsize > osize && o->memory.limit != 0 &&
+      (o->memory.used > o->memory.limit ||
+       nsize - osize > o->memory.limit - o->memory.used))
+    return NULL;
+  q = realloc(p, nsize);
+  if (q != NULL)
+    o->memory.used += nsize - osize;
+  return q;
+}
+
+/* --- warnings ------------------------------------------------------------ */
+
+static void warn(void *ud, const char *message, int tocont) {
+  outside *o = ud;
+
+  if (!o->warn_midway && !tocont && message[0] == '@') {
+    if (strcmp(message, "@on") == 0)
+      o->warn = true;
+    else if (strcmp(message, "@off") == 0)
+      o->warn = false;
+    return;
+  }
+  if (o->warn) {
+    if (!o->warn_midway)
+      fputs("Lua warning: ", stderr);
+    fputs(message, stderr);
+    if (!tocont)
+      fputs("\n", stderr);
+    fflush(stderr);
+  }
+  o->warn_midway = tocont != 0;
+}
+
+static int panic(lua_State *L) {
+  const char *message = lua_tostring(L, -1);
+
+  fprintf(stderr, "ppsh: unprotected error in a call to the Lua API (%s)\n",
+          message != NULL ? message : "no message");
+  fflush(stderr);
+  return 0; /* Lua aborts */
+}
+
+/* --- modules in the program ---------------------------------------------- */
+
+/* package.searchers: name -> loader, where it came from. */
+static int search(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  const pp_embedded *m;
+  size_t i;
+
+  for (i = 0; i < sizeof(c_modules) / sizeof(*c_modules); i++) {
+    if (c_modules[i].func != NULL && strcmp(name, c_modules[i].name) == 0) {
+      lua_pushcfunction(L, c_modules[i].func);
+      lua_pushliteral(L, ":ppsh:");
+      return 2;
+    }
+  }
+  for (m = pp_embedded_modules; m->module != NULL; m++) {
+    if (strcmp(name, m->module) == 0) {
+      if (luaL_loadbufferx(L, m->source, m->len, m->chunk, "t") != LUA_OK)
+        return luaL_error(L, "error loading embedded module '%s':\n\t%s", name,
+                          lua_tostring(L, -1));
+      lua_pushstring(L, m->chunk + 1);
+      return 2;
+    }
+  }
+  return 0;
+}
+
+/* After package.preload, so that a program can still put its own first. */
+static void add_searcher(lua_State *L) {
+  lua_Integer i;
+
+  lua_getglobal(L, LUA_LOADLIBNAME);
+  lua_getfield(L, -1, "searchers");
+  for (i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushcfunction(L, search);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 2);
+}
+
+/* --- coroutines ---------------------------------------------------------- */
+
+enum {
+  EVERY_EVENT = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT
+};
+
+/* Say which coroutine runs, and hand it a poke that came at the seam. */
+static void switch_to(outside *o, lua_State *L) {
+  o->running = L;
+  if (PP_UNLIKELY(o->poke != NULL))
+    lua_sethook(L, o->poke, EVERY_EVENT, 1);
+}
+
+/*
+ * Resume co with the narg values on top of L. Returns how many results were
+ * pushed on L, or -1 with an error value there. The same as the standard
+ * library's but for switch_to.
+ */
+static int resume(lua_State *L, lua_State *co, int narg) {
+  outside *o = outside_of(L);
+  int status, nres;
+
+  if (!lua_checkstack(co, narg)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  lua_xmove(L, co, narg);
+  switch_to(o, co);
+  status = lua_resume(co, L, narg, &nres);
+  switch_to(o, L);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, nres + 1)) {
+    lua_pop(co, nres);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, nres);
+  return nres;
+}
+
+static int co_resume(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  int n;
+
+  luaL_argexpected(L, co != NULL, 1, "thread");
+  n = resume(L, co, lua_gettop(L) - 1);
+  lua_pushboolean(L, n >= 0);
+  if (n < 0) {
+    lua_insert(L, -2);
+    return 2;
+  }
+  lua_insert(L, -(n + 1));
+  return n + 1;
+}
+
+static int wrapped(lua_State *L) {
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int n = resume(L, co, lua_gettop(L)), status;
+
+  if (n >= 0)
+    return n;
+  status = lua_status(co);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    /* It died of the error: close its variables, which may change it. */
+    status = lua_resetthread(co);
+    lua_xmove(co, L, 1);
+  }
+  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int co_wrap(lua_State *L) {
+  lua_State *co;
+
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushcclosure(L, wrapped, 1);
+  return 1;
+}
+
+static const luaL_Reg coroutine_funcs[] = {
+    {"resume", co_resume},
+    {"wrap", co_wrap},
+    {NULL, NULL},
+};
+
+lua_State *pp_state_running(lua_State *L) { return outside_of(L)->running; }
+
+void pp_state_poke(lua_State *L, lua_Hook hook) {
+  outside *o = outside_of(L);
+
+  o->poke = hook;
+  lua_sethook(o->running, hook, EVERY_EVENT, 1);
+}
+
+void pp_state_unpoke(lua_State *L) {
+  outside *o = outside_of(L);
+
+  o->poke = NULL;
+  lua_sethook(L, NULL, 0, 0);
+}
+
+/* --- the state ----------------------------------------------------------- */
+
+static int open_all(lua_State *L) {
+  luaL_checkversion(L);
+  if (lua_toboolean(L, 1)) {
+    lua_pushboolean(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+  }
+  luaL_openlibs(L);
+  add_searcher(L);
+  lua_getglobal(L, LUA_COLIBNAME);
+  luaL_setfuncs(L, coroutine_funcs, 0);
+  return 0;
+}
+
+lua_State *pp_state_new(bool noenv) {
+  outside *o = calloc(1, sizeof(*o));
+  lua_State *L;
+
+  if (o == NULL)
+    return NULL;
+  L = lua_newstate(allocate, o);
+  if (L == NULL) {
+    free(o);
+    return NULL;
+  }
+  o->main = o->running = L;
+  lua_atpanic(L, panic);
+  lua_setwarnf(L, warn, o);
+  lua_pushcfunction(L, open_all);
+  lua_pushboolean(L, noenv);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    pp_state_close(L);
+    return NULL;
+  }
+  return L;
+}
+
+void pp_state_close(lua_State *L) {
+  outside *o;
+
+  if (L == NULL)
+    return;
+  o = outside_of(L);
+  lua_close(o->main);
+  free(o);
+}
+
+pp_memory *pp_state_memory(lua_State *L) { return &outside_of(L)->memory; }

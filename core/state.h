@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state: how a Lua state is made, and what is in it.
+ *
+ * Every state has the standard library, the embedded modules and the C modules
+ * of this program (found by require after package.preload and before any
+ * file), warnings as in lua(1), an allocator that counts, and a note of which
+ * of its coroutines is running.
+ */
+#ifndef PP_STATE_H
+#define PP_STATE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes this state holds, and the most it may hold (0: no limit). Beyond it
+ * an allocation fails: Lua collects, then raises "not enough memory". What
+ * is held already is never taken away by lowering the limit. */
+typedef struct pp_memory {
+  size_t used, limit;
+} pp_memory;
+
+/* New state, or NULL without memory. With noenv, LUA_PATH and LUA_CPATH are
+ * not looked at. Close it by pp_state_close, or leave it to the process's end;
+ * lua_close alone (os.exit(n, true) calls it) loses only a few bytes. */
+lua_State *pp_state_new(bool noenv);
+
+/* lua_close, then what lies outside. L may be NULL. Not from a coroutine. */
+void pp_state_close(lua_State *L);
+
+/* The counters of L's state; they live as long as it does. */
+pp_memory *pp_state_memory(lua_State *L);
+
+/*
+ * The coroutine that is running in the state L belongs to. Exact for
+ * coroutines resumed by coroutine.resume and coroutine.wrap; what a C module
+ * resumes by itself counts as its resumer. A signal handler may call it.
+ */
+lua_State *pp_state_running(lua_State *L);
+
+/*
+ * Have hook called at the next VM instruction of whatever runs in L's state,
+ * also when that is just changing coroutines. Async-signal-safe as far as
+ * lua_sethook is. The hook calls pp_state_unpoke(its own L) first; a suspended
+ * coroutine may still hold the hook and call it much later, so it must look
+ * whether there is anything to do. Takes the place of a hook the script set.
+ */
+void pp_state_poke(lua_State *L, lua_Hook hook);
+void pp_state_unpoke(lua_State *L);
+
+#endif

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proc.h"
+
+/* A job that ran for less cannot have started a process or waited for one, so
+ * what costs a system call to find out is not asked. */
+#define BRIEF_NS 10000
+/* Shorter ones used as much CPU as they took. */
+#define CLOCKED_NS 50000
+#define MEASURED_NS 1000000
+/* While the driver dozes, results wait for company this long. */
+#define BATCH_NS 50000
+#define BATCH 64u
+
+#define SIG_ORPHAN (SIGRTMIN + 3)
+
+typedef struct worker {
+  pp_runner *runner;
+  pp_hub *hub;
+  pp_map map;
+  uint32_t number, lane;
+  int bell;
+  int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
+  uint64_t written[2]; /* as last looked up */
+  pp_buf out;
+  size_t frame; /* where the frame being read ends: consume this much */
+  unsigned pending; /* results the driver was not told of */
+  int64_t pending_since;
+  int64_t cpu_mark; /* process CPU clock accounted for */
+  uint64_t maxrss;
+} worker;
+
+/* --- the driver's attention ----------------------------------------------- */
+
+static void ring_bell(worker *w) {
+  uint64_t bit = (uint64_t)1 << (w->lane % 64), one = 1;
+  _Atomic uint64_t *ready = &w->hub->ready[w->lane / 64];
+
+  w->pending = 0;
+  if (!(atomic_load_explicit(ready, memory_order_relaxed) & bit))
+    atomic_fetch_or(ready, bit);
+  atomic_thread_fence(memory_order_seq_cst);
+  if (atomic_load_explicit(&w->hub->asleep, memory_order_relaxed) !=
+          PP_AWAKE &&
+      atomic_exchange(&w->hub->asleep, PP_AWAKE) != PP_AWAKE)
+    (void)!write(w->bell, &one, sizeof one);
+}
+
+static void mark_ready(worker *w, int64_t now, bool more) {
+  uint64_t bit = (uint64_t)1 << (w->lane % 64);
+  uint32_t asleep;
+
+  if (w->pending++ == 0)
+    w->pending_since = now;
+  atomic_thread_fence(memory_order_seq_cst);
+  asleep = atomic_load_explicit(&w->hub->asleep, memory_order_relaxed);
+  if (asleep == PP_AWAKE) {
+    if (!(atomic_load_explicit(&w->hub->ready[w->lane / 64],
+                               memory_order_relaxed) &
+          bit))
+      ring_bell(w);
+  } else if (!more || asleep == PP_SLEEPING || w->pending >= BATCH ||
+             now - w->pending_since >= BATCH_NS) {
+    ring_bell(w);
+  }
+}
+
+static void wait_for(worker *w, uint32_t what, size_t was) {
+  pp_lane *l = w->map.lane;
+
+  if (w->pending > 0)
+    ring_bell(w);
+  atomic_store(&l->asleep, what);
+  atomic_thread_fence(memory_order_seq_cst);
+  if ((what == PP_WANTS_INPUT ? pp_ring_used(&l->in)
+                              : pp_ring_room(&l->out)) == was)
+    pp_lane_sleep(l, what);
+  atomic_store(&l->asleep, PP_BUSY);
+}
+
+/* --- rings ---------------------------------------------------------------- */
+
+static void consume(worker *w, size_t n) {
+  pp_ring_consume(&w->map.lane->in, n);
+  atomic_thread_fence(memory_order_seq_cst);
+  if (atomic_load_explicit(&w->map.lane->tx_blocked, memory_order_relaxed) &&
+      atomic_exchange(&w->map.lane->tx_blocked, 0))
+    ring_bell(w);
+}
+
+static void send_bytes(worker *w, const unsigned char *p, size_t n) {
+  pp_ring *r = &w->map.lane->out;
+
+  while (n > 0) {
+    size_t room = pp_ring_room(r), k = n < room ? n : room;
+
+    if (k == 0 || (k < n && k < 4096)) {
+      ring_bell(w);
+      wait_for(w, PP_WANTS_ROOM, room);
+      continue;
+    }
+    memcpy(pp_ring_end(r, w->map.out), p, k);
+    pp_ring_publish(r, k);
+    if (k < n)
+      ring_bell(w);
+    p += k;
+    n -= k;
+  }
+}
+
+/* --- the end of a job ----------------------------------------------------- */
+
+static bool nobody(void *ud, pid_t pid) {
+  (void)ud, (void)pid;
+  return false;
+}
+
+/* Kill and reap whatever the job left running: this process adopts all of its
+ * descendants. */
+static void end_children(void) {
+  siginfo_t info;
+
+  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+    if (pp_proc_kill_children(nobody, NULL) == 0 &&
+        waitpid(-1, NULL, WNOHANG) < 0)
+      break;
+    sched_yield();
+  }
+}
+
+/* How many bytes have been written to a stream's pipe since the start: what
+ * the driver has read and what is still in it, looked at as one. */
+static uint64_t position(worker *w, int s) {
+  pp_lane *l = w->map.lane;
+  uint64_t seq, done;
+  int unread;
+
+  for (;;) {
+    seq = atomic_load(&l->read_seq);
+    if (seq % 2 == 0) {
+      done = atomic_load(&l->read_bytes[s]);
+      if (ioctl(w->pipe[s], FIONREAD, &unread) < 0)
+        return w->written[s];
+      if (atomic_load(&l->read_seq) == seq)
+        return done + (uint64_t)unread;
+    }
+    sched_yield();
+  }
+}
+
+static int64_t cpu_now(void) {
+  struct timespec t;
+
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Fill in what only the process knows: cpu, memory, where its output ends. */
+static void settle(worker *w, unsigned char *res) {
+  int64_t run = (int64_t)pp_get64(res + PP_RES_RUN), cpu = run;
+  bool wrote = __fpending(stdout) > 0 || __fpending(stderr) > 0;
+
+  if (wrote)
+    fflush(stdout), fflush(stderr);
+  if (run >= BRIEF_NS)
+    end_children();
+  if (run >= BRIEF_NS || wrote)
+    for (int s = 0; s < 2; s++)
+      w->written[s] = position(w, s);
+  if (run >= CLOCKED_NS) {
+    int64_t now = cpu_now();
+
+    cpu = now - w->cpu_mark;
+    w->cpu_mark = now;
+    if (cpu > run)
+      cpu = run; /* what came before it was short and not accounted for */
+  }
+  if (run >= MEASURED_NS || w->maxrss == 0) {
+    struct rusage ru;
+
+    getrusage(RUSAGE_SELF, &ru);
+    w->maxrss = (uint64_t)ru.ru_maxrss * 1024;
+  }
+  pp_put64(res + PP_RES_CPU, (uint64_t)cpu);
+  pp_put64(res + PP_RES_RSS, w->maxrss);
+  pp_put64(res + PP_RES_STDOUT, w->written[0]);
+  pp_put64(res + PP_RES_STDERR, w->written[1]);
+}
+
+/* --- frames --------------------------------------------------------------- */
+
+static void taken(void *ud) {
+  worker *w = ud;
+
+  if (w->frame > 0)
+    consume(w, w->frame);
+  w->frame = 0;
+}
+
+static _Noreturn void give_up(const char *why) {
+  dprintf(2, "ppsh: worker: %s\n", why);
+  _exit(70);
+}
+
+static void job(worker *w, const unsigned char *p, size_t len) {
+  uint32_t seq, sent, got = PP_CLAIM_SENT;
+  int r;
+
+  if (len < PP_JOB_HEAD)
+    give_up("malformed job");
+  seq = pp_get32(p + PP_JOB_SEQ);
+  sent = seq << 2 | PP_CLAIM_SENT;
+  got = sent;
+  if (!atomic_compare_exchange_strong(
+          &w->map.lane->claim[seq % PP_WINDOW], &got,
+          seq << 2 | PP_CLAIM_TAKEN))
+    return; /* recalled */
+  w->out.len = 0;
+  if (pp_buf_reserve(&w->out, PP_FRAME_HEAD + 256) != 0)
+    give_up("not enough memory");
+  w->out.len = PP_FRAME_HEAD;
+  r = pp_runner_job(w->runner, p, len, &w->out, taken, w);
+  if (r != 0)
+    give_up(pp_strerror(r));
+  settle(w, w->out.data + PP_FRAME_HEAD);
+  pp_frame_head(w->out.data, PP_F_RESULT, w->out.len - PP_FRAME_HEAD);
+  send_bytes(w, w->out.data, w->out.len);
+  if (w->out.cap > 1 << 20)
+    pp_buf_clear(&w->out);
+}
+
+static void frame(worker *w, int type, const unsigned char *p, size_t len) {
+  int r = 0;
+
+  switch (type) {
+  case PP_F_JOB:
+    job(w, p, len);
+    break;
+  case PP_F_BLOB:
+    r = pp_runner_blob(w->runner, p, len);
+    break;
+  case PP_F_DROP:
+    r = pp_runner_drop(w->runner, p, len);
+    break;
+  case PP_F_QUIT:
+    fflush(stdout), fflush(stderr);
+    end_children();
+    _exit(0);
+  default:
+    give_up("unknown frame");
+  }
+  if (r != 0)
+    give_up(pp_strerror(r));
+}
+
+/* A frame that is not whole in the ring: collect it. */
+static void big_frame(worker *w, int type, size_t len) {
+  pp_ring *in = &w->map.lane->in;
+  unsigned char *p = malloc(len ? len : 1);
+  size_t got = 0;
+
+  if (p == NULL)
+    give_up("not enough memory for a frame");
+  consume(w, PP_FRAME_HEAD);
+  while (got < len) {
+    size_t n = pp_ring_used(in);
+
+    if (n == 0) {
+      wait_for(w, PP_WANTS_INPUT, 0);
+      continue;
+    }
+    if (n > len - got)
+      n = len - got;
+    memcpy(p + got, pp_ring_start(in, w->map.in), n);
+    consume(w, n);
+    got += n;
+  }
+  w->frame = 0;
+  frame(w, type, p, len);
+  free(p);
+}
+
+static _Noreturn void loop(worker *w) {
+  pp_ring *in = &w->map.lane->in;
+
+  for (;;) {
+    size_t used = pp_ring_used(in), len;
+    const unsigned char *p = pp_ring_start(in, w->map.in);
+    uint64_t head;
+    int type;
+
+    if (used < PP_FRAME_HEAD) {
+      wait_for(w, PP_WANTS_INPUT, used);
+      continue;
+    }
+    head = pp_get64(p);
+    type = (int)(head & 0xff);
+    len = (size_t)(head >> 8);
+    if (len > used - PP_FRAME_HEAD) {
+      big_frame(w, type, len);
+    } else {
+      w->frame = PP_FRAME_HEAD + len;
+      frame(w, type, p + PP_FRAME_HEAD, len);
+      taken(w);
+    }
+    if (type == PP_F_JOB)
+      mark_ready(w, pp_now_ns(), pp_ring_used(in) > 0);
+  }
+}
+
+/* --- start ---------------------------------------------------------------- */
+
+/* The zygote is gone: so is everything in this process group. */
+static void on_orphan(int sig) {
+  (void)sig;
+  kill(0, SIGKILL);
+  _exit(1);
+}
+
+pp_runner *pp_worker_prepare(lua_State *L) { return pp_runner_new(L); }
+
+_Noreturn void pp_worker_main(const pp_worker_start *s) {
+  static worker w;
+  struct sigaction sa = {.sa_handler = on_orphan};
+  sigset_t none;
+
+  setpgid(0, 0);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  signal(SIGPIPE, SIG_DFL);
+  sigaction(SIG_ORPHAN, &sa, NULL);
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  prctl(PR_SET_PDEATHSIG, SIG_ORPHAN);
+  if (getppid() != s->zygote)
+    _exit(1);
+  pp_proc_name("pp-worker");
+  w.pipe[0] = fcntl(s->out, F_DUPFD_CLOEXEC, 10);
+  w.pipe[1] = fcntl(s->err, F_DUPFD_CLOEXEC, 10);
+  if (dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0 || w.pipe[0] < 0 ||
+      w.pipe[1] < 0)
+    _exit(71);
+  close(s->out);
+  close(s->err);
+  if (pp_lane_map(s->shm, s->lane, &w.map) != 0)
+    give_up("cannot map its lane");
+  close(s->shm);
+  setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+  w.runner = s->runner;
+  w.hub = s->hub;
+  w.bell = s->bell;
+  w.lane = s->lane;
+  w.number = s->number;
+  pp_runner_name(s->runner, s->number, "local");
+  pp_runner_reseed(s->runner);
+  loop(&w);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker: a forked process that takes frames from its lane, runs jobs one
+ * after another and puts their results back.
+ */
+#ifndef PP_WORKER_H
+#define PP_WORKER_H
+
+#include "runner.h"
+#include "shm.h"
+
+typedef struct pp_worker_start {
+  lua_State *L;
+  pp_runner *runner;
+  pp_hub *hub;
+  int shm, bell, out, err; /* taken */
+  uint32_t lane, number;
+  int zygote; /* pid of the parent */
+} pp_worker_start;
+
+/* In the zygote, once: make L a worker's state. */
+pp_runner *pp_worker_prepare(lua_State *L);
+/* In the child: never returns. */
+_Noreturn void pp_worker_main(const pp_worker_start *start);
+
+#endif

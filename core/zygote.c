@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include "zygote.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "proc.h"
+#include "worker.h"
+
+/* Where the descriptors it keeps are. */
+enum { FD_CTL = 3, FD_SHM, FD_BELL, FD_SIGNALS, FD_FIRST_OTHER };
+
+/* The driver is gone (parent death signal). */
+#define SIG_DRIVER SIGUSR1
+
+/* A sweep reads all of /proc: deaths that come together share one. */
+#define SWEEP_MS 5
+
+typedef struct kid {
+  pid_t pid;
+  uint32_t lane;
+} kid;
+
+typedef struct zygote {
+  lua_State *L;
+  struct pp_runner *runner;
+  pp_hub *hub;
+  pid_t self;
+  kid *kids;
+  size_t n, cap;
+  bool sweep; /* something may have been left by a dead worker */
+} zygote;
+
+static void answer(uint32_t op, uint32_t lane, pid_t pid, int status,
+                   uint64_t maxrss) {
+  pp_zrep rep = {op, lane, pid, status, maxrss};
+
+  while (send(FD_CTL, &rep, sizeof rep, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+  }
+}
+
+static bool is_worker(void *ud, pid_t pid) {
+  const zygote *z = ud;
+
+  for (size_t i = 0; i < z->n; i++)
+    if (z->kids[i].pid == pid)
+      return true;
+  return false;
+}
+
+static void spawn(zygote *z, const pp_zreq *req, const int fds[2]) {
+  pid_t pid;
+
+  if (z->n == z->cap) {
+    size_t cap = z->cap ? z->cap * 2 : 16;
+    kid *v = realloc(z->kids, cap * sizeof *v);
+
+    if (v == NULL) {
+      answer(PP_Z_FAILED, req->lane, 0, ENOMEM, 0);
+      return;
+    }
+    z->kids = v;
+    z->cap = cap;
+  }
+  pid = fork();
+  if (pid < 0) {
+    answer(PP_Z_FAILED, req->lane, 0, errno, 0);
+    return;
+  }
+  if (pid == 0) {
+    pp_worker_start start = {
+        .L = z->L,
+        .runner = z->runner,
+        .hub = z->hub,
+        .shm = FD_SHM,
+        .bell = FD_BELL,
+        .lane = req->lane,
+        .number = req->number,
+        .out = fds[0],
+        .err = fds[1],
+        .zygote = z->self,
+    };
+
+    close(FD_CTL);
+    close(FD_SIGNALS);
+    pp_worker_main(&start);
+  }
+  setpgid(pid, pid); /* also done by the child: whoever is first */
+  z->kids[z->n++] = (kid){pid, req->lane};
+  answer(PP_Z_SPAWNED, req->lane, pid, 0, 0);
+}
+
+static void reap(zygote *z) {
+  struct rusage ru;
+  int status;
+  pid_t pid;
+
+  while ((pid = wait4(-1, &status, WNOHANG, &ru)) > 0) {
+    z->sweep = true;
+    for (size_t i = 0; i < z->n; i++)
+      if (z->kids[i].pid == pid) {
+        kill(-pid, SIGKILL);
+        answer(PP_Z_EXITED, z->kids[i].lane, pid, status,
+               (uint64_t)ru.ru_maxrss * 1024);
+        z->kids[i] = z->kids[--z->n];
+        break;
+      }
+  }
+}
+
+/* One request; false when the driver is gone. */
+static bool serve(zygote *z) {
+  pp_zreq req;
+  union {
+    struct cmsghdr head;
+    char room[CMSG_SPACE(2 * sizeof(int))];
+  } control;
+  struct iovec iov = {&req, sizeof req};
+  struct msghdr msg = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof control};
+  ssize_t n = recvmsg(FD_CTL, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  int fds[2] = {-1, -1};
+  struct cmsghdr *c;
+
+  if (n < 0)
+    return errno == EAGAIN || errno == EINTR;
+  if (n == 0)
+    return false;
+  c = CMSG_FIRSTHDR(&msg);
+  if (c != NULL && c->cmsg_type == SCM_RIGHTS &&
+      c->cmsg_len == CMSG_LEN(sizeof fds))
+    memcpy(fds, CMSG_DATA(c), sizeof fds);
+  if (n == sizeof req && req.op == PP_Z_SPAWN && fds[0] >= 0) {
+    spawn(z, &req, fds);
+  } else if (n == sizeof req && req.op == PP_Z_SPAWN) {
+    answer(PP_Z_FAILED, req.lane, 0, EMFILE, 0);
+  } else if (n == sizeof req && req.op == PP_Z_KILL) {
+    for (size_t i = 0; i < z->n; i++)
+      if (z->kids[i].lane == req.lane)
+        kill(-z->kids[i].pid, req.signal);
+  }
+  if (fds[0] >= 0)
+    close(fds[0]), close(fds[1]);
+  return true;
+}
+
+static bool nobody(void *ud, pid_t pid) {
+  (void)ud, (void)pid;
+  return false;
+}
+
+static _Noreturn void end_all(zygote *z) {
+  for (size_t i = 0; i < z->n; i++)
+    kill(-z->kids[i].pid, SIGKILL);
+  for (;;) {
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+    if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+      _exit(0);
+    pp_proc_kill_children(nobody, NULL);
+    poll(NULL, 0, 1);
+  }
+}
+
+static _Noreturn void zygote_main(zygote *z, pid_t driver) {
+  struct pollfd p[2] = {{FD_CTL, POLLIN, 0}, {FD_SIGNALS, POLLIN, 0}};
+  struct signalfd_siginfo info;
+
+  prctl(PR_SET_PDEATHSIG, SIG_DRIVER);
+  if (getppid() != driver)
+    end_all(z);
+  for (;;) {
+    if (poll(p, 2, z->sweep ? SWEEP_MS : -1) < 0 && errno != EINTR)
+      end_all(z);
+    if (p[1].revents) {
+      while (read(FD_SIGNALS, &info, sizeof info) == (ssize_t)sizeof info)
+        if (info.ssi_signo == SIG_DRIVER && getppid() != driver)
+          end_all(z);
+      reap(z);
+    } else if (p[0].revents == 0 && z->sweep) {
+      z->sweep = false;
+      pp_proc_kill_children(is_worker, z);
+    }
+    if (p[0].revents && !serve(z))
+      end_all(z);
+  }
+}
+
+static int nothing(int flags) { return open("/dev/null", flags); }
+
+pid_t pp_zygote_fork(lua_State *L, int shm, pp_hub *hub, int bell, int *ctl) {
+  pid_t driver = getpid(), pid;
+  int pair[2];
+
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+    return PP_ESYS;
+  pid = fork();
+  if (pid < 0) {
+    int e = errno;
+
+    close(pair[0]), close(pair[1]);
+    errno = e;
+    return PP_ESYS;
+  }
+  if (pid == 0) {
+    zygote z = {.L = L, .hub = hub};
+    sigset_t set;
+    int fds[3] = {pair[1], shm, bell}, high[3], sig;
+
+    z.self = getpid();
+    setpgid(0, 0);
+    pp_proc_name("pp-zygote");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (int s = 1; s < 32; s++)
+      signal(s, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIG_DRIVER);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    sig = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    /* Out of the way first, then where they belong. */
+    for (int i = 0; i < 3; i++)
+      high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64);
+    sig = fcntl(sig, F_DUPFD_CLOEXEC, 64);
+    for (int i = 0; i < 3; i++)
+      dup3(high[i], FD_CTL + i, O_CLOEXEC);
+    dup3(sig, FD_SIGNALS, O_CLOEXEC);
+    close_range(FD_FIRST_OTHER, ~0U, 0);
+    dup2(nothing(O_RDONLY | O_CLOEXEC), 0);
+    dup2(nothing(O_WRONLY | O_CLOEXEC), 1);
+    dup2(1, 2);
+    close_range(FD_FIRST_OTHER, ~0U, 0);
+    z.runner = pp_worker_prepare(L);
+    if (z.runner == NULL)
+      _exit(1);
+    zygote_main(&z, driver);
+  }
+  close(pair[1]);
+  *ctl = pair[0];
+  return pid;
+}
+
+int pp_zygote_send(int ctl, const pp_zreq *req, const int *fds, int n) {
+  union {
+    struct cmsghdr head;
+    char room[CMSG_SPACE(2 * sizeof(int))];
+  } control;
+  struct iovec iov = {(void *)(uintptr_t)req, sizeof *req};
+  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+  if (n == 2) {
+    struct cmsghdr *c;
+
+    memset(&control, 0, sizeof control);
+    msg.msg_control = &control;
+    msg.msg_controllen = sizeof control;
+    c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
+  }
+  for (;;) {
+    if (sendmsg(ctl, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+      return 0;
+    if (errno == EINTR)
+      continue;
+    return errno == EAGAIN || errno == ETOOMANYREFS ? PP_EAGAIN : PP_ESYS;
+  }
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* The scheduler over simulated places: nothing lost, nothing twice, everybody
+ * busy while there is work. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sched.h"
+
+#define PLACES 16
+
+static int failures;
+
+#define CHECK(e)                                                             \
+  ((e) ? (void)0                                                             \
+       : (failures++, (void)printf("FAIL %s:%d %s\n", __FILE__, __LINE__, #e)))
+
+/* A place that runs its jobs in order on a virtual clock. */
+typedef struct sim {
+  pp_place place;
+  pp_job *running;
+  int64_t until, busy;
+  bool refuses;
+} sim;
+
+typedef struct world {
+  pp_sched sched;
+  sim sims[PLACES];
+  int64_t now;
+  unsigned *runs; /* by job id */
+  int64_t *length;
+  size_t njobs, ended;
+} world;
+
+static world *w;
+
+static int sim_send(pp_place *p, pp_job *j) {
+  sim *s = (sim *)(void *)p;
+
+  if (s->refuses)
+    return PP_EAGAIN;
+  j->flags = 0; /* not begun */
+  return 0;
+}
+
+static bool sim_recall(pp_place *p, pp_job *j) {
+  (void)p;
+  return j->flags == 0;
+}
+
+static const pp_place_ops ops = {sim_send, sim_recall};
+
+static void begin(sim *s) {
+  pp_job *j = s->place.jobs.head;
+
+  if (s->running != NULL || j == NULL)
+    return;
+  s->running = j;
+  j->flags = 1;
+  s->until = w->now + w->length[j->id];
+}
+
+static void begin_all(void) {
+  for (int i = 0; i < PLACES; i++)
+    begin(&w->sims[i]);
+}
+
+/* Let the next job to end do so; false when none runs. */
+static bool step(void) {
+  sim *s = NULL;
+  pp_job *j;
+
+  for (int i = 0; i < PLACES; i++)
+    if (w->sims[i].running != NULL &&
+        (s == NULL || w->sims[i].until < s->until))
+      s = &w->sims[i];
+  if (s == NULL)
+    return false;
+  j = s->running;
+  w->now = s->until;
+  s->busy += w->length[j->id];
+  s->running = NULL;
+  w->runs[j->id]++;
+  w->ended++;
+  if (j->fn->run_ns < 0)
+    j->fn->run_ns = w->length[j->id];
+  else
+    j->fn->run_ns += (w->length[j->id] - j->fn->run_ns) / 8;
+  pp_sched_ended(&s->place, j);
+  j->state = PP_JOB_DONE;
+  begin_all();
+  return true;
+}
+
+static pp_blob *new_fn(void) {
+  pp_blob *b = calloc(1, sizeof *b);
+
+  b->run_ns = -1;
+  b->refs = 1 << 30;
+  return b;
+}
+
+static void run_world(const char *what, size_t njobs, int64_t (*length)(void),
+                      double least_busy) {
+  pp_blob *fn = new_fn();
+  pp_job **jobs = calloc(njobs, sizeof *jobs);
+  int64_t busy = 0;
+
+  w = calloc(1, sizeof *w);
+  w->njobs = njobs;
+  w->runs = calloc(njobs, sizeof *w->runs);
+  w->length = calloc(njobs, sizeof *w->length);
+  for (int i = 0; i < PLACES; i++) {
+    w->sims[i].place.ops = &ops;
+    pp_sched_open(&w->sched, &w->sims[i].place);
+  }
+  for (size_t i = 0; i < njobs; i++) {
+    jobs[i] = pp_job_new(64);
+    jobs[i]->id = i;
+    jobs[i]->fn = fn;
+    w->length[i] = length();
+    pp_sched_add(&w->sched, jobs[i], false);
+    begin_all();
+  }
+  while (step()) {
+    if (w->ended == njobs / 2) { /* a place closes and comes back */
+      sim *s = &w->sims[3];
+      pp_job *j;
+
+      pp_sched_close(&w->sched, &s->place);
+      CHECK(s->place.jobs.n <= 1);
+      j = s->place.jobs.head;
+      if (j != NULL) { /* it was running: lost, to be run again */
+        pp_jobs_remove(&s->place.jobs, j);
+        s->running = NULL;
+        pp_sched_add(&w->sched, j, true);
+      }
+      s->place.load = 0;
+      pp_sched_open(&w->sched, &s->place);
+      begin_all();
+    }
+  }
+  for (size_t i = 0; i < njobs; i++) {
+    CHECK(w->runs[i] == 1);
+    CHECK(jobs[i]->state == PP_JOB_DONE);
+    jobs[i]->fn = NULL;
+    pp_job_unref(jobs[i], NULL);
+  }
+  for (int i = 0; i < PLACES; i++)
+    busy += w->sims[i].busy;
+  printf("%s: %zu jobs, %.1f %% busy\n", what, njobs,
+         100.0 * (double)busy / ((double)w->now * PLACES));
+  CHECK((double)busy >= least_busy * (double)w->now * PLACES);
+  free(w->runs);
+  free(w->length);
+  free(w);
+  free(jobs);
+  free(fn);
+}
+
+static int64_t tiny(void) { return 500 + rand() % 1000; }
+static int64_t even(void) { return 10000000; }
+static int64_t mixed(void) { /* 1 us to 1 s */
+  int64_t t = 1000;
+
+  for (int n = rand() % 20; n > 0; n--)
+    t *= 2;
+  return t;
+}
+
+static void refusing_place_gets_nothing_until_it_has_room(void) {
+  pp_sched s = {0};
+  sim a = {.place = {.ops = &ops}, .refuses = true};
+  pp_job *j = pp_job_new(64);
+  pp_blob *fn = new_fn();
+
+  j->fn = fn;
+  pp_sched_open(&s, &a.place);
+  pp_sched_add(&s, j, false);
+  CHECK(s.queue.n == 1 && a.place.full);
+  a.refuses = false;
+  pp_sched_room(&a.place);
+  CHECK(s.queue.n == 0 && a.place.jobs.n == 1);
+  CHECK(pp_sched_take(&s, j));
+  CHECK(a.place.jobs.n == 0 && s.idle == &a.place);
+  pp_sched_add(&s, j, false);
+  j->flags = 1;
+  CHECK(!pp_sched_take(&s, j));
+  j->fn = NULL;
+  pp_job_unref(j, NULL);
+  free(fn);
+}
+
+int main(void) {
+  srand(1);
+  refusing_place_gets_nothing_until_it_has_room();
+  run_world("no-op jobs", 200000, tiny, 0.95);
+  run_world("10 ms jobs", 3200, even, 0.95);
+  run_world("mixed lengths", 5000, mixed, 0.80);
+  printf(failures ? "%d checks failed\n" : "ok\n", failures);
+  return failures != 0;
+}
