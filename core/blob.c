@@ -37,9 +37,8 @@ pp_blob *pp_blobs_find(const pp_blobs *s, int kind, pp_hash hash) {
   return NULL;
 }
 
-pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash,
-                         const void *bytes, size_t len, pp_blob *const *deps,
-                         size_t ndeps) {
+pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
+                         size_t len, pp_blob *const *deps, size_t ndeps) {
   pp_blob *b = pp_blobs_find(s, kind, hash);
   size_t at;
 

@@ -39,9 +39,8 @@ typedef struct pp_blobs {
 
 void pp_blobs_clear(pp_blobs *s);
 /* A new reference to the blob of these bytes; NULL without memory. */
-pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash,
-                         const void *bytes, size_t len, pp_blob *const *deps,
-                         size_t ndeps);
+pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
+                         size_t len, pp_blob *const *deps, size_t ndeps);
 /* The blob of this number, or NULL. */
 static inline pp_blob *pp_blobs_by_id(const pp_blobs *s, uint32_t id) {
   return id < s->cap_ids ? s->by_id[id] : NULL;

@@ -723,6 +723,16 @@ static lua_Integer frame_at(int depth) {
   return (lua_Integer)depth * FRAME_SIZE;
 }
 
+static bool is_touched(const pp_codec *c) {
+  return c->depth >= 64 || (c->touched >> c->depth & 1) != 0;
+}
+
+/* The bind at work has something to undo. */
+static void touch(pp_codec *c) {
+  if (c->depth > 0 && c->depth <= 64)
+    c->touched |= UINT64_C(1) << (c->depth - 1);
+}
+
 /* Set table[key] = value, all on top, and note in the list of undoings at
  * index `undo` (0: none) what was there. */
 static void patch(pp_codec *c, lua_State *L, int undo) {
@@ -815,6 +825,7 @@ static void install(pp_codec *c, lua_State *L, int bindings, bool over) {
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, frame_at(c->depth - 1) + FRAME_UNDO);
       }
+      touch(c);
       undo = lua_gettop(L);
     }
     for (i = 0; i + 3 <= n; i += 3) {
@@ -849,6 +860,7 @@ static void install(pp_codec *c, lua_State *L, int bindings, bool over) {
     pp_ref(c, L, REF_FRAMES);
     lua_insert(L, -2);
     lua_rawseti(L, -2, frame_at(c->depth - 1) + FRAME_KEPT);
+    touch(c);
   }
   lua_settop(L, top);
 }
@@ -955,6 +967,15 @@ void pp_codec_unbind(pp_codec *c, lua_State *L) {
   lua_checkstack(L, 8); /* what bind had */
   c->depth--;
   pp_ref(c, L, REF_FRAMES);
+  if (c->depth == 0 && !is_touched(c)) {
+    /* What is left in the frame is the base globals, which stay anyway. */
+    lua_rawgeti(L, -1, FRAME_GLOBALS);
+    set_globals(c, L);
+    lua_pop(L, 1);
+    return;
+  }
+  if (c->depth < 64)
+    c->touched &= ~(UINT64_C(1) << c->depth);
   lua_rawgeti(L, -1, frame_at(c->depth) + FRAME_UNDO);
   for (tries = 0; tries < 3 && lua_istable(L, top + 2); tries++) {
     lua_pushcfunction(L, undo_protected);

@@ -434,9 +434,8 @@ static void forked_child(void) {
 
 /* --- blobs, for the codec ------------------------------------------------- */
 
-static pp_blob *hook_intern(void *ud, int kind, pp_hash hash,
-                            const void *bytes, size_t len,
-                            pp_blob *const *deps, size_t ndeps) {
+static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
+                            size_t len, pp_blob *const *deps, size_t ndeps) {
   pp_engine *e = ud;
   pp_blob *b;
 
@@ -485,8 +484,10 @@ static int load_library(lua_State *L) {
 
 int pp_engine_start(lua_State *L, const pp_options *o) {
   pp_engine *e = calloc(1, sizeof *e);
-  pp_codec_hooks hooks = {
-        .intern = hook_intern, .retain = hook_retain, .release = hook_release, .code = hook_code};
+  pp_codec_hooks hooks = {.intern = hook_intern,
+                          .retain = hook_retain,
+                          .release = hook_release,
+                          .code = hook_code};
 
   if (e == NULL) {
     fprintf(stderr, "ppsh: not enough memory\n");
@@ -502,7 +503,7 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   e->blobs.ud = e;
   if (o->nhosts > 0 || o->trace != NULL || o->progress != PP_PROGRESS_NO) {
     fprintf(stderr, "ppsh: %s is not supported by this version\n",
-            o->nhosts > 0    ? "-H"
+            o->nhosts > 0      ? "-H"
             : o->trace != NULL ? "--trace"
                                : "--progress");
     free(e);
@@ -510,8 +511,7 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   }
   lua_pushcfunction(L, load_library);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) {
-    fprintf(stderr, "ppsh: cannot load its library: %s\n",
-            lua_tostring(L, -1));
+    fprintf(stderr, "ppsh: cannot load its library: %s\n", lua_tostring(L, -1));
     free(e);
     return PP_EBAD;
   }

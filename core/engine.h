@@ -44,7 +44,7 @@ struct pp_engine {
   struct pp_link **links; /* by lane; NULL: free */
   uint32_t nlinks;        /* lanes ever used */
   uint32_t *free_lanes, nfree;
-  size_t closing;         /* links whose handles are being closed */
+  size_t closing; /* links whose handles are being closed */
 
   pp_blobs blobs;
   pp_server *servers;

@@ -22,7 +22,7 @@ _Thread_local volatile sig_atomic_t pp_interrupt_ignore_pipe;
 
 /* What the handlers need, and they alone write but for the script's thread. */
 static struct {
-  lua_State *L; /* main thread of the state */
+  lua_State *volatile L; /* the state's main thread; NULL once closed */
   void (*wake)(void);
   pthread_t thread; /* the one that runs L */
   timer_t timer;
@@ -100,7 +100,7 @@ static void on_signal(int sig, siginfo_t *si, void *context) {
     S.pending = sig;
     arm(S.ending ? ENDING_S : STUCK_S);
   }
-  if (!S.ending) {
+  if (!S.ending && S.L != NULL) {
     pp_state_poke(S.L, on_hook);
     S.wake();
   }
@@ -129,6 +129,7 @@ void pp_interrupt_install(lua_State *L, void (*wake)(void)) {
   struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
 
   S.L = L;
+  pp_state_at_close(L, &S.L);
   S.wake = wake;
   S.thread = pthread_self();
   ev.sigev_value.sival_ptr = &S;

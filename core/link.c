@@ -266,8 +266,8 @@ static int place_send(pp_place *p, pp_job *j) {
   seq = l->seq + 1;
   if (p->jobs.head != NULL && seq - p->jobs.head->seq >= PP_WINDOW)
     return PP_EAGAIN;
-  need = !holds(l, j->fn->id) ||
-         (j->setting != NULL && !holds(l, j->setting->id));
+  need =
+      !holds(l, j->fn->id) || (j->setting != NULL && !holds(l, j->setting->id));
   for (uint32_t i = 0; i < j->ndeps && !need; i++)
     need = !holds(l, j->deps[i]->id);
   if (need) {
@@ -624,8 +624,7 @@ static void how_it_ended(const pp_link *l, int status, char *out, size_t size) {
     snprintf(out, size, "worker %u could not be started", l->number);
   else if (WIFSIGNALED(status))
     snprintf(out, size, "worker %u (pid %d) was killed by signal %d (%s)",
-             l->number, l->pid, WTERMSIG(status),
-             strsignal(WTERMSIG(status)));
+             l->number, l->pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
   else
     snprintf(out, size, "worker %u (pid %d) exited with status %d", l->number,
              l->pid, WEXITSTATUS(status));
@@ -661,9 +660,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
   l->tx_n = l->tx_at = 0;
   for (size_t w = 0; w < l->has_words; w++)
     for (uint64_t bits = l->has[w]; bits != 0; bits &= bits - 1)
-      pp_engine_blob_lost(e, (uint32_t)(w * 64) +
-                                 (uint32_t)__builtin_ctzll(bits),
-                          l->lane);
+      pp_engine_blob_lost(
+          e, (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits), l->lane);
   l->has_words = 0;
   how_it_ended(l, status, how, sizeof how);
   if (s != NULL) {

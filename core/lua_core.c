@@ -86,9 +86,8 @@ static int core_captures(lua_State *L) {
 }
 
 static const luaL_Reg funcs[] = {
-    {"time", core_time},         {"ncpus", core_ncpus},
-    {"is_error", core_is_error}, {"jobs", core_jobs},
-    {"running", core_running},   {"captures", core_captures},
+    {"time", core_time}, {"ncpus", core_ncpus},     {"is_error", core_is_error},
+    {"jobs", core_jobs}, {"running", core_running}, {"captures", core_captures},
     {NULL, NULL},
 };
 

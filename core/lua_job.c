@@ -50,8 +50,8 @@ static bool job_over(void *ud) { return pp_job_over(ud); }
 
 /* --- results -------------------------------------------------------------- */
 
-static void push_error(lua_State *L, const pp_job *j, int kind,
-                       const char *msg, size_t msg_len) {
+static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
+                       size_t msg_len) {
   lua_createtable(L, 0, 8);
   lua_pushstring(L, pp_kind_name(kind));
   lua_setfield(L, -2, "kind");
@@ -171,8 +171,7 @@ int pp_push_results(lua_State *L, int idx) {
 static void await(lua_State *L, pp_ujob *u) {
   pp_engine *e = pp_check_engine(L);
 
-  if (!pp_job_over(u->j) || (u->j->flags & PP_JOB_CALLBACK) ||
-      e->callbacks > 0)
+  if (!pp_job_over(u->j) || (u->j->flags & PP_JOB_CALLBACK) || e->callbacks > 0)
     pp_wait_call(L, job_over, u->j, -1);
   if (u->j->server != NULL && !(u->j->flags & PP_JOB_SEEN)) {
     pp_engine_enter(e);

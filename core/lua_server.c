@@ -136,19 +136,25 @@ typedef struct submission {
   pp_engine *e;
   pp_server *s;
   const char *names[AT_EXTRA]; /* of arguments, for errors */
-  bool by_name;                /* the table form */
+  const char *method;
+  bool by_name; /* the table form */
   int nargs;
   lua_Integer retries;
   const char *name;
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;
 
-static int bad(lua_State *L, const submission *b, int at, const char *what) {
-  const char *msg =
-      lua_pushfstring(L, "%s must be %s, got %s", b->names[at], what,
-                      luaL_typename(L, at));
+/* As luaL_argerror, but with our name and numbers however it was called. */
+static int arg_error(lua_State *L, const submission *b, int at,
+                     const char *msg) {
+  return luaL_error(L, "bad argument #%d to '%s' (%s)",
+                    (b->by_name ? AT_FUNC : at) - 1, b->method, msg);
+}
 
-  return luaL_argerror(L, b->by_name ? AT_FUNC : at, msg);
+static int bad(lua_State *L, const submission *b, int at, const char *what) {
+  return arg_error(L, b, at,
+                   lua_pushfstring(L, "%s must be %s, got %s", b->names[at],
+                                   what, luaL_typename(L, at)));
 }
 
 static const char *const names_by_place[AT_EXTRA] = {
@@ -161,15 +167,14 @@ static const char *const names_by_name[AT_EXTRA] = {
 };
 
 /* Options of the table form that other parts of the contract bring. */
-static const char *const not_yet[] = {"timeout", "retry_errors", "priority",
-                                      "on",      "slots",        "memory",
-                                      "forget",  NULL};
+static const char *const not_yet[] = {
+    "timeout", "retry_errors", "priority", "on",
+    "slots",   "memory",       "forget",   NULL};
 
 /* submit{...}: spread the fields over the places of the other form. */
 static void by_name(lua_State *L, submission *b) {
   static const char *const keys[] = {
-      "args", "deps", "modules", "callback", "callbackargs", "group",
-      "globals",
+      "args", "deps", "modules", "callback", "callbackargs", "group", "globals",
   };
   int spec = AT_FUNC;
 
@@ -183,7 +188,7 @@ static void by_name(lua_State *L, submission *b) {
     if (known) {
       known = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
       if (!known)
-        luaL_argerror(L, AT_FUNC, "only the function stands without a name");
+        arg_error(L, b, AT_FUNC, "only the function stands without a name");
     } else if (lua_type(L, -2) == LUA_TSTRING) {
       k = lua_tostring(L, -2);
       known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
@@ -192,15 +197,17 @@ static void by_name(lua_State *L, submission *b) {
         known = strcmp(k, keys[i]) == 0;
       for (size_t i = 0; not_yet[i] != NULL && !known; i++)
         if (strcmp(k, not_yet[i]) == 0)
-          luaL_argerror(L, AT_FUNC,
-                        lua_pushfstring(L, "option '%s' is not supported by "
-                                           "this version", k));
+          arg_error(L, b, AT_FUNC,
+                    lua_pushfstring(L,
+                                    "option '%s' is not supported by "
+                                    "this version",
+                                    k));
       if (!known)
-        luaL_argerror(L, AT_FUNC, lua_pushfstring(L, "unknown option '%s'", k));
+        arg_error(L, b, AT_FUNC, lua_pushfstring(L, "unknown option '%s'", k));
     } else {
-      luaL_argerror(L, AT_FUNC,
-                    lua_pushfstring(L, "unknown option (a %s)",
-                                    luaL_typename(L, -2)));
+      arg_error(
+          L, b, AT_FUNC,
+          lua_pushfstring(L, "unknown option (a %s)", luaL_typename(L, -2)));
     }
     lua_pop(L, 1);
   }
@@ -210,15 +217,17 @@ static void by_name(lua_State *L, submission *b) {
 
     b->retries = lua_tointegerx(L, -1, &ok);
     if (!ok || b->retries < 0 || b->retries > INT32_MAX)
-      luaL_argerror(L, AT_FUNC, "retries must be an integer >= 0");
+      arg_error(L, b, AT_FUNC,
+                lua_pushfstring(L, "retries must be an integer >= 0, got %s",
+                                luaL_typename(L, -1)));
   }
   lua_pop(L, 1);
   lua_getfield(L, spec, "name");
   if (!lua_isnil(L, -1)) {
     if (lua_type(L, -1) != LUA_TSTRING)
-      luaL_argerror(L, AT_FUNC,
-                    lua_pushfstring(L, "name must be a string, got %s",
-                                    luaL_typename(L, -1)));
+      arg_error(L, b, AT_FUNC,
+                lua_pushfstring(L, "name must be a string, got %s",
+                                luaL_typename(L, -1)));
     b->name = lua_tostring(L, -1); /* the spec keeps it */
   }
   lua_settop(L, spec);
@@ -250,9 +259,8 @@ static void check_parts(lua_State *L, submission *b) {
     int at;
     const char *what;
   } tables[] = {
-      {AT_ARGS, "a table"},     {AT_DEPS, "a table"},
-      {AT_MODULES, "a table"},  {AT_CBARGS, "a table"},
-      {AT_GLOBALS, "a table"},
+      {AT_ARGS, "a table"},   {AT_DEPS, "a table"},    {AT_MODULES, "a table"},
+      {AT_CBARGS, "a table"}, {AT_GLOBALS, "a table"},
   };
 
   if (!lua_isfunction(L, AT_FUNC))
@@ -280,15 +288,15 @@ static int count_args(lua_State *L, const submission *b, int at) {
 
     n = lua_tointegerx(L, -1, &ok);
     if (!ok || n < 0)
-      luaL_argerror(L, b->by_name ? AT_FUNC : at,
-                    lua_pushfstring(L, "%s.n must be an integer >= 0",
-                                    b->names[at]));
+      arg_error(
+          L, b, at,
+          lua_pushfstring(L, "%s.n must be an integer >= 0", b->names[at]));
   }
   lua_pop(L, 1);
   if (n > ARGS_MAX)
-    luaL_argerror(L, b->by_name ? AT_FUNC : at,
-                  lua_pushfstring(L, "%s has more than %d values",
-                                  b->names[at], ARGS_MAX));
+    arg_error(L, b, at,
+              lua_pushfstring(L, "%s has more than %d values", b->names[at],
+                              ARGS_MAX));
   return (int)n;
 }
 
@@ -345,8 +353,7 @@ static void need_extra(lua_State *L) {
 }
 
 static int bad_in(lua_State *L, const submission *b, int at, const char *what) {
-  return luaL_argerror(L, b->by_name ? AT_FUNC : at,
-                       lua_pushfstring(L, "%s %s", b->names[at], what));
+  return arg_error(L, b, at, lua_pushfstring(L, "%s %s", b->names[at], what));
 }
 
 static void add_deps(lua_State *L, submission *b) {
@@ -369,8 +376,9 @@ static void add_deps(lua_State *L, submission *b) {
       lua_pushvalue(L, v);
       lua_getinfo(L, ">S", &ar);
       bad_in(L, b, AT_DEPS,
-             lua_pushfstring(L, "holds a function without a name (%s:%d); "
-                                "give a map from name to function",
+             lua_pushfstring(L,
+                             "holds a function without a name (%s:%d); "
+                             "give a map from name to function",
                              ar.short_src, ar.linedefined));
     }
     if (!up) {
@@ -405,8 +413,9 @@ static void add_globals(lua_State *L, submission *b) {
       lua_insert(L, -2);
       lua_rawset(L, AT_EXTRA);
     } else {
-      bad_in(L, b, AT_GLOBALS, "must be a list of names or a map from name to "
-                               "value");
+      bad_in(L, b, AT_GLOBALS,
+             "must be a list of names or a map from name to "
+             "value");
     }
     lua_settop(L, k);
   }
@@ -474,8 +483,8 @@ static pp_blob *setting(lua_State *L, pp_engine *e) {
       pp_hash h = pp_hash_of(b.data, b.len, 0);
 
       pp_engine_enter(e);
-      blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len,
-                             NULL, 0);
+      blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len, NULL,
+                             0);
       pp_blob_unref(&e->blobs, was);
       pp_engine_leave(e);
     }
@@ -603,6 +612,7 @@ static void begin(lua_State *L, submission *b) {
   b->s = pp_check_server(L, 1);
   b->e = pp_check_engine(L);
   b->retries = b->s->retries;
+  b->method = "submit";
   memcpy(b->names, names_by_place, sizeof b->names);
 }
 
@@ -615,7 +625,7 @@ static int server_submit(lua_State *L) {
     by_name(L, &b);
   } else {
     if (top > AT_GLOBALS)
-      luaL_argerror(L, AT_EXTRA, "submit takes at most eight arguments");
+      arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
   }
   lua_settop(L, AT_EXTRA);
   if (b.by_name && b.name != NULL)
@@ -636,9 +646,9 @@ static int server_spawn(lua_State *L) {
   int n = lua_gettop(L);
 
   begin(L, &b);
-  luaL_argcheck(L, lua_isfunction(L, 2), 2,
-                lua_pushfstring(L, "func must be a function, got %s",
-                                luaL_typename(L, 2)));
+  b.method = "spawn";
+  if (!lua_isfunction(L, AT_FUNC))
+    bad(L, &b, AT_FUNC, "a function");
   lua_createtable(L, n > 2 ? n - 2 : 0, 1);
   for (int i = 3; i <= n; i++) {
     lua_pushvalue(L, i);
@@ -865,7 +875,8 @@ static int pp_sleep(lua_State *L) {
     while (deadline < 0 || pp_now_ns() < deadline) {
       int64_t left = deadline < 0 ? INT64_MAX : deadline - pp_now_ns();
 
-      poll(NULL, 0, left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
+      poll(NULL, 0,
+           left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
       if (e != NULL)
         pp_interrupt_check(L);
     }

@@ -364,15 +364,14 @@ static int append_error(lua_State *L, call *c, int kind) {
   size_t msg_len, tb_len;
 
   luaL_checkstack(L, 10, NULL);
-  msg = lua_type(L, err) == LUA_TSTRING ? lua_tolstring(L, err, &msg_len)
-                                        : NULL;
+  msg =
+      lua_type(L, err) == LUA_TSTRING ? lua_tolstring(L, err, &msg_len) : NULL;
   if (msg == NULL) {
     if (lua_type(L, err) == LUA_TNUMBER ||
         luaL_getmetafield(L, err, "__tostring") != LUA_TNIL)
       luaL_tolstring(L, err, NULL);
     else
-      lua_pushfstring(L, "(error object is a %s value)",
-                      luaL_typename(L, err));
+      lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
     msg = lua_tolstring(L, -1, &msg_len);
   }
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->traceback);
@@ -383,8 +382,8 @@ static int append_error(lua_State *L, call *c, int kind) {
     return luaL_error(L, "not enough memory");
   if (lua_type(L, err) != LUA_TSTRING) {
     lua_pushvalue(L, err);
-    status = pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value",
-                           c->out, NULL);
+    status = pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
+                           NULL);
     if (status != 0) { /* its tostring must do */
       lua_pushlstring(L, msg, msg_len);
       if (pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
@@ -463,8 +462,8 @@ static int set_paths(lua_State *L) {
   return 0;
 }
 
-int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
-                  pp_buf *out, void (*taken)(void *ud), void *ud) {
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+                  void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;
   uint32_t deps[64], *big = NULL, setting;
   call c = {.r = r, .p = p, .out = out, .taken = taken, .ud = ud};

@@ -12,6 +12,13 @@ static int64_t cost(const pp_job *j) {
   return j->fn != NULL && j->fn->run_ns > 0 ? j->fn->run_ns : 0;
 }
 
+/* How long the job a place is at is likely to take; -1 unknown. */
+static int64_t first(const pp_place *p) {
+  const pp_job *j = p->jobs.head;
+
+  return j->fn != NULL ? j->fn->run_ns : -1;
+}
+
 static bool takes(const pp_place *p, const pp_job *j) {
   int64_t t = j->fn != NULL ? j->fn->run_ns : -1;
 
@@ -19,8 +26,8 @@ static bool takes(const pp_place *p, const pp_job *j) {
     return false;
   if (p->jobs.n == 0)
     return true;
-  if (t < 0)
-    return false;
+  if (t < 0 || first(p) < 0 || first(p) > BEHIND_NS)
+    return false; /* who knows how long it would wait */
   if (p->jobs.n == 1)
     return t <= BEHIND_NS;
   return p->jobs.n < AHEAD_JOBS && p->load + t <= AHEAD_NS;
@@ -89,9 +96,12 @@ static void fill(pp_sched *s, pp_place *p) {
   }
 }
 
-/* p is idle and the queue is empty: give it what waits elsewhere. */
+/* p is idle and the queue is empty: give it what waits elsewhere, the later
+ * half of it, in order. */
 static void steal(pp_sched *s, pp_place *p) {
   pp_place *v = s->busy, *end = v;
+  pp_jobs got = {0};
+  pp_job *j;
   size_t want;
 
   if (s->fat == 0 || v == NULL || !p->open || p->full)
@@ -101,17 +111,22 @@ static void steal(pp_sched *s, pp_place *p) {
       return;
   s->busy = v->next; /* the next thief looks further on */
   for (want = v->jobs.n / 2; want > 0; want--) {
-    pp_job *j = v->jobs.tail;
-
+    j = v->jobs.tail;
     if (!v->ops->recall(v, j))
       break;
     leave(s, v, j);
     j->state = PP_JOB_QUEUED;
     j->place = NULL;
-    if (!give(s, p, j)) {
-      pp_jobs_front(&s->queue, j);
-      break;
-    }
+    pp_jobs_front(&got, j);
+  }
+  while ((j = got.head) != NULL && !p->full) {
+    pp_jobs_remove(&got, j);
+    if (!give(s, p, j))
+      pp_jobs_front(&got, j);
+  }
+  while ((j = got.tail) != NULL) {
+    pp_jobs_remove(&got, j);
+    pp_jobs_front(&s->queue, j);
   }
 }
 

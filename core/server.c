@@ -97,8 +97,8 @@ void pp_server_tend(pp_server *s, int64_t now) {
       int why = errno;
 
       if (s->refusals++ == 0)
-        pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again",
-               i + 1, strerror(why));
+        pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", i + 1,
+               strerror(why));
       s->respawn_at = now + SECOND / 10;
       errno = why;
       return;
@@ -143,8 +143,9 @@ void pp_server_destroy(pp_server *s) {
       pp_link_drain(l);
       pp_sched_close(&s->sched, &l->place);
     }
-  fail_all(s, PP_KIND_DESTROYED, "the server was destroyed before this job "
-                                 "ended");
+  fail_all(s, PP_KIND_DESTROYED,
+           "the server was destroyed before this job "
+           "ended");
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
       pp_link *l = s->workers[i];
@@ -276,9 +277,11 @@ int pp_server_table(pp_server *s, pp_buf *out) {
   if (r == 0 && t->njobs > 0) {
     double sum = (double)t->time / 1e9;
 
-    snprintf(line, sizeof line, "    %6llu |        %6.2f |     %8.4f |  "
-             "%11.6f | %s\n", (unsigned long long)t->njobs, 100.0, sum,
-             sum / (double)t->njobs, "local");
+    snprintf(line, sizeof line,
+             "    %6llu |        %6.2f |     %8.4f |  "
+             "%11.6f | %s\n",
+             (unsigned long long)t->njobs, 100.0, sum, sum / (double)t->njobs,
+             "local");
     r = put(out, line);
   }
   if (r == 0) {
@@ -289,7 +292,8 @@ int pp_server_table(pp_server *s, pp_buf *out) {
     r = put(out, line);
   }
   if (r == 0 && (t->failed || t->retried || t->lost)) {
-    snprintf(line, sizeof line, "%llu failed, %llu retried, %llu lost workers\n",
+    snprintf(line, sizeof line,
+             "%llu failed, %llu retried, %llu lost workers\n",
              (unsigned long long)t->failed, (unsigned long long)t->retried,
              (unsigned long long)t->lost);
     r = put(out, line);

@@ -25,10 +25,10 @@ struct pp_server {
   struct pp_link **workers; /* by number - 1; NULL: none at present */
   uint32_t cap, ncpus;      /* ncpus: how many there should be */
   uint32_t alive;
-  uint32_t deaths;        /* in a row, without a finished job */
-  uint32_t refusals;      /* spawns that failed, in a row */
-  int64_t respawn_at;     /* ns; 0: at once */
-  int64_t stuck_since;    /* when it had its last worker; 0: it has some */
+  uint32_t deaths;     /* in a row, without a finished job */
+  uint32_t refusals;   /* spawns that failed, in a row */
+  int64_t respawn_at;  /* ns; 0: at once */
+  int64_t stuck_since; /* when it had its last worker; 0: it has some */
   int64_t created;
   pp_group *groups;
   pp_jobs ended;     /* kept until taken or asked for */

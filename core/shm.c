@@ -103,6 +103,5 @@ void pp_lane_sleep(pp_lane *lane, uint32_t what) {
 
 void pp_lane_wake_slow(pp_lane *lane) {
   if (atomic_exchange(&lane->asleep, PP_BUSY) != PP_BUSY)
-    (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAKE, INT_MAX, NULL, NULL,
-                  0);
+    (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }

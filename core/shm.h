@@ -93,9 +93,9 @@ static inline size_t pp_ring_room(const pp_ring *r) {
   return used > PP_RING ? 0 : PP_RING - (size_t)used;
 }
 /* Where the producer writes next: room bytes from here on. */
-static inline unsigned char *pp_ring_end(const pp_ring *r, unsigned char *data) {
-  return data +
-         atomic_load_explicit(&r->tail, memory_order_relaxed) % PP_RING;
+static inline unsigned char *pp_ring_end(const pp_ring *r,
+                                         unsigned char *data) {
+  return data + atomic_load_explicit(&r->tail, memory_order_relaxed) % PP_RING;
 }
 /* Publish n bytes written at pp_ring_end. */
 static inline void pp_ring_publish(pp_ring *r, size_t n) {
@@ -115,8 +115,7 @@ static inline size_t pp_ring_used(const pp_ring *r) {
 }
 static inline const unsigned char *pp_ring_start(const pp_ring *r,
                                                  const unsigned char *data) {
-  return data +
-         atomic_load_explicit(&r->head, memory_order_relaxed) % PP_RING;
+  return data + atomic_load_explicit(&r->head, memory_order_relaxed) % PP_RING;
 }
 static inline void pp_ring_consume(pp_ring *r, size_t n) {
   uint64_t h = atomic_load_explicit(&r->head, memory_order_relaxed);

@@ -41,8 +41,14 @@ static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
   if (p == NULL)
     osize = 0; /* Lua passes the kind of object there */
   if (nsize == 0) {
+    bool last = p != NULL && o->main != NULL && o->memory.used == osize;
+
+    if (last && o->slot != NULL)
+      *o->slot = NULL;
     free(p);
     o->memory.used -= osize;
+    if (last) /* lua_close is done, whoever called it */
+      free(o);
     return NULL;
   }
   if (nsize > osize && o->memory.limit != 0 &&
@@ -279,13 +285,12 @@ lua_State *pp_state_new(bool noenv) {
 }
 
 void pp_state_close(lua_State *L) {
-  outside *o;
+  if (L != NULL)
+    lua_close(L);
+}
 
-  if (L == NULL)
-    return;
-  o = outside_of(L);
-  lua_close(o->main);
-  free(o);
+void pp_state_at_close(lua_State *L, lua_State *volatile *slot) {
+  outside_of(L)->slot = slot;
 }
 
 pp_memory *pp_state_memory(lua_State *L) { return &outside_of(L)->memory; }

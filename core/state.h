@@ -22,12 +22,16 @@ typedef struct pp_memory {
 } pp_memory;
 
 /* New state, or NULL without memory. With noenv, LUA_PATH and LUA_CPATH are
- * not looked at. Close it by pp_state_close, or leave it to the process's end;
- * lua_close alone (os.exit(n, true) calls it) loses only a few bytes. */
+ * not looked at. */
 lua_State *pp_state_new(bool noenv);
 
-/* lua_close, then what lies outside. L may be NULL. Not from a coroutine. */
+/* lua_close, which does as well (os.exit(n, true) calls it), but L may be
+ * NULL. */
 void pp_state_close(lua_State *L);
+
+/* Set *slot to NULL when the state's memory goes, for those who might use it
+ * afterwards. One slot per state; borrowed. */
+void pp_state_at_close(lua_State *L, lua_State *volatile *slot);
 
 /* The counters of L's state; they live as long as it does. */
 pp_memory *pp_state_memory(lua_State *L);

@@ -40,7 +40,7 @@ typedef struct worker {
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
   uint64_t written[2]; /* as last looked up */
   pp_buf out;
-  size_t frame; /* where the frame being read ends: consume this much */
+  size_t frame;     /* where the frame being read ends: consume this much */
   unsigned pending; /* results the driver was not told of */
   int64_t pending_since;
   int64_t cpu_mark; /* process CPU clock accounted for */
@@ -57,8 +57,7 @@ static void ring_bell(worker *w) {
   if (!(atomic_load_explicit(ready, memory_order_relaxed) & bit))
     atomic_fetch_or(ready, bit);
   atomic_thread_fence(memory_order_seq_cst);
-  if (atomic_load_explicit(&w->hub->asleep, memory_order_relaxed) !=
-          PP_AWAKE &&
+  if (atomic_load_explicit(&w->hub->asleep, memory_order_relaxed) != PP_AWAKE &&
       atomic_exchange(&w->hub->asleep, PP_AWAKE) != PP_AWAKE)
     (void)!write(w->bell, &one, sizeof one);
 }
@@ -89,8 +88,8 @@ static void wait_for(worker *w, uint32_t what, size_t was) {
     ring_bell(w);
   atomic_store(&l->asleep, what);
   atomic_thread_fence(memory_order_seq_cst);
-  if ((what == PP_WANTS_INPUT ? pp_ring_used(&l->in)
-                              : pp_ring_room(&l->out)) == was)
+  if ((what == PP_WANTS_INPUT ? pp_ring_used(&l->in) : pp_ring_room(&l->out)) ==
+      was)
     pp_lane_sleep(l, what);
   atomic_store(&l->asleep, PP_BUSY);
 }
@@ -230,9 +229,8 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   seq = pp_get32(p + PP_JOB_SEQ);
   sent = seq << 2 | PP_CLAIM_SENT;
   got = sent;
-  if (!atomic_compare_exchange_strong(
-          &w->map.lane->claim[seq % PP_WINDOW], &got,
-          seq << 2 | PP_CLAIM_TAKEN))
+  if (!atomic_compare_exchange_strong(&w->map.lane->claim[seq % PP_WINDOW],
+                                      &got, seq << 2 | PP_CLAIM_TAKEN))
     return; /* recalled */
   w->out.len = 0;
   if (pp_buf_reserve(&w->out, PP_FRAME_HEAD + 256) != 0)

@@ -217,8 +217,7 @@ describe("a mistake in a call", function()
     local message = raised(function() server:submit{id, arguments = {1}} end)
     assert.are.equal(at(line), message:sub(1, #at(line)))
     assert.is_truthy(message:find("'arguments'", 1, true))
-    message = raised(server.submit, server, {id, {1}})
-    assert.is_truthy(message:find("submit", 1, true) or message:find("2", 1, true))
+    raised(server.submit, server, {id, {1}})
     server:destroy()
   end)
 
@@ -292,20 +291,27 @@ describe("a callback", function()
   end)
 
   it("runs in the order in which the jobs end", function()
-    local gate = child.gate()
-    local server <close> = pp.Server(2)
     local order = {}
     local function note(r) order[#order + 1] = r end
+    do
+      local server <close> = pp.Server(1)
+      for i = 1, 20 do server:submit{id, args = {i}, callback = note} end
+      assert.is_true(server:wait())
+      for i = 1, 20 do assert.are.equal(i, order[i]) end
+    end
+    local gate = child.gate()
+    local server <close> = pp.Server(2)
+    order = {}
     local slow = server:submit{pass, args = {gate.path, "slow"}, callback = note}
-    for i = 1, 20 do server:submit{id, args = {i}, callback = note, group = "quick"} end
+    for i = 1, 20 do
+      server:submit{id, args = {i}, callback = note, group = "quick"}
+    end
     assert.is_true(server:wait("quick"))
+    assert.are.equal(20, #order)
     gate:open()
     assert.are.equal("slow", slow())
     assert.is_true(server:wait())
-    local expected = {}
-    for i = 1, 20 do expected[i] = i end
-    expected[21] = "slow"
-    assert.are.same(expected, order)
+    assert.are.equal("slow", order[21])
   end)
 
   it("runs in the script's own interpreter", function()
@@ -335,7 +341,6 @@ describe("a callback", function()
 
   it("runs in each kind of waiting call, timeouts of 0 included", function()
     local server <close> = pp.Server(1)
-    local gate = child.gate()
     local plain = server:submit(id)
     local waits = {
       function() plain() end,
@@ -355,7 +360,6 @@ describe("a callback", function()
       wait()
       assert.are.equal(1, ran, "waiting call " .. i)
     end
-    gate:open()
   end)
 
   it("is never run inside another", function()

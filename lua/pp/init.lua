@@ -132,6 +132,15 @@ function core.server_methods:print_stats(file)
   (file or io.stdout):write(core.table(self))
 end
 
+local places = {
+  { "depfuncs", "table" },
+  { "modules", "table" },
+  { "callback", "function" },
+  { "callbackargs", "table" },
+  { "group", "string" },
+  { "globals", "table" },
+}
+
 local Template = {}
 Template.__index = Template
 Template.__name = "pp.Template"
@@ -147,13 +156,24 @@ Template.__name = "pp.Template"
 -- @tparam[opt] table globals
 -- @treturn Template its `submit(...)` takes the arguments of func one by one
 function pp.Template(server, func, depfuncs, modules, callback, callbackargs, group, globals)
-  if type(func) ~= "function" then
+  local meta = type(server) == "userdata" and getmetatable(server)
+  if not meta or meta.__index ~= core.server_methods then
+    error(("bad argument #1 to 'Template' (server must be a pp.Server, got %s)"):format(type(server)), 2)
+  elseif type(func) ~= "function" then
     error(("bad argument #2 to 'Template' (func must be a function, got %s)"):format(type(func)), 2)
+  end
+  local rest = { depfuncs, modules, callback, callbackargs, group, globals }
+  for i, place in ipairs(places) do
+    local v, want = rest[i], place[2]
+    local callable = want == "function" and type(getmetatable(v)) == "table" and getmetatable(v).__call
+    if v ~= nil and type(v) ~= want and not callable then
+      error(("bad argument #%d to 'Template' (%s must be a %s, got %s)"):format(i + 2, place[1], want, type(v)), 2)
+    end
   end
   return setmetatable({
     server = server,
     func = func,
-    rest = { depfuncs, modules, callback, callbackargs, group, globals },
+    rest = rest,
   }, Template)
 end
 

@@ -70,6 +70,8 @@ static void release(void *ud, pp_blob *b) {
   free(b);
 }
 
+void store_release(pair *p, pp_blob *b) { release(p, b); }
+
 static pp_blob *intern(void *ud, int kind, pp_hash hash, const void *bytes,
                        size_t len, pp_blob *const *deps, size_t ndeps) {
   pair *p = ud;

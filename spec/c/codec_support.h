@@ -36,6 +36,8 @@ void pair_open(pair *p);
 /* Close them; how many blobs were left with references (leaks). */
 int pair_close(pair *p);
 
+void store_release(pair *p, pp_blob *b);
+
 /* The codes of a blob's dependencies, for open and unpack; free(3) it. */
 pp_code *codes_of(pp_blob *const *deps, size_t n);
 

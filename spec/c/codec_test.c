@@ -55,6 +55,139 @@ static void check(const char *name, const char *source) {
   free(text);
 }
 
+/* --- without memory ----------------------------------------------------- */
+
+/* One job with everything in it; every allocation from here on can fail. 0 or
+ * the error. */
+static int whole_job(pair *p, int fn, int args) {
+  lua_State *L = p->submitter, *W = p->worker;
+  int top = lua_gettop(L), wtop = lua_gettop(W), rc, n;
+  pp_buf out = {0}, back = {0};
+  pp_deps deps = {0};
+  pp_parcel parcel = {0};
+  pp_code *codes = NULL, *fcodes = NULL;
+
+  rc = pp_codec_function(p->sc, L, fn, 0, &parcel);
+  if (rc < 0)
+    goto done;
+  rc = pp_codec_pack(p->sc, L, args, 1, "argument", &out, &deps);
+  if (rc < 0)
+    goto done;
+  codes = codes_of(deps.v, deps.n);
+  fcodes = codes_of(parcel.blob->deps, parcel.blob->ndeps);
+  rc = pp_codec_open(p->wc, W, parcel.blob->bytes, parcel.blob->len, fcodes,
+                     parcel.blob->ndeps);
+  if (rc < 0)
+    goto done;
+  rc = pp_codec_bind(p->wc, W, 1, wtop + 2);
+  if (rc < 0)
+    goto done;
+  lua_pushvalue(W, wtop + 1);
+  n = pp_codec_unpack(p->wc, W, out.data, out.len, codes, deps.n);
+  if (n < 0) {
+    rc = n;
+  } else {
+    rc = lua_pcall(W, n, 1, 0) == LUA_OK ? 0 : PP_ENOMEM;
+    if (rc == 0)
+      rc = pp_codec_pack(p->wc, W, lua_gettop(W), 1, "result", &back, NULL);
+    else if (!strstr(lua_tostring(W, -1), "not enough memory"))
+      rc = PP_EBAD;
+  }
+  pp_codec_unbind(p->wc, W);
+  if (rc == 0)
+    rc = pp_codec_unpack(p->sc, L, back.data, back.len, NULL, 0);
+  if (rc > 0)
+    rc = 0;
+done:
+  if (rc < 0) {
+    const char *m = lua_tostring(L, -1);
+
+    if (m == NULL || !strstr(m, "memory"))
+      m = lua_tostring(W, -1);
+    if (m != NULL && rc != PP_ENOMEM)
+      printf("# %d %s\n", rc, m);
+  }
+  lua_settop(L, top);
+  lua_settop(W, wtop);
+  free(codes);
+  free(fcodes);
+  pp_deps_clear(p->sc, &deps);
+  pp_buf_clear(&out);
+  pp_buf_clear(&back);
+  if (parcel.blob != NULL)
+    store_release(p, parcel.blob);
+  return rc;
+}
+
+static const char heavy[] =
+    "Account = {} Account.__index = Account\n"
+    "function Account.new(b) return setmetatable({b = b}, Account) end\n"
+    "function string.trim(s) return (s:gsub('^%s+', '')) end\n"
+    "helper_data = {1, 2, {x = 'y'}, text = ('long'):rep(30)}\n"
+    "print = nil\n"
+    "local n, G = 0, _G\n"
+    "local function helper(v) n = n + 1 return helper_data[v] end\n"
+    "function job(a) print = print G.zzz = 1 local r = Account.new(helper(1))\n"
+    " r.s = ('  x'):trim() r.f = function() return n, a end r.a = a return r end\n"
+    "arg1 = {Account.new(3), job and 1, {}, {[{}] = 1}, ('s'):rep(60),\n"
+    " function(x) return x, helper_data end}\n"
+    "function light(a) return math.floor(a), isprime end\n"
+    "function isprime() end number = 3\n";
+
+static void fail_each(const char *name, failing *f, const char *fn,
+                      const char *arg, bool fresh) {
+  pair p;
+  long n;
+  int rc = PP_ENOMEM, i;
+
+  for (n = 0; rc != 0 && n < 100000; n++) {
+    if (n == 0 || fresh) {
+      pair_open(&p);
+      if (luaL_dostring(p.submitter, heavy))
+        abort();
+      lua_settop(p.submitter, 0);
+      lua_getglobal(p.submitter, fn);
+      lua_getglobal(p.submitter, arg);
+      lua_newtable(p.worker);
+      lua_newtable(p.worker);
+      lua_pushvalue(p.worker, LUA_REGISTRYINDEX);
+      lua_rawgeti(p.worker, -1, LUA_RIDX_GLOBALS);
+      lua_setfield(p.worker, -3, "__index");
+      lua_pop(p.worker, 1);
+      lua_setmetatable(p.worker, 1);
+    }
+    f->left = n;
+    rc = whole_job(&p, 1, 2);
+    f->left = -1;
+    if (rc != 0 && rc != PP_ENOMEM) {
+      verdict(name, false, "another error than PP_ENOMEM");
+      rc = 0;
+    } else if (rc != 0) {
+      for (i = 0; i < 2; i++)
+        if (whole_job(&p, 1, 2) != 0)
+          verdict(name, false, "not usable after a failure");
+    }
+    if (rc == 0 || fresh) {
+      if (pair_close(&p) != 0)
+        verdict(name, false, "blobs leaked");
+      if (fail_c.live != 0)
+        verdict(name, false, "memory leaked");
+      fail_c.live = 0;
+    }
+  }
+  verdict(name, rc == 0, "never got through");
+  if (getenv("VERBOSE") != NULL)
+    printf("# %ld failures\n", n - 1);
+}
+
+static void without_memory(void) {
+  fail_each("C memory fails, heavy job", &fail_c, "job", "arg1", true);
+  fail_each("C memory fails, light job", &fail_c, "light", "number", true);
+  fail_each("Lua memory fails, heavy job", &fail_lua, "job", "arg1", true);
+  fail_each("Lua memory fails, warm", &fail_lua, "job", "arg1", false);
+  fail_each("Lua memory fails, light job", &fail_lua, "light", "number", true);
+}
+
 /* --- speed -------------------------------------------------------------- */
 
 static double since(int64_t start, int n) {
@@ -188,6 +321,7 @@ int main(int argc, char **argv) {
     return 0;
   }
 #include "codec_cases.h"
+  without_memory();
   printf("%d checks, %d failed\n", checks, failures);
   return failures > 0;
 }

@@ -10,9 +10,10 @@
 
 static int failures;
 
-#define CHECK(e)                                                             \
-  ((e) ? (void)0                                                             \
-       : (failures++, (void)printf("FAIL %s:%d %s\n", __FILE__, __LINE__, #e)))
+#define CHECK(e)                                                               \
+  ((e) ? (void)0                                                               \
+       : (failures++,                                                          \
+          (void)printf("FAIL %s:%d %s\n", __FILE__, __LINE__, #e)))
 
 /* A place that runs its jobs in order on a virtual clock. */
 typedef struct sim {

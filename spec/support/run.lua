@@ -140,7 +140,8 @@ function run.start(argv, opts)
     out_path = not opts.stdout_file and dir .. "/out" or nil, err_path = dir .. "/err",
     deadline = run.now() + (opts.timeout or run.timeout) * run.slowness,
   }, Process)
-  local script = {"echo $$ >" .. dir .. "/pid", "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"}
+  local script = {"echo $$ >" .. dir .. "/pid",
+    "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"}
   local function add(...) script[#script + 1] = string.format(...) end
   local input = opts.stdin_file or dir .. "/in"
   if opts.stdin then
