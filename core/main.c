@@ -17,25 +17,12 @@
 
 #include "base.h"
 #include "build_id.h"
+#include "engine.h"
 #include "interrupt.h"
 #include "options.h"
 #include "repl.h"
 #include "script.h"
 #include "state.h"
-
-#if __has_include("engine.h")
-#include "engine.h"
-#else
-int pp_engine_start(lua_State *L, const pp_options *o) __attribute__((weak));
-int pp_engine_end(int status) __attribute__((weak));
-void pp_engine_wake(void) __attribute__((weak));
-int pp_engine_start(lua_State *L, const pp_options *o) {
-  (void)L, (void)o;
-  return 0;
-}
-int pp_engine_end(int status) { return status; }
-void pp_engine_wake(void) {}
-#endif
 
 enum { EXIT_USAGE = 2 };
 

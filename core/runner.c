@@ -385,7 +385,7 @@ static int append_error(lua_State *L, call *c, int kind) {
     status = pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
                            NULL);
     if (status != 0) { /* its tostring must do */
-      lua_pushlstring(L, msg, msg_len);
+      luaL_tolstring(L, err, NULL);
       if (pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
                         NULL) != 0)
         return luaL_error(L, "not enough memory");

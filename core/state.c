@@ -12,8 +12,9 @@
 
 /* The allocator's userdata: what belongs to one state and lies outside it. */
 typedef struct outside {
-  pp_memory memory; /* first: pp_state_memory hands out its address */
-  lua_State *main;  /* NULL until made */
+  pp_memory memory;          /* first: pp_state_memory hands out its address */
+  lua_State *main;           /* NULL until made */
+  lua_State *volatile *slot; /* pp_state_at_close */
   lua_State *volatile running; /* read by signal handlers */
   volatile lua_Hook poke;      /* set by signal handlers */
   bool warn;                   /* warnings are shown */
@@ -21,7 +22,7 @@ typedef struct outside {
 } outside;
 
 /* C modules of this program, found by require. */
-int luaopen_pp_core(lua_State *L) __attribute__((weak));
+int luaopen_pp_core(lua_State *L);
 
 static const luaL_Reg c_modules[] = {
     {"pp.core", luaopen_pp_core},
@@ -102,7 +103,7 @@ static int search(lua_State *L) {
   size_t i;
 
   for (i = 0; i < sizeof(c_modules) / sizeof(*c_modules); i++) {
-    if (c_modules[i].func != NULL && strcmp(name, c_modules[i].name) == 0) {
+    if (strcmp(name, c_modules[i].name) == 0) {
       lua_pushcfunction(L, c_modules[i].func);
       lua_pushliteral(L, ":ppsh:");
       return 2;

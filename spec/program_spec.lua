@@ -1,18 +1,16 @@
 -- SPDX-License-Identifier: MIT
 local run = require "spec.support.run"
 
--- Both interpreters under one name, so that messages can be compared.
+-- What both interpreters do, with their names taken out of the messages.
 local function both(args, opts)
   local results = {}
   for i, path in ipairs {run.ppsh_path, run.lua_path} do
-    local argv = {"sh", "-c", 'exec -a "$0" "$@"'}
-    argv = table.move(args, 1, #args, 2, {path})
-    local r = run.program(argv, opts)
-    local plain = path:gsub("%p", "%%%0")
-    r.err = r.err:gsub(plain, "PROGRAM")
-    r.out = r.out:gsub(plain, "PROGRAM")
-    -- What lua(1) closes a warning with, and where it has its modules, is its own.
-    results[i] = {out = r.out, err = r.err, status = r.status, signal = r.signal}
+    local r = run.program(table.move(args, 1, #args, 2, {path}), opts)
+    local name = path:gsub("%p", "%%%0")
+    results[i] = {
+      out = (r.out:gsub(name, "PROGRAM")), err = (r.err:gsub(name, "PROGRAM")),
+      status = r.status, signal = r.signal,
+    }
   end
   return results[1], results[2]
 end

@@ -82,8 +82,8 @@ describe("the prompt", function()
 
   it("uses _PROMPT and _PROMPT2", function()
     local p = open()
-    p:write "_PROMPT = 'one: ' _PROMPT2 = setmetatable({},"
-      .. " {__tostring = function() return 'two: ' end})\n"
+    p:write("_PROMPT = 'one: ' _PROMPT2 = setmetatable({},"
+      .. " {__tostring = function() return 'two: ' end})\n")
     p:expect "\none: "
     p:write "do\n"
     p:expect "\ntwo: "

@@ -200,12 +200,13 @@ describe("a mistake in a call", function()
   it("in the table form names the field", function()
     server = pp.Server(1)
     for name, bad in pairs{args = "1", deps = 1, modules = "math",
-      callback = "f", callbackargs = 1, group = {}, globals = 1,
-      retries = "many", name = {}} do
+      callback = "f", callbackargs = 1, group = {}, globals = 1, name = {}} do
       local message = raised(server.submit, server, {id, [name] = bad})
       assert.is_truthy(message:find(name .. " must be ", 1, true), message)
       assert.is_truthy(message:find("got " .. type(bad), 1, true), message)
     end
+    assert.is_truthy(raised(server.submit, server, {id, retries = "many"})
+      :find("retries must be ", 1, true))
     assert.is_truthy(raised(server.submit, server, {})
       :find("func must be a function, got nil", 1, true))
     server:destroy()

@@ -162,8 +162,8 @@ function run.start(argv, opts)
   if opts.pty then
     command = quoted {"script", "-qefc", "exec " .. command, "/dev/null"}
   end
-  add("exec setsid %s <%s >%s 2>%s %s", command, run.quote(input), run.quote(opts.stdout_file or self.out_path),
-    self.err_path, opts.redirect or "")
+  add("exec setsid %s <%s >%s 2>%s %s", command, run.quote(input),
+    run.quote(opts.stdout_file or self.out_path), self.err_path, opts.redirect or "")
   self.handle = assert(io.popen(table.concat(script, "\n")))
   if not opts.stdin and not opts.stdin_file then
     self.input = assert(io.open(input, "wb"))
