@@ -2,14 +2,29 @@
 # spec/c/NAME_test.c      -> a program that exits 0 when all is well
 # spec/fuzz/fuzz_NAME.c   -> the fuzz target linked with a main that replays
 #                            files; run over spec/fuzz/corpus/NAME
+# other spec/c/*.c        -> what these share, linked with each
 
 file(GLOB test_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_test.c)
+file(GLOB support_sources CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*.c)
+if(test_sources)
+  list(REMOVE_ITEM support_sources ${test_sources})
+endif()
+add_library(pptest INTERFACE)
+target_link_libraries(pptest INTERFACE ppcore)
+target_compile_options(pptest INTERFACE
+  "SHELL:-iquote ${CMAKE_CURRENT_SOURCE_DIR}/spec/c")
+if(support_sources)
+  add_library(ppsupport STATIC ${support_sources})
+  target_link_libraries(ppsupport PUBLIC ppflags)
+  target_link_libraries(pptest INTERFACE ppsupport)
+endif()
+
 foreach(source IN LISTS test_sources)
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
-  target_link_libraries(${name} PRIVATE
-    ppcore)
+  target_link_libraries(${name} PRIVATE pptest)
   add_test(NAME c.${name} COMMAND ${name}
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   set_tests_properties(c.${name} PROPERTIES TIMEOUT 300 LABELS c)
@@ -64,8 +79,7 @@ foreach(source IN LISTS fuzz_sources)
   file(GLOB inputs CONFIGURE_DEPENDS
     ${CMAKE_CURRENT_SOURCE_DIR}/spec/fuzz/corpus/${corpus}/*)
   add_executable(${name} ${source} ${replay_main})
-  target_link_libraries(${name} PRIVATE
-    ppcore)
+  target_link_libraries(${name} PRIVATE pptest)
   add_test(NAME fuzz.${corpus} COMMAND ${name} ${inputs})
   set_tests_properties(fuzz.${corpus} PROPERTIES TIMEOUT 300 LABELS fuzz)
 endforeach()

@@ -170,14 +170,18 @@ int pp_push_results(lua_State *L, int idx) {
 /* Wait for the job at 1 and note that somebody asked. */
 static void await(lua_State *L, pp_ujob *u) {
   pp_engine *e = pp_check_engine(L);
+  pp_job *j = u->j;
+  bool ready;
 
-  if (!pp_job_over(u->j) || (u->j->flags & PP_JOB_CALLBACK) || e->callbacks > 0)
-    pp_wait_call(L, job_over, u->j, -1);
-  if (u->j->server != NULL && !(u->j->flags & PP_JOB_SEEN)) {
-    pp_engine_enter(e);
-    pp_server_seen(u->j->server, u->j);
-    pp_engine_leave(e);
-  }
+  pp_engine_enter(e);
+  ready = pp_job_over(j) && e->callbacks == 0;
+  pp_engine_leave(e);
+  if (!ready)
+    pp_wait_call(L, job_over, j, -1);
+  pp_engine_enter(e);
+  if (j->server != NULL)
+    pp_server_seen(j->server, j);
+  pp_engine_leave(e);
 }
 
 static int job_call(lua_State *L) {

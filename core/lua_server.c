@@ -582,7 +582,7 @@ static int submit(lua_State *L, submission *b) {
   j->group = pp_server_group(s, group, group_len);
   pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
-  if (j->flags & PP_JOB_CALLBACK) {
+  if (!lua_isnil(L, AT_CALLBACK)) {
     int handle = lua_gettop(L);
 
     lua_getiuservalue(L, AT_SELF, PP_UV_HELD);
@@ -690,7 +690,7 @@ void pp_run_callbacks(lua_State *L, pp_engine *e) {
   int top = lua_gettop(L);
 
   luaL_checkstack(L, 20, NULL);
-  while (e->callbacks > 0) {
+  for (;;) {
     pp_server *s;
     pp_job *j = NULL;
     lua_Integer id = 0;
