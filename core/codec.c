@@ -209,6 +209,7 @@ static void begin_encoding(pp_enc *e, lua_State *L, int extra, bool find) {
   lua_pushnil(L); /* IX_MODULES */
   lua_pushnil(L);
   lua_pushnil(L);
+  lua_pushnil(L);
   lua_pushnil(L); /* IX_WANTED */
   pp_ref(c, L, REF_STD);
   pp_ref(c, L, REF_PRISTINE);

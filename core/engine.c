@@ -183,7 +183,7 @@ static void on_ctl(uv_poll_t *h, int status, int events) {
     if (rep.op == PP_Z_SPAWNED) {
       l->pid = rep.pid;
       if (l->server != NULL)
-        l->server->refusals = 0;
+        l->server->refusals = 0, l->server->stuck_since = 0;
     } else if (rep.op == PP_Z_EXITED) {
       pp_link_died(l, rep.status, 0, rep.maxrss);
     } else if (rep.op == PP_Z_FAILED) {
@@ -534,11 +534,25 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   return 0;
 }
 
+/* Descriptors an event loop needs for itself, and some. */
+#define LOOP_FDS 8
+
 int pp_engine_open_loop(pp_engine *e) {
-  int r;
+  int fds[LOOP_FDS], n, r;
 
   if (e->loop_open)
     return 0;
+  /* The library aborts where it cannot have the descriptors it wants. */
+  for (n = 0; n < LOOP_FDS; n++)
+    if ((fds[n] = fcntl(e->bell, F_DUPFD_CLOEXEC, 0)) < 0)
+      break;
+  r = errno;
+  for (int i = 0; i < n; i++)
+    close(fds[i]);
+  if (n < LOOP_FDS) {
+    errno = r;
+    return PP_ESYS;
+  }
   r = uv_loop_init(&e->loop);
   if (r != 0) {
     errno = -r;

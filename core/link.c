@@ -675,10 +675,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       if (s->stats.maxrss < maxrss)
         s->stats.maxrss = maxrss;
       if (status < 0) {
-        if (s->refusals++ == 0)
-          pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again",
-                 l->number, strerror(why));
-        s->respawn_at = pp_now_ns() + 100000000;
+        pp_server_refused(s, l->number, why);
       } else {
         s->refusals = 0;
         s->deaths++;

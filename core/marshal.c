@@ -260,13 +260,13 @@ lua_Integer pp_keep(pp_enc *e, int idx) {
     id = lua_tointeger(L, -1);
   } else {
     id = ++e->c->last_id;
-    lua_pushvalue(L, idx);
-    lua_pushinteger(L, id);
-    lua_rawset(L, e->ix + IX_KEPTIDS);
-    pp_ref(e->c, L, REF_KEPT);
+    pp_ref(e->c, L, REF_KEPT); /* first, in case memory ends in between */
     lua_pushvalue(L, idx);
     lua_rawseti(L, -2, id);
     lua_pop(L, 1);
+    lua_pushvalue(L, idx);
+    lua_pushinteger(L, id);
+    lua_rawset(L, e->ix + IX_KEPTIDS);
   }
   lua_pop(L, 1);
   if (lua_isnil(L, e->ix + IX_KEPT)) {
@@ -274,8 +274,7 @@ lua_Integer pp_keep(pp_enc *e, int idx) {
     lua_replace(L, e->ix + IX_KEPT);
   }
   lua_pushvalue(L, idx);
-  lua_rawseti(L, e->ix + IX_KEPT,
-              (lua_Integer)lua_rawlen(L, e->ix + IX_KEPT) + 1);
+  lua_rawseti(L, e->ix + IX_KEPT, id);
   return id;
 }
 
@@ -300,11 +299,51 @@ static int put_named_meta(pp_enc *e, pp_frame *f) {
   if (rc < 0)
     return rc;
   if (e->c->role == PP_CODEC_SUBMITTER)
-    return pp_buf_byte(e->out, LEAD_NIL); /* no copy: it is there */
+    return pp_buf_byte(e->out, LEAD_NIL); /* no copy: it is there; 0 */
   f->phase = AT_META;
   f->flags |= IS_LENIENT;
   e->lenient++;
   return 2;
+}
+
+/* Push the name under which the other side may have the table on top, if any:
+ * looked for once in a message. */
+static bool push_meta_name(pp_enc *e) {
+  lua_State *L = e->L;
+  int mt = lua_gettop(L);
+  bool found;
+
+  if (lua_isnil(L, e->ix + IX_NAMED)) {
+    lua_newtable(L);
+    lua_replace(L, e->ix + IX_NAMED);
+  }
+  lua_pushvalue(L, mt);
+  if (lua_rawget(L, e->ix + IX_NAMED) != LUA_TNIL) {
+    found = lua_isstring(L, -1);
+    if (!found)
+      lua_pop(L, 1);
+    return found;
+  }
+  lua_pop(L, 1);
+  found = false;
+  if (e->c->role == PP_CODEC_WORKER) {
+    pp_names_modules(e->c, L);
+    lua_pushvalue(L, mt);
+    found = lua_rawget(L, -2) == LUA_TSTRING;
+    lua_remove(L, -2);
+    if (!found)
+      lua_pop(L, 1);
+  }
+  if (!found)
+    found = pp_names_field(e->c, L, mt) ||
+            (e->c->role == PP_CODEC_WORKER && pp_names_global(e->c, L, mt));
+  lua_pushvalue(L, mt);
+  if (found)
+    lua_pushvalue(L, -2);
+  else
+    lua_pushboolean(L, 0);
+  lua_rawset(L, e->ix + IX_NAMED);
+  return found;
 }
 
 /* Write the metatable on top. 1: it has a frame; the table of the frame f is
@@ -349,24 +388,11 @@ static int put_meta(pp_enc *e, pp_frame *f) {
     }
     e->out->len = at;
     /* By a name that the other side may have. */
-    if (!submits) {
-      pp_names_modules(e->c, L);
-      lua_pushvalue(L, -2);
-      if (lua_rawget(L, -2) == LUA_TSTRING) {
-        lua_remove(L, -2);
-        rc = put_named_meta(e, f);
-      } else {
-        lua_pop(L, 2);
-        rc = pp_names_field(e->c, L, -1) || pp_names_global(e->c, L, -1)
-                 ? put_named_meta(e, f)
-                 : 0;
-      }
-      if (rc < 0)
+    if (push_meta_name(e)) {
+      rc = put_named_meta(e, f);
+      if (rc <= 0)
         return rc;
-      if (rc == 2)
-        return seen ? put_ref(e, number) : open_table(e);
-    } else if (pp_names_field(e->c, L, -1)) {
-      return put_named_meta(e, f);
+      return seen ? put_ref(e, number) : open_table(e);
     }
   }
   if (pp_buf_byte(e->out, META_VALUE) < 0 ||

@@ -119,7 +119,8 @@ enum {
   IX_CODE,
   IX_KEPTIDS,
   IX_MODULES, /* nil until asked for */
-  IX_KEPT,    /* list of tables that went out with an id, or nil */
+  IX_KEPT,    /* id -> table that went out with it, or nil */
+  IX_NAMED,   /* metatable -> name it may have there or false, or nil */
   IX_WANT,    /* {name or key, function, standard table or false, ...} */
   IX_WANTED,  /* set: name -> true, standard table -> set of keys */
   IX_STD,

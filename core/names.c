@@ -364,8 +364,10 @@ bool pp_names_module(pp_codec *c, lua_State *L, const char *name, size_t n) {
   lua_insert(L, -2);
   lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
   if (rc != LUA_OK && !lua_isstring(L, -1)) {
+    lua_pushlstring(L, name, n);
+    lua_pushfstring(L, "module '%s' cannot be loaded", lua_tostring(L, -1));
+    lua_replace(L, -3);
     lua_pop(L, 1);
-    lua_pushfstring(L, "module '%s' cannot be loaded", name);
   }
   return rc == LUA_OK;
 }

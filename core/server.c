@@ -77,16 +77,32 @@ static void fail_all(pp_server *s, int kind, const char *msg) {
     pp_server_fail(s, j, kind, msg);
 }
 
+void pp_server_refused(pp_server *s, uint32_t number, int why) {
+  int64_t now = pp_now_ns();
+
+  if (s->refusals++ == 0)
+    pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", number,
+           strerror(why));
+  s->respawn_at = now + SECOND / 10;
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
+      s->stuck_since = 0;
+      return;
+    }
+  if (s->stuck_since == 0)
+    s->stuck_since = now;
+  if (now - s->stuck_since >= STUCK_NS) {
+    char msg[120];
+
+    snprintf(msg, sizeof msg, "no worker could be started for 10 seconds: %s",
+             strerror(why));
+    fail_all(s, PP_KIND_LOST, msg);
+  }
+}
+
 void pp_server_tend(pp_server *s, int64_t now) {
   if (s->closed)
     return;
-  if (s->alive == 0 && s->ncpus > 0) {
-    if (s->stuck_since == 0)
-      s->stuck_since = now;
-    if (now - s->stuck_since >= STUCK_NS && s->sched.queue.n > 0 &&
-        s->refusals > 0)
-      fail_all(s, PP_KIND_LOST, "no worker could be started for 10 seconds");
-  }
   if (now < s->respawn_at)
     return;
   for (uint32_t i = 0; i < s->ncpus; i++) {
@@ -96,15 +112,11 @@ void pp_server_tend(pp_server *s, int64_t now) {
     if (s->workers[i] == NULL) {
       int why = errno;
 
-      if (s->refusals++ == 0)
-        pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", i + 1,
-               strerror(why));
-      s->respawn_at = now + SECOND / 10;
+      pp_server_refused(s, i + 1, why);
       errno = why;
       return;
     }
     s->alive++;
-    s->stuck_since = 0;
     if (s->deaths >= CALM_DEATHS) {
       s->respawn_at = now + SECOND;
       return;

@@ -53,6 +53,9 @@ void pp_server_resize(pp_server *s, uint32_t n);
 /* Start those that are missing and due. */
 void pp_server_tend(pp_server *s, int64_t now);
 
+/* Worker `number` could not be started, for this errno. */
+void pp_server_refused(pp_server *s, uint32_t number, int why);
+
 /* A reference to the group of this name; NULL without memory. */
 pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 

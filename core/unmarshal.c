@@ -156,8 +156,10 @@ static int get_named(pp_dec *d, unsigned lead) {
   if (!lua_isnil(L, -1))
     return 0;
   lua_pushlstring(L, s, (size_t)(zero != NULL ? zero - s : 0));
-  lua_pushfstring(L, "module '%s' has no field '%s' here", lua_tostring(L, -1),
-                  zero != NULL ? zero + 1 : "");
+  lua_pushlstring(L, zero != NULL ? zero + 1 : "",
+                  zero != NULL ? n - (size_t)(zero + 1 - s) : 0);
+  lua_pushfstring(L, "module '%s' has no field '%s' here", lua_tostring(L, -2),
+                  lua_tostring(L, -1));
   return PP_EBAD;
 }
 

@@ -233,12 +233,20 @@ pid_t pp_zygote_fork(lua_State *L, int shm, pp_hub *hub, int bell, int *ctl) {
     sigprocmask(SIG_SETMASK, &set, NULL);
     sig = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     /* Out of the way first, then where they belong. */
+    close(pair[0]);
+    for (int i = 0; i < 3; i++) {
+      high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_FIRST_OTHER);
+      if (high[i] < 0)
+        _exit(1);
+    }
+    sig = fcntl(sig, F_DUPFD_CLOEXEC, FD_FIRST_OTHER);
+    if (sig < 0)
+      _exit(1);
     for (int i = 0; i < 3; i++)
-      high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64);
-    sig = fcntl(sig, F_DUPFD_CLOEXEC, 64);
-    for (int i = 0; i < 3; i++)
-      dup3(high[i], FD_CTL + i, O_CLOEXEC);
-    dup3(sig, FD_SIGNALS, O_CLOEXEC);
+      if (dup3(high[i], FD_CTL + i, O_CLOEXEC) < 0)
+        _exit(1);
+    if (dup3(sig, FD_SIGNALS, O_CLOEXEC) < 0)
+      _exit(1);
     close_range(FD_FIRST_OTHER, ~0U, 0);
     dup2(nothing(O_RDONLY | O_CLOEXEC), 0);
     dup2(nothing(O_WRONLY | O_CLOEXEC), 1);

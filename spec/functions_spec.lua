@@ -109,7 +109,7 @@ describe("a function takes with it", function()
     local closed = there(function(...)
       local log = {}
       do
-        local guard <close> = setmetatable({}, {__close = function()
+        local _ <close> = setmetatable({}, {__close = function()
           log[#log + 1] = "closed"
         end})
         for i, v in ipairs{...} do
@@ -217,8 +217,8 @@ describe("a function takes with it", function()
     assert.are.equal(3, there(f))
     local g
     do
-      local _ENV = {value = "inner"}
-      function g() return value end
+      local _ENV = {value = "inner"} -- luacheck: ignore
+      function g() return value end -- luacheck: ignore
     end
     assert.are.equal("inner", there(g))
   end)

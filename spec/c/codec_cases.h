@@ -103,6 +103,11 @@ check("metatables", "Account = {} Account.__index = Account function Account.new
   "same(getmetatable(T.run(load('return mk()'))), Ns.Class)\n"
   "T.worker('Only = {a = 1, f = function() end} function mk2() return setmetatable({}, Only) end')\n"
   "local r = T.run(load('return mk2()')) same(getmetatable(r).a, 1) same(getmetatable(r).f, nil)");
+check("many of a class", "Point = {} Point.__index = Point local l = {} for i = 1, 20000 do l[i] = setmetatable({x = i}, Point) end\n"
+  "local r = T.trip(l) for i = 1, 20000 do same(getmetatable(r[i]), Point) same(r[i].x, i) end\n"
+  "T.worker('Pw = {} function many() local l = {} for i = 1, 20000 do l[i] = setmetatable({}, Pw) end return l end') Pw = {}\n"
+  "local r = T.run(load('return many()')) for i = 1, 20000 do same(getmetatable(r[i]), Pw) end Pw = nil\n"
+  "local r = T.run(load('return many()')) for i = 2, 20000 do same(getmetatable(r[i]), getmetatable(r[1])) end assert(getmetatable(r[1]))");
 check("modules", "local m = {name = 'm', add = function(a) return a + 1 end} package.loaded.mm = m\n"
   "T.worker('package.preload.mm = function() return {name = \"w\", cf = print, C = {}} end')\n"
   "same(T.run(function() return m.name end), 'w') same(T.trip(m), m) same(T.trip{m}[1], m)\n"
