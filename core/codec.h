@@ -30,11 +30,12 @@ typedef struct pp_codec pp_codec;
 typedef struct pp_blob pp_blob; /* opaque here: the hooks' reference */
 
 /*
- * The owner of blobs. `intern` returns a new reference to the blob of these
+ * The owner of blobs (a worker needs none of it). `intern` returns a new reference to the blob of these
  * bytes (copied; kind 'c' code, 'f' function parcel; deps are borrowed, the
  * blob takes references of its own) or NULL without memory. `code` gives the
  * bytes of a code blob (borrowed while the reference or the job lives) by
  * hash, NULL if this side never sent it or has it no more. Hooks never raise.
+ * `release` may be called whenever Lua collects garbage.
  */
 typedef struct pp_codec_hooks {
   pp_blob *(*intern)(void *ud, int kind, pp_hash hash, const void *bytes,
@@ -79,9 +80,11 @@ typedef struct pp_parcel {
  * for a function that captures only functions, strings, numbers and booleans
  * are answered from a cache that checks nothing has changed.
  * On success pushes the kept list (see pp_codec_pack) or nil. On
- * PP_EUNSENDABLE (also for a C function) a message string like "cannot send
- * upvalue 'conn' of function 'fetch' (crawl.lua:12): userdata" is pushed on L
- * instead; PP_ENOMEM and PP_ELIMIT push a message too. Does not raise.
+ * PP_EUNSENDABLE (also for what is no function, or a C function without a
+ * name) a message string like "cannot send upvalue 'conn' of function 'fetch'
+ * (crawl.lua:12): userdata" is pushed on L instead; PP_ENOMEM, PP_ELIMIT and
+ * PP_EBAD (a key of extra that is no string) push a message too. Does not
+ * raise. Functions that travel by name (string.rep) have parcels as well.
  */
 int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
                       pp_parcel *out);
@@ -112,7 +115,7 @@ void pp_deps_clear(pp_codec *c, pp_deps *d); /* releases each, frees */
  * memory and the Lua stack with nesting, not the C stack; runs no metamethod.
  *
  * On success pushes one value: in a submitter the kept list, a table holding
- * every table that went out and may come back as a metatable (it is a
+ * (by id, not in sequence) every table that went out and may come back as a metatable (it is a
  * metatable, or has a key beginning with "__"), or nil when there is none; nil
  * in a worker. Whoever unpacks the results must still hold that list: results
  * name those tables by a number that a weak registry of the codec resolves.
@@ -142,16 +145,27 @@ int pp_codec_unpack(pp_codec *c, lua_State *L, const void *bytes, size_t len,
 
 /*
  * Push the function in a parcel's bytes, then its bindings: nil, or a table to
- * hand to pp_codec_bind. As pp_codec_unpack otherwise; returns 0. */
+ * hand to pp_codec_bind, of no other use. On failure a message is pushed, as by
+ * pp_codec_unpack; returns 0. A parcel without PP_PARCEL_MUTABLE is opened
+ * once: its function and bindings serve any number of executions.
+ */
 int pp_codec_open(pp_codec *c, lua_State *L, const void *bytes, size_t len,
                   const pp_code *codes, size_t ncodes);
 
 /*
  * Begin an execution: the table at index env becomes the value of the global
  * _ENV of every function opened or unpacked by this codec, of load and dofile
- * (registry globals) and of the name _G; bindings (index, or 0) are put in it
- * and patches to standard tables applied. pp_codec_unbind undoes all of it,
- * back to what was there before. They nest.
+ * (registry globals) and of the name _G; bindings (index, or 0) are put in it,
+ * raw, and patches applied to standard tables (and, where the script set a
+ * standard global to nil, to the base globals). 0 or PP_ENOMEM: then nothing
+ * is bound; pushes nothing. pp_codec_unbind ends it: _ENV and the registry's
+ * globals are what they were before, the patches are taken back; what was put
+ * in env stays there. They nest. Neither raises.
+ *
+ * Cheapest when there are no bindings and env._G is env already: no protected
+ * call is made. Functions in arguments bring globals and patches of their own:
+ * pp_codec_unpack, between bind and unbind, puts them where these would be
+ * (globals only where env has none of that name).
  */
 int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings);
 void pp_codec_unbind(pp_codec *c, lua_State *L);

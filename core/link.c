@@ -13,10 +13,8 @@
 
 #include "zygote.h"
 
-/* A line longer than this is passed on in pieces. */
-#define LINE_MAX_BYTES 65536u
-/* More than a pipe can hold, so that one look empties it. */
-#define READ_MAX (1u << 20)
+/* How much a dead worker may leave behind in a pipe, and more. */
+#define LAST_WORDS (1u << 20)
 
 static pp_link *link_of(pp_place *p) { return (pp_link *)(void *)p; }
 
@@ -24,81 +22,15 @@ static _Atomic uint32_t *claim_of(const pp_link *l, uint32_t seq) {
   return &l->map.lane->claim[seq % PP_WINDOW];
 }
 
-/* --- output --------------------------------------------------------------- */
-
-static void pass(pp_link *l, int s, const unsigned char *p, size_t n) {
-  if (n == 0)
-    return;
-  (void)!fwrite(p, 1, n, s == 0 ? stdout : stderr);
-  l->engine->dirty[s] = true;
-}
-
-/* Pass on whole lines of what was read before offset `upto`; at the end of a
- * job what is left becomes a line. */
-static void pass_lines(pp_link *l, int s, uint64_t upto, bool end) {
-  pp_outlet *o = &l->outlet[s];
-  size_t n = upto > o->passed ? (size_t)(upto - o->passed) : 0, k;
-
-  if (n > o->text.len)
-    n = o->text.len;
-  if (n == 0)
-    return;
-  if (end) {
-    k = n;
-  } else {
-    const unsigned char *nl = memrchr(o->text.data, '\n', n);
-
-    k = nl != NULL ? (size_t)(nl - o->text.data) + 1 : 0;
-    if (n - k >= LINE_MAX_BYTES)
-      k = n;
-  }
-  if (k == 0)
-    return;
-  pass(l, s, o->text.data, k);
-  if (end && o->text.data[k - 1] != '\n')
-    pass(l, s, (const unsigned char *)"\n", 1);
-  o->passed += k;
-  o->text.len -= k;
-  memmove(o->text.data, o->text.data + k, o->text.len);
-  if (o->text.len == 0 && o->text.cap > LINE_MAX_BYTES)
-    pp_buf_clear(&o->text);
-}
-
-/* Read what is in the pipe. False at its end. */
-static bool read_outlet(pp_link *l, int s) {
-  pp_outlet *o = &l->outlet[s];
-  pp_lane *lane = l->map.lane;
-  size_t total = 0;
-
-  while (o->fd >= 0 && total < READ_MAX) {
-    ssize_t n;
-
-    if (pp_buf_reserve(&o->text, 16384) != 0)
-      return true;
-    atomic_fetch_add(&lane->read_seq, 1);
-    n = read(o->fd, o->text.data + o->text.len, 16384);
-    if (n > 0)
-      atomic_fetch_add(&lane->read_bytes[s], (uint64_t)n);
-    atomic_fetch_add(&lane->read_seq, 1);
-    if (n < 0)
-      return errno == EAGAIN || errno == EINTR;
-    if (n == 0)
-      return false;
-    o->text.len += (size_t)n;
-    o->read += (uint64_t)n;
-    total += (size_t)n;
-    if (n < 16384)
-      break;
-  }
-  return true;
-}
+/* --- output ----------------------------------------------------------------
+ */
 
 static void on_output(uv_poll_t *h, int status, int events) {
   pp_link *l = h->data;
-  int s = h == &l->outlet[1].poll;
+  pp_outlet *o = &l->outlet[h == &l->outlet[1].poll];
 
   (void)events;
-  if (status < 0 || !read_outlet(l, s))
+  if (status < 0 || !pp_outlet_read(o))
     uv_poll_stop(h);
 }
 
@@ -405,15 +337,8 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   j->ended = now;
   pp_sched_ended(&l->place, j);
   for (int k = 0; k < 2; k++) {
-    pp_outlet *o = &l->outlet[k];
-
-    while (o->read < j->stops[k]) {
-      uint64_t was = o->read;
-
-      if (!read_outlet(l, k) || o->read == was)
-        break; /* less than it says: not our loss */
-    }
-    pass_lines(l, k, j->stops[k], true);
+    pp_outlet_read_to(&l->outlet[k], j->stops[k]);
+    pp_outlet_pass(&l->outlet[k], j->stops[k], true);
   }
   pp_server_ended(s, j, j->failing);
 }
@@ -509,7 +434,7 @@ void pp_link_drain(pp_link *l) {
   }
   for (int s = 0; s < 2; s++) {
     l->outlet[s].safe = safe[s];
-    pass_lines(l, s, safe[s], false);
+    pp_outlet_pass(&l->outlet[s], safe[s], false);
   }
   if (l->tx_n > 0 && push_pieces(l))
     pp_sched_room(&l->place);
@@ -592,6 +517,9 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     pp_outlet *o = &l->outlet[k];
 
     o->fd = k == 0 ? out[0] : err[0];
+    o->which = k;
+    o->lane = l->map.lane;
+    o->dirty = &e->dirty[k];
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
     if (uv_poll_init(&e->loop, &o->poll, o->fd) == 0) {
       o->poll.data = l;
@@ -632,13 +560,10 @@ static void how_it_ended(const pp_link *l, int status, char *out, size_t size) {
 
 void pp_link_last_words(pp_link *l) {
   for (int k = 0; k < 2 && !l->dead; k++) {
-    while (l->outlet[k].text.len < READ_MAX) {
-      uint64_t was = l->outlet[k].read;
+    pp_outlet *o = &l->outlet[k];
 
-      if (!read_outlet(l, k) || l->outlet[k].read == was)
-        break;
-    }
-    pass_lines(l, k, l->outlet[k].read, true);
+    pp_outlet_read_to(o, o->read + LAST_WORDS);
+    pp_outlet_pass(o, o->read, true);
   }
 }
 

@@ -11,6 +11,7 @@
 #define PP_LINK_H
 
 #include "engine.h"
+#include "outlet.h"
 
 /* A piece on its way to the worker that did not fit its ring. */
 typedef struct pp_piece {
@@ -20,14 +21,6 @@ typedef struct pp_piece {
   pp_blob *blob;        /* reference, or */
   unsigned char *owned; /* freed after */
 } pp_piece;
-
-typedef struct pp_outlet {
-  uv_poll_t poll;
-  int fd;
-  uint64_t read, passed; /* bytes, since the worker began */
-  uint64_t safe;         /* may be passed on: no job ends before */
-  pp_buf text;           /* bytes passed .. read */
-} pp_outlet;
 
 typedef struct pp_link pp_link;
 struct pp_link {

@@ -303,20 +303,17 @@ static int count_args(lua_State *L, const submission *b, int at) {
 /* --- depfuncs and globals ------------------------------------------------- */
 
 /* The name under which the function at `f` is known: upvalue of func, local
- * of the caller, global. Pushes it; false if there is none. *up: it is an
- * upvalue of func, which takes it along anyway. */
-static bool name_of(lua_State *L, int f, bool *up) {
+ * of the caller, global. Pushes it; false if there is none. */
+static bool name_of(lua_State *L, int f) {
   lua_Debug ar;
   const char *name;
 
-  *up = false;
   for (int i = 1; (name = lua_getupvalue(L, AT_FUNC, i)) != NULL; i++) {
     bool same = lua_rawequal(L, -1, f);
 
     lua_pop(L, 1);
     if (same && *name != '\0') {
       lua_pushstring(L, name);
-      *up = true;
       return true;
     }
   }
@@ -362,7 +359,6 @@ static void add_deps(lua_State *L, submission *b) {
   lua_pushnil(L);
   while (lua_next(L, AT_DEPS) != 0) {
     int k = lua_gettop(L) - 1, v = k + 1;
-    bool up = false;
 
     if (!lua_isfunction(L, v))
       bad_in(L, b, AT_DEPS,
@@ -370,7 +366,7 @@ static void add_deps(lua_State *L, submission *b) {
                              luaL_typename(L, v)));
     if (lua_type(L, k) == LUA_TSTRING) {
       lua_pushvalue(L, k);
-    } else if (!name_of(L, v, &up)) {
+    } else if (!name_of(L, v)) {
       lua_Debug ar;
 
       lua_pushvalue(L, v);
@@ -381,11 +377,9 @@ static void add_deps(lua_State *L, submission *b) {
                              "give a map from name to function",
                              ar.short_src, ar.linedefined));
     }
-    if (!up) {
-      need_extra(L);
-      lua_pushvalue(L, v);
-      lua_rawset(L, AT_EXTRA);
-    }
+    need_extra(L);
+    lua_pushvalue(L, v);
+    lua_rawset(L, AT_EXTRA);
     lua_settop(L, k);
   }
 }

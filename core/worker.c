@@ -22,6 +22,8 @@
 /* A job that ran for less cannot have started a process or waited for one, so
  * what costs a system call to find out is not asked. */
 #define BRIEF_NS 10000
+/* Nor can one that ran for less have written past stdio. */
+#define SILENT_NS 1500
 /* Shorter ones used as much CPU as they took. */
 #define CLOCKED_NS 50000
 #define MEASURED_NS 1000000
@@ -166,6 +168,27 @@ static uint64_t position(worker *w, int s) {
   }
 }
 
+/*
+ * Whether stdio has written to a stream since the last look. The C library
+ * keeps the column of the last write: put one there that no write leaves
+ * behind.
+ */
+#ifdef __GLIBC__
+#define NO_COLUMN 54321
+static bool has_written(FILE *f) {
+  if (__fpending(f) == 0 && f->_cur_column == NO_COLUMN)
+    return false;
+  fflush(f);
+  f->_cur_column = NO_COLUMN;
+  return true;
+}
+#else
+static bool has_written(FILE *f) {
+  fflush(f);
+  return true;
+}
+#endif
+
 static int64_t cpu_now(void) {
   struct timespec t;
 
@@ -176,13 +199,11 @@ static int64_t cpu_now(void) {
 /* Fill in what only the process knows: cpu, memory, where its output ends. */
 static void settle(worker *w, unsigned char *res) {
   int64_t run = (int64_t)pp_get64(res + PP_RES_RUN), cpu = run;
-  bool wrote = __fpending(stdout) > 0 || __fpending(stderr) > 0;
+  bool wrote = has_written(stdout) | has_written(stderr);
 
-  if (wrote)
-    fflush(stdout), fflush(stderr);
   if (run >= BRIEF_NS)
     end_children();
-  if (run >= BRIEF_NS || wrote)
+  if (run >= SILENT_NS || wrote)
     for (int s = 0; s < 2; s++)
       w->written[s] = position(w, s);
   if (run >= CLOCKED_NS) {
@@ -362,6 +383,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
     give_up("cannot map its lane");
   close(s->shm);
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+  has_written(stdout), has_written(stderr);
   w.runner = s->runner;
   w.hub = s->hub;
   w.bell = s->bell;

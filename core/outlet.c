@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#include "outlet.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm.h"
+
+/* A line longer than this is passed on in pieces. */
+#define LINE_MAX_BYTES 65536u
+/* More than a pipe can hold, so that one look empties it. */
+#define READ_MAX (1u << 20)
+
+static void pass(pp_outlet *o, const unsigned char *p, size_t n) {
+  (void)!fwrite(p, 1, n, o->which == 0 ? stdout : stderr);
+  *o->dirty = true;
+}
+
+void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end) {
+  size_t n = upto > o->passed ? (size_t)(upto - o->passed) : 0, k;
+
+  if (n > o->text.len)
+    n = o->text.len;
+  if (n == 0)
+    return;
+  if (end) {
+    k = n;
+  } else {
+    const unsigned char *nl = memrchr(o->text.data, '\n', n);
+
+    k = nl != NULL ? (size_t)(nl - o->text.data) + 1 : 0;
+    if (n - k >= LINE_MAX_BYTES)
+      k = n;
+  }
+  if (k == 0)
+    return;
+  pass(o, o->text.data, k);
+  if (end && o->text.data[k - 1] != '\n')
+    pass(o, (const unsigned char *)"\n", 1);
+  o->passed += k;
+  o->text.len -= k;
+  memmove(o->text.data, o->text.data + k, o->text.len);
+  if (o->text.len == 0 && o->text.cap > LINE_MAX_BYTES)
+    pp_buf_clear(&o->text);
+}
+
+bool pp_outlet_read(pp_outlet *o) {
+  size_t total = 0;
+
+  while (o->fd >= 0 && total < READ_MAX) {
+    ssize_t n;
+
+    if (pp_buf_reserve(&o->text, 16384) != 0)
+      return true;
+    atomic_fetch_add(&o->lane->read_seq, 1);
+    n = read(o->fd, o->text.data + o->text.len, 16384);
+    if (n > 0)
+      atomic_fetch_add(&o->lane->read_bytes[o->which], (uint64_t)n);
+    atomic_fetch_add(&o->lane->read_seq, 1);
+    if (n < 0)
+      return errno == EAGAIN || errno == EINTR;
+    if (n == 0)
+      return false;
+    o->text.len += (size_t)n;
+    o->read += (uint64_t)n;
+    total += (size_t)n;
+    if (n < 16384)
+      break;
+  }
+  return true;
+}
+
+void pp_outlet_read_to(pp_outlet *o, uint64_t upto) {
+  while (o->read < upto) {
+    uint64_t was = o->read;
+
+    if (!pp_outlet_read(o) || o->read == was)
+      return;
+  }
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * outlet: the driver's end of one pipe that a worker's jobs write to.
+ *
+ * Bytes are read into a buffer and passed on to this process's stdout or
+ * stderr in whole lines. Where a job's output ends is told by its result, as
+ * an offset: what was read is passed on only once no result can still be on
+ * its way that ends before it.
+ */
+#ifndef PP_OUTLET_H
+#define PP_OUTLET_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "buf.h"
+
+struct pp_lane;
+
+typedef struct pp_outlet {
+  uv_poll_t poll;
+  int fd;                /* owned; -1: none */
+  int which;             /* 0 stdout, 1 stderr */
+  struct pp_lane *lane;  /* where the worker can see how much was read */
+  bool *dirty;           /* set when something was passed on */
+  uint64_t read, passed; /* bytes, since the worker began */
+  uint64_t safe;         /* may be passed on: no job ends before */
+  pp_buf text;           /* bytes passed .. read */
+} pp_outlet;
+
+/* Read what is in the pipe. False at its end. */
+bool pp_outlet_read(pp_outlet *o);
+/* Read until there are `upto` bytes in all, or no more are there. */
+void pp_outlet_read_to(pp_outlet *o, uint64_t upto);
+/* Pass on whole lines of what was read before offset `upto`; at the end of a
+ * job what is left becomes a line. */
+void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end);
+
+#endif
