@@ -99,10 +99,9 @@ static int skip(pp_rd *r, size_t n) {
 }
 
 int pp_bc_nups(const void *dump, size_t len) {
-  static const unsigned char start[] = {0x1b, 'L', 'u',  'a', 0x54, 0,    0x19,
-                                        0x93, '\r', '\n', 0x1a, '\n', 4,   8,
-                                        8,    0x78, 0x56, 0,   0,    0,    0,
-                                        0,    0};
+  static const unsigned char start[] = {
+      0x1b, 'L', 'u', 'a',  0x54, 0, 0x19, 0x93, '\r', '\n', 0x1a, '\n',
+      4,    8,   8,   0x78, 0x56, 0, 0,    0,    0,    0,    0};
   static const unsigned char number[] = {0, 0, 0, 0, 0, 0x28, 0x77, 0x40};
   const unsigned char *p = dump;
 
@@ -221,8 +220,8 @@ static int look(const code *c, size_t pc) {
   case OP_LOADK:
   case OP_LOADKX:
     /* A key that does not fit in an instruction, or is no short string. */
-    if (loaded(c, pc, a, &s) > 0 && (i >> 15 > 255 || s.n > 40 ||
-                                     op_of(ins_at(c, pc + 1)) == OP_GETTABLE))
+    if (loaded(c, pc, a, &s) > 0 &&
+        (i >> 15 > 255 || s.n > 40 || op_of(ins_at(c, pc + 1)) == OP_GETTABLE))
       return tell(c, PP_BC_FIELD, -1, s, none);
     return 0;
   default:
@@ -359,10 +358,10 @@ static int read_proto(walk *w, pp_bc_str source, const int16_t *outer_up,
   p.len = (size_t)(r->p - p.body);
   if (w->each == NULL)
     return 0;
-  p.canon = pp_hash_of(p.body, p.len,
-                       pp_hash_of(p.source.p ? p.source.p : "", p.source.n,
-                                  p.source.p != NULL)
-                           .lo);
+  p.canon = pp_hash_of(
+      p.body, p.len,
+      pp_hash_of(p.source.p ? p.source.p : "", p.source.n, p.source.p != NULL)
+          .lo);
   return w->each(w->ud, &p);
 }
 

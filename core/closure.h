@@ -19,8 +19,4 @@ int pp_put_bindings(pp_enc *e);
  * many those are, or an error with a message pushed. */
 int pp_get_function(pp_dec *d, unsigned lead);
 
-/* Worker: remember the prototypes of these blobs, to tell where a function in
- * a result comes from. Does not touch Lua. */
-int pp_know_code(pp_codec *c, const pp_code *codes, size_t n);
-
 #endif

@@ -30,12 +30,13 @@ typedef struct pp_codec pp_codec;
 typedef struct pp_blob pp_blob; /* opaque here: the hooks' reference */
 
 /*
- * The owner of blobs (a worker needs none of it). `intern` returns a new reference to the blob of these
- * bytes (copied; kind 'c' code, 'f' function parcel; deps are borrowed, the
- * blob takes references of its own) or NULL without memory. `code` gives the
- * bytes of a code blob (borrowed while the reference or the job lives) by
- * hash, NULL if this side never sent it or has it no more. Hooks never raise.
- * `release` may be called whenever Lua collects garbage.
+ * The owner of blobs (a worker needs none of it). `intern` returns a new
+ * reference to the blob of these bytes (copied; kind 'c' code, 'f' function
+ * parcel; deps are borrowed, the blob takes references of its own) or NULL
+ * without memory. `code` gives the bytes of a code blob (borrowed while the
+ * reference or the job lives) by hash, NULL if this side never sent it or has
+ * it no more. Hooks never raise. `release` may be called whenever Lua collects
+ * garbage.
  */
 typedef struct pp_codec_hooks {
   pp_blob *(*intern)(void *ud, int kind, pp_hash hash, const void *bytes,
@@ -115,14 +116,15 @@ void pp_deps_clear(pp_codec *c, pp_deps *d); /* releases each, frees */
  * memory and the Lua stack with nesting, not the C stack; runs no metamethod.
  *
  * On success pushes one value: in a submitter the kept list, a table holding
- * (by id, not in sequence) every table that went out and may come back as a metatable (it is a
- * metatable, or has a key beginning with "__"), or nil when there is none; nil
- * in a worker. Whoever unpacks the results must still hold that list: results
- * name those tables by a number that a weak registry of the codec resolves.
- * On error out and deps are as they were and a message is pushed instead.
+ * (by id, not in sequence) every table that went out and may come back as a
+ * metatable (it is a metatable, or has a key beginning with "__"), or nil when
+ * there is none; nil in a worker. Whoever unpacks the results must still hold
+ * that list: results name those tables by a number that a weak registry of the
+ * codec resolves. On error out and deps are as they were and a message is
+ * pushed instead.
  */
-int pp_codec_pack(pp_codec *c, lua_State *L, int first, int n,
-                  const char *what, pp_buf *out, pp_deps *deps);
+int pp_codec_pack(pp_codec *c, lua_State *L, int first, int n, const char *what,
+                  pp_buf *out, pp_deps *deps);
 
 /* Code blobs of a parcel or of packed arguments, in the order of deps. */
 typedef struct pp_code {

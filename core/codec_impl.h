@@ -81,10 +81,10 @@ typedef struct pp_codeinfo {
   pp_hash hash;
   size_t len;
   uint32_t nreach, nfields, nselfs;
-  bool assigns; /* assigns one of its upvalues */
-  uint32_t pass, dep;             /* its position in deps in that pass */
-  pp_reach reach[];               /* then nfields + nselfs string indices as
-                                     entries of kind PP_BC_FIELD and SELF */
+  bool assigns;       /* assigns one of its upvalues */
+  uint32_t pass, dep; /* its position in deps in that pass */
+  pp_reach reach[];   /* then nfields + nselfs string indices as
+                         entries of kind PP_BC_FIELD and SELF */
 } pp_codeinfo;
 
 typedef struct pp_frame {
@@ -121,12 +121,12 @@ struct pp_codec {
   int role;
   int ref[REF_COUNT];
   pp_scratch scratch;
-  pp_owner owners; /* head of the list */
+  pp_owner owners;      /* head of the list */
   uint64_t modules_sum; /* of package.loaded when REF_MODULES was made */
   lua_Integer last_id;  /* of the tables that went out */
   uint32_t pass;
-  int depth; /* nested binds */
-  uint64_t touched; /* of each: has something to undo or captures to know */
+  int depth;         /* nested binds */
+  uint64_t touched;  /* of each: has something to undo or captures to know */
   pp_index known[2]; /* worker: this generation and the one before */
 };
 
@@ -142,6 +142,14 @@ static inline void pp_push_globals(lua_State *L) {
 
 pp_scratch pp_scratch_take(pp_codec *c);
 void pp_scratch_give(pp_codec *c, pp_scratch *s);
+
+#define PP_NO_MEMORY "not enough memory" /* Lua has this string ready */
+#define PP_FRAMES_READY 16               /* nested binds that need no memory */
+
+/* Make room for so many stack slots: 0, or PP_ENOMEM with the message. */
+int pp_slots(lua_State *L, int slots);
+/* What a protected call that left a message on the stack amounts to. */
+int pp_outcome(lua_State *L, int status, int rc);
 
 /* Push a new userdata of that size that owns no blob yet, with its metatable;
  * zeroed. Raises. */

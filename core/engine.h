@@ -34,10 +34,11 @@ struct pp_engine {
   unsigned depth;              /* of enter; the script's thread only */
 
   uv_loop_t loop;
-  uv_poll_t on_bell, on_ctl;
+  uv_poll_t on_bell, *on_ctl;
   uv_timer_t tick;
   bool loop_open, timed_out;
-  int bell, ctl, shm, pid, zygote;
+  int bell, ctl, shm, cwd, pid, zygote;
+  uint32_t generation; /* zygotes that have died */
   pp_hub *hub;
   int64_t looked, drained; /* when the loop and the rings were last seen to */
 
@@ -59,6 +60,10 @@ struct pp_engine {
 /* The one engine, NULL before start. Only for signal handlers, exit and the
  * bindings' entry. */
 pp_engine *pp_engine_get(void);
+
+/* life.c and the like only. */
+void pp_engine_set(pp_engine *e);
+void pp_log_level_set(int level);
 
 /* Fork the zygote from the pristine state L and get ready. 0, or negative with
  * a line on stderr. */
@@ -85,6 +90,16 @@ void pp_engine_look(pp_engine *e, int64_t now);
  * ran out, PP_EAGAIN for the others. */
 int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline);
+
+/* The loop, for whoever holds the lock, until stop says so after a look, or
+ * the deadline. */
+void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
+                    void *ud, int64_t deadline);
+/* Look at every lane, bell or not: output that may be passed on, results that
+ * wait for company. True if some output must wait for another look. */
+bool pp_engine_drain(pp_engine *e);
+/* What was passed on to stdout and stderr is to be seen. */
+void pp_engine_flush(pp_engine *e);
 
 /* A free lane for a link, or -1 with errno. */
 int pp_engine_lane(pp_engine *e, struct pp_link *link);

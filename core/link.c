@@ -448,7 +448,10 @@ static void on_closed(uv_handle_t *h) {
 
   if (--l->handles > 0)
     return;
-  pp_engine_lane_free(e, l->lane);
+  if (l->generation == e->generation)
+    pp_engine_lane_free(e, l->lane);
+  else
+    e->links[l->lane] = NULL; /* its worker may live a moment longer */
   for (int s = 0; s < 2; s++) {
     if (l->outlet[s].fd >= 0)
       close(l->outlet[s].fd);
@@ -494,6 +497,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   l->engine = e;
   l->server = s;
   l->number = number;
+  l->generation = e->generation;
   l->outlet[0].fd = l->outlet[1].fd = -1;
   lane = pp_engine_lane(e, l);
   if (lane < 0)

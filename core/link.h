@@ -28,6 +28,7 @@ struct pp_link {
   pp_engine *engine;
   pp_server *server;
   uint32_t number, lane, seq;
+  uint32_t generation; /* of its zygote */
   int pid; /* 0 until it is known */
   bool dead, retiring;
   pp_map map;

@@ -23,6 +23,7 @@
 #include "repl.h"
 #include "script.h"
 #include "state.h"
+#include "zygote.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -222,6 +223,8 @@ int main(int argc, char **argv) {
   pp_options o;
   int status = 0;
 
+  if (argc > 0 && strcmp(argv[0], PP_ZYGOTE_NAME) == 0)
+    pp_zygote_main(argc, argv);
   reserve_descriptors();
   register_end();
   if (pp_options_parse(&o, argc, argv) != 0)

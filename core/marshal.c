@@ -528,7 +528,9 @@ static int step_function(pp_enc *e) {
     const char *name = lua_getupvalue(L, f->obj, up);
     uint32_t number;
 
-    if (lua_rawequal(L, -1, e->ix + IX_GLOBALS) && name != NULL &&
+    if (lua_istable(L, -1) && name != NULL &&
+        (lua_rawequal(L, -1, e->ix + IX_GLOBALS) ||
+         lua_rawequal(L, -1, e->ix + IX_BASE)) &&
         (strcmp(name, "_ENV") == 0 || strcmp(name, "(no name)") == 0)) {
       rc = pp_buf_byte(e->out, LEAD_ENV);
     } else if (pp_ptrmap_get(&e->s.map, cell, &number)) {

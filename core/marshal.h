@@ -15,9 +15,9 @@
 
 /* First byte of a message. */
 enum {
-  MSG_REFS = 1,   /* has back references: number the objects */
-  MSG_BINDS = 2,  /* a section of bindings follows the values */
-  MSG_PLAIN = 4,  /* numbers, booleans and nils only: cannot run out of memory */
+  MSG_REFS = 1,  /* has back references: number the objects */
+  MSG_BINDS = 2, /* a section of bindings follows the values */
+  MSG_PLAIN = 4, /* numbers, booleans and nils only: cannot run out of memory */
   MSG_FORMAT = 0x50, /* the other bits */
   MSG_FLAGS = 0x0f
 };
@@ -38,22 +38,22 @@ enum {
   LEAD_FLOAT,
   LEAD_LONGSTR,
   LEAD_REF,
-  LEAD_EMPTY,   /* a table with nothing in it */
-  LEAD_TABLE,   /* + 1: has a metatable, + 2: has an id */
+  LEAD_EMPTY, /* a table with nothing in it */
+  LEAD_TABLE, /* + 1: has a metatable, + 2: has an id */
   LEAD_TABLE_3 = LEAD_TABLE + 3,
-  LEAD_PAIRS,   /* in a table: keys follow */
-  LEAD_END,     /* of a table, of the bindings */
-  LEAD_NAME,    /* pristine object */
-  LEAD_MODULE,  /* loaded module */
-  LEAD_FIELD,   /* C function of a loaded module */
-  LEAD_GLOBALS, /* the globals table */
-  LEAD_FUNC,    /* function: code in deps */
-  LEAD_FUNC_AT, /* function: code by blob hash and position */
+  LEAD_PAIRS,     /* in a table: keys follow */
+  LEAD_END,       /* of a table, of the bindings */
+  LEAD_NAME,      /* pristine object */
+  LEAD_MODULE,    /* loaded module */
+  LEAD_FIELD,     /* C function of a loaded module */
+  LEAD_GLOBALS,   /* the globals table */
+  LEAD_FUNC,      /* function: code in deps */
+  LEAD_FUNC_AT,   /* function: code by blob hash and position */
   LEAD_FUNC_TEXT, /* function: code is source text */
-  LEAD_CELL,    /* in a function: an upvalue that was there before */
-  LEAD_ENV,     /* in a function: the shared _ENV */
+  LEAD_CELL,      /* in a function: an upvalue that was there before */
+  LEAD_ENV,       /* in a function: the shared _ENV */
   LEAD_CUSTOM,
-  LEAD_GLOBAL,  /* in the bindings */
+  LEAD_GLOBAL, /* in the bindings */
   LEAD_PATCH
 };
 #define SHORT_STR 40 /* strings from here on are objects */
@@ -63,13 +63,7 @@ enum { META_VALUE, META_ID, META_NAMED };
 
 /* Kinds of frames, and where a frame is. */
 enum { FRAME_TABLE, FRAME_FUNC };
-enum {
-  AT_START,
-  AT_KEY,
-  AT_VALUE,
-  AT_META,
-  AT_END
-};
+enum { AT_START, AT_KEY, AT_VALUE, AT_META, AT_END };
 enum {
   IN_PAIRS = 1,   /* keys are written */
   HAS_META = 2,   /* decoder: more to come after the end */
@@ -98,16 +92,16 @@ typedef struct pp_enc {
   int first, n;        /* stack indices of the roots */
   int root;            /* the one at work, from 1; 0: in the bindings */
   uint32_t objs, cells;
-  uint32_t pass;       /* the codec's, for pp_codeinfo */
-  uint32_t wants;      /* entries in the list of names reached */
-  uint32_t want;       /* the one at work */
-  unsigned lenient;    /* > 0: leave out what cannot travel */
-  size_t codelen;      /* bytes of code in deps */
+  uint32_t pass;    /* the codec's, for pp_codeinfo */
+  uint32_t wants;   /* entries in the list of names reached */
+  uint32_t want;    /* the one at work */
+  unsigned lenient; /* > 0: leave out what cannot travel */
+  size_t codelen;   /* bytes of code in deps */
   bool refs, binds, mutable, by_meta;
-  bool planning;       /* record checks */
-  uint32_t nchecked;   /* values in the plan's table */
+  bool planning;     /* record checks */
+  uint32_t nchecked; /* values in the plan's table */
   int rc;
-  const char *bad;     /* what cannot travel; or the whole message */
+  const char *bad; /* what cannot travel; or the whole message */
   /* Fixed stack slots. */
   int ix;
 } pp_enc;
@@ -126,9 +120,9 @@ enum {
   IX_STD,
   IX_PRISTINE,
   IX_BASE,
-  IX_CHECKS,  /* the plan's table, or nil */
-  IX_EXTRA,   /* table of more bindings, or nil */
-  IX_FOUND,   /* name -> value of the bindings written, or nil */
+  IX_CHECKS, /* the plan's table, or nil */
+  IX_EXTRA,  /* table of more bindings, or nil */
+  IX_FOUND,  /* name -> value of the bindings written, or nil */
   IX_COUNT
 };
 
@@ -140,6 +134,12 @@ int pp_put_short(pp_buf *out, const char *s, size_t n);
 /* Encode e->n values at e->first with all they reach. 0 or an error; e->bad
  * says what for PP_EUNSENDABLE. Pushes nothing. */
 int pp_encode(pp_enc *e);
+
+/* Push the tables the encoder works with; extra is a stack index or 0; `find`:
+ * note the bindings. Raises. */
+void pp_encode_begin(pp_enc *e, lua_State *L, int extra, bool find);
+/* pp_encode with the outcome in e->rc and the message of a failure on top. */
+void pp_encode_said(pp_enc *e);
 
 /* For closure.c: append the value on top, leaving it there. 1: a frame has
  * been opened for it. */
@@ -190,5 +190,15 @@ int pp_get_scalar(pp_rd *r, lua_State *L, unsigned lead);
 /* Decode a message: pushes its values, and when opening its bindings. The
  * number of values, or an error with a message pushed. */
 int pp_decode(pp_dec *d);
+
+/* For bind.c and closure.c: read one value to its end and push it. */
+int pp_get_whole(pp_dec *d);
+int pp_get_name(pp_dec *d, const char **s, size_t *n);
+/* PP_EBAD, with a message that says where. */
+int pp_malformed(pp_dec *d, const char *what);
+/* The globals table belongs in `where`, at stack index obj: note it, to be put
+ * there when it is known. `what` is a stack index or, for FIX_UPVALUE, its
+ * number. */
+void pp_fix(pp_dec *d, int kind, int obj, int what);
 
 #endif

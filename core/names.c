@@ -2,8 +2,8 @@
 #include "names.h"
 
 static const char *const standard[] = {
-    "string", "table", "math",  "io",      "os",
-    "coroutine", "utf8", "debug", "package",
+    "string",    "table", "math",  "io",      "os",
+    "coroutine", "utf8",  "debug", "package",
 };
 #define NSTANDARD (sizeof standard / sizeof *standard)
 
@@ -183,7 +183,8 @@ void pp_names_modules(pp_codec *c, lua_State *L) {
   loaded = lua_gettop(L);
   lua_pushnil(L);
   while (lua_next(L, loaded)) {
-    sum = (sum ^ (uintptr_t)lua_topointer(L, -1)) * UINT64_C(0x9e3779b97f4a7c15);
+    sum =
+        (sum ^ (uintptr_t)lua_topointer(L, -1)) * UINT64_C(0x9e3779b97f4a7c15);
     sum = (sum ^ (uintptr_t)lua_topointer(L, -2)) + (sum >> 29);
     lua_pop(L, 1);
   }

@@ -20,27 +20,26 @@ static off_t lane_at(unsigned index) {
   return (off_t)HUB_BYTES + (off_t)index * LANE_BYTES;
 }
 
+pp_hub *pp_shm_hub(int fd) {
+  void *p = mmap(NULL, HUB_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+  return p == MAP_FAILED ? NULL : p;
+}
+
 int pp_shm_open(int *fd, pp_hub **hub) {
-  void *p;
   int f = memfd_create("pp-lanes", MFD_CLOEXEC);
 
   if (f < 0)
     return PP_ESYS;
-  if (ftruncate(f, (off_t)HUB_BYTES) < 0)
-    goto fail;
-  p = mmap(NULL, HUB_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
-  if (p == MAP_FAILED)
-    goto fail;
-  *fd = f;
-  *hub = p;
-  return 0;
-fail : {
-  int e = errno;
+  if (ftruncate(f, (off_t)HUB_BYTES) < 0 || (*hub = pp_shm_hub(f)) == NULL) {
+    int e = errno;
 
-  close(f);
-  errno = e;
-  return PP_ESYS;
-}
+    close(f);
+    errno = e;
+    return PP_ESYS;
+  }
+  *fd = f;
+  return 0;
 }
 
 int pp_shm_grow(int fd, unsigned index) {

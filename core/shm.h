@@ -76,6 +76,8 @@ typedef struct pp_map {
 
 /* Create the memory file (close-on-exec) and map its hub. */
 int pp_shm_open(int *fd, pp_hub **hub);
+/* Map the hub of a memory file made by another process; NULL with errno. */
+pp_hub *pp_shm_hub(int fd);
 /* Grow the file so that lane `index` exists. */
 int pp_shm_grow(int fd, unsigned index);
 /* Map lane `index`; PP_ESYS with errno. */

@@ -2,23 +2,24 @@
 /* The decoder. Its bytes are never trusted. */
 #include "marshal.h"
 
+#include "bind.h"
 #include "closure.h"
 #include "names.h"
 
 /* An error of these bytes, with its message on top. */
-static int bad(pp_dec *d, const char *what) {
+int pp_malformed(pp_dec *d, const char *what) {
   lua_pushfstring(d->L, "malformed bytes at offset %d: %s",
                   (int)(d->r.p - d->begin), what);
   return PP_EBAD;
 }
 
-static int get_name(pp_dec *d, const char **s, size_t *n) {
+int pp_get_name(pp_dec *d, const char **s, size_t *n) {
   const unsigned char *p;
   uint64_t len;
 
   if (pp_rd_varint(&d->r, &len) < 0 || len > pp_rd_left(&d->r) ||
       pp_rd_bytes(&d->r, (size_t)len, &p) < 0)
-    return bad(d, "name cut short");
+    return pp_malformed(d, "name cut short");
   *s = (const char *)p, *n = (size_t)len;
   return 0;
 }
@@ -123,7 +124,7 @@ static int open_table(pp_dec *d, unsigned lead) {
 
   if (pp_rd_bytes(&d->r, 2, &h) < 0 || announced(d, h[0], 1, &array) < 0 ||
       announced(d, h[1], 2, &pairs) < 0)
-    return bad(d, "size of a table");
+    return pp_malformed(d, "size of a table");
   lua_createtable(d->L, array, pairs);
   record(d);
   return open_frame(d, FRAME_TABLE,
@@ -136,7 +137,7 @@ static int get_named(pp_dec *d, unsigned lead) {
   lua_State *L = d->L;
   const char *s, *zero;
   size_t n;
-  int rc = get_name(d, &s, &n);
+  int rc = pp_get_name(d, &s, &n);
 
   if (rc < 0)
     return rc;
@@ -149,7 +150,7 @@ static int get_named(pp_dec *d, unsigned lead) {
   }
   zero = memchr(s, '\0', n);
   if ((lead == LEAD_FIELD) != (zero != NULL))
-    return bad(d, "name of a module");
+    return pp_malformed(d, "name of a module");
   if (!pp_names_module(d->c, L, s, zero != NULL ? (size_t)(zero - s) : n))
     return PP_EBAD;
   pp_names_step(L, s, n);
@@ -169,7 +170,7 @@ static int get_string(pp_dec *d) {
 
   if (pp_rd_varint(&d->r, &n) < 0 || n > pp_rd_left(&d->r) ||
       pp_rd_bytes(&d->r, (size_t)n, &p) < 0)
-    return bad(d, "string cut short");
+    return pp_malformed(d, "string cut short");
   lua_pushlstring(d->L, (const char *)p, (size_t)n);
   record(d);
   return 0;
@@ -179,7 +180,7 @@ static int get_ref(pp_dec *d) {
   uint64_t n;
 
   if (pp_rd_varint(&d->r, &n) < 0 || n >= d->objs)
-    return bad(d, "reference to nothing");
+    return pp_malformed(d, "reference to nothing");
   lua_rawgeti(d->L, d->ix + DX_OBJS, (lua_Integer)n + 1);
   return 0;
 }
@@ -191,11 +192,11 @@ static int get_custom(pp_dec *d) {
 
   if (pp_rd_varint(&d->r, &n) < 0 || n > pp_rd_left(&d->r) ||
       pp_rd_bytes(&d->r, (size_t)n, &p) < 0)
-    return bad(d, "custom value cut short");
+    return pp_malformed(d, "custom value cut short");
   if (d->c->hooks.opened == NULL ||
       d->c->hooks.opened(d->c->hooks.ud, d->L, p, (size_t)n) < 0) {
     lua_settop(d->L, top);
-    return bad(d, "custom value unknown here");
+    return pp_malformed(d, "custom value unknown here");
   }
   record(d);
   return 0;
@@ -210,13 +211,13 @@ static int get_value(pp_dec *d) {
 
   d->by_value = d->was_globals = false;
   if (pp_rd_byte(&d->r, &lead) < 0)
-    return bad(d, "cut short");
+    return pp_malformed(d, "cut short");
   rc = pp_get_scalar(&d->r, L, lead);
   if (rc != 0)
-    return rc > 0 ? 0 : bad(d, "number cut short");
+    return rc > 0 ? 0 : pp_malformed(d, "number cut short");
   if (lead <= LEAD_STR_MAX) {
     if (pp_rd_bytes(&d->r, lead - LEAD_STR, &p) < 0)
-      return bad(d, "string cut short");
+      return pp_malformed(d, "string cut short");
     lua_pushlstring(L, (const char *)p, lead - LEAD_STR);
     return 0;
   }
@@ -255,7 +256,7 @@ static int get_value(pp_dec *d) {
   case LEAD_CUSTOM:
     return get_custom(d);
   default:
-    return bad(d, "unknown kind of value");
+    return pp_malformed(d, "unknown kind of value");
   }
 }
 
@@ -264,7 +265,7 @@ static int get_value(pp_dec *d) {
 /* The globals table belongs in `where` at stack index obj: note it, to be put
  * there when it is known. `what` is a stack index or, for an upvalue, its
  * number. */
-static void fix(pp_dec *d, int kind, int obj, int what) {
+void pp_fix(pp_dec *d, int kind, int obj, int what) {
   lua_State *L = d->L;
   int fixes = d->ix + DX_FIXES;
 
@@ -327,7 +328,7 @@ static int get_id(pp_dec *d, lua_Integer *id) {
   uint64_t v;
 
   if (pp_rd_varint(&d->r, &v) < 0 || v > INT64_MAX)
-    return bad(d, "id");
+    return pp_malformed(d, "id");
   *id = (lua_Integer)v;
   return 0;
 }
@@ -337,7 +338,8 @@ static int push_kept(pp_dec *d, lua_Integer id) {
   pp_ref(d->c, d->L, REF_KEPT);
   lua_rawgeti(d->L, -1, id);
   lua_remove(d->L, -2);
-  return lua_istable(d->L, -1) ? 0 : bad(d, "metatable that is no more");
+  return lua_istable(d->L, -1) ? 0
+                               : pp_malformed(d, "metatable that is no more");
 }
 
 /* The metatable of the table on top: read how it is given. 1: its value comes
@@ -350,7 +352,7 @@ static int begin_meta(pp_dec *d, pp_frame *f) {
   int rc;
 
   if (pp_rd_byte(&d->r, &form) < 0)
-    return bad(d, "metatable");
+    return pp_malformed(d, "metatable");
   switch (form) {
   case META_VALUE:
     rc = get_id(d, &id);
@@ -369,14 +371,14 @@ static int begin_meta(pp_dec *d, pp_frame *f) {
     return 0;
   case META_NAMED:
     f->at = (size_t)(d->r.p - d->begin); /* the name is looked up later */
-    rc = get_name(d, &s, &n);
+    rc = pp_get_name(d, &s, &n);
     if (rc < 0)
       return rc;
     f->flags |= IS_LENIENT;
     f->n = 0;
     break;
   default:
-    return bad(d, "metatable");
+    return pp_malformed(d, "metatable");
   }
   f->phase = AT_META;
   return 1;
@@ -393,7 +395,7 @@ static int choose_meta(pp_dec *d, pp_frame *f, bool by_value) {
 
   if (f->flags & IS_LENIENT) {
     d->r.p = d->begin + f->at;
-    rc = get_name(d, &s, &n); /* was read before */
+    rc = pp_get_name(d, &s, &n); /* was read before */
     d->r.p = at;
     if (rc < 0)
       return rc;
@@ -415,10 +417,10 @@ static int choose_meta(pp_dec *d, pp_frame *f, bool by_value) {
   }
   if (lua_isnil(L, -1) && f->flags & IS_LENIENT) {
     lua_pop(L, 1);
-    return bad(d, "metatable not known here");
+    return pp_malformed(d, "metatable not known here");
   }
   if (!lua_istable(L, -1))
-    return bad(d, "metatable that is no table");
+    return pp_malformed(d, "metatable that is no table");
   if (id != 0 && by_value)
     note_id(d, -1, id);
   pend(d, by_value ? id : 0, by_value);
@@ -446,7 +448,7 @@ static int step_table(pp_dec *d) {
   }
   for (;;) {
     if (d->r.p == d->r.end)
-      return bad(d, "table cut short");
+      return pp_malformed(d, "table cut short");
     if (*d->r.p == LEAD_END)
       break;
     if (!(f->flags & IN_PAIRS)) {
@@ -470,7 +472,7 @@ static int step_table(pp_dec *d) {
     if (d->was_globals && d->opening)
       f->flags |= IN_KEY;
     if (lua_isnil(L, -1) || lua_rawequal(L, -1, -1) == 0)
-      return bad(d, "key that is nil or not a number");
+      return pp_malformed(d, "key that is nil or not a number");
     f->phase = AT_VALUE;
     rc = get_value(d);
     if (rc != 0)
@@ -479,16 +481,16 @@ static int step_table(pp_dec *d) {
     if (!(f->flags & IN_PAIRS)) {
       if (d->was_globals && d->opening) {
         lua_pushinteger(L, f->n + 1);
-        fix(d, FIX_FIELD, f->obj, lua_gettop(L));
+        pp_fix(d, FIX_FIELD, f->obj, lua_gettop(L));
         lua_pop(L, 1);
       }
       lua_rawseti(L, -2, ++f->n);
     } else if (d->opening && f->flags & IN_KEY) {
-      fix(d, FIX_KEY, f->obj, lua_gettop(L));
+      pp_fix(d, FIX_KEY, f->obj, lua_gettop(L));
       lua_pop(L, 2);
     } else {
       if (d->was_globals && d->opening)
-        fix(d, FIX_FIELD, f->obj, lua_gettop(L) - 1);
+        pp_fix(d, FIX_FIELD, f->obj, lua_gettop(L) - 1);
       lua_rawset(L, -3);
     }
   }
@@ -503,7 +505,7 @@ static int step_table(pp_dec *d) {
         return rc;
     meta:
       if (d->was_globals && d->opening) {
-        fix(d, FIX_META, f->obj, f->obj);
+        pp_fix(d, FIX_META, f->obj, f->obj);
         lua_pop(L, 1);
       } else {
         rc = choose_meta(d, f, d->by_value);
@@ -528,7 +530,7 @@ static int get_cell(pp_dec *d, pp_frame *f) {
   const unsigned char *up;
 
   if (pp_rd_varint(&d->r, &n) < 0 || n >= d->s.cells.len)
-    return bad(d, "upvalue that was not there before");
+    return pp_malformed(d, "upvalue that was not there before");
   up = d->s.cells.data + n;
   lua_rawgeti(L, d->ix + DX_CELLS, (lua_Integer)n + 1);
   lua_upvaluejoin(L, f->obj, (int)f->n, -1, *up);
@@ -560,7 +562,7 @@ static int step_function(pp_dec *d) {
   while (f->n < f->max) {
     f->n++;
     if (d->r.p == d->r.end)
-      return bad(d, "function cut short");
+      return pp_malformed(d, "function cut short");
     if (*d->r.p == LEAD_ENV) {
       d->r.p++;
       set_env(d, f);
@@ -585,15 +587,15 @@ static int step_function(pp_dec *d) {
       return rc;
   value:
     if (d->was_globals && d->opening)
-      fix(d, FIX_UPVALUE, f->obj, (int)f->n);
+      pp_fix(d, FIX_UPVALUE, f->obj, (int)f->n);
     if (lua_setupvalue(L, f->obj, (int)f->n) == NULL)
-      return bad(d, "function without that upvalue");
+      return pp_malformed(d, "function without that upvalue");
   }
   return 0;
 }
 
 /* Read one value to its end and push it. */
-static int get_whole(pp_dec *d) {
+int pp_get_whole(pp_dec *d) {
   size_t base = d->s.frames.len;
   int rc = get_value(d);
 
@@ -619,27 +621,6 @@ static void drop(lua_State *L, int t, const char *key) {
   lua_rawset(L, t);
 }
 
-/* Push what the id stands for among the captures of the function that is
- * being executed; whether there is one. */
-static bool push_captured(pp_dec *d, lua_Integer id) {
-  pp_codec *c = d->c;
-  lua_State *L = d->L;
-
-  if (id == 0 || d->opening || c->role != PP_CODEC_WORKER || c->depth == 0)
-    return false;
-  pp_ref(c, L, REF_FRAMES);
-  lua_rawgeti(L, -1, (lua_Integer)(c->depth - 1) * FRAME_SIZE + FRAME_KEPT);
-  lua_remove(L, -2);
-  if (lua_istable(L, -1)) {
-    lua_rawgeti(L, -1, id);
-    lua_remove(L, -2);
-  }
-  if (lua_istable(L, -1))
-    return true;
-  lua_pop(L, 1);
-  return false;
-}
-
 static void set_metatables(pp_dec *d) {
   lua_State *L = d->L;
   uint32_t i;
@@ -654,7 +635,7 @@ static void set_metatables(pp_dec *d) {
     lua_rawgeti(L, d->ix + DX_PEND, i + 4);
     by_value = lua_toboolean(L, -1);
     lua_rawgeti(L, d->ix + DX_PEND, i + 3);
-    if (push_captured(d, lua_tointeger(L, -1)))
+    if (pp_push_captured(d, lua_tointeger(L, -1)))
       lua_replace(L, mt);
     lua_settop(L, mt);
     if (by_value && d->c->role == PP_CODEC_SUBMITTER) {
@@ -666,105 +647,6 @@ static void set_metatables(pp_dec *d) {
   }
 }
 
-/* Set the list in slot `at` of the table of bindings at idx. */
-static void append3(lua_State *L, int list, int a, int b, int c, int n) {
-  lua_Integer at = (lua_Integer)lua_rawlen(L, list);
-
-  lua_pushvalue(L, a);
-  lua_rawseti(L, list, at + 1);
-  lua_pushvalue(L, b);
-  lua_rawseti(L, list, at + 2);
-  if (n == 3) {
-    lua_pushvalue(L, c);
-    lua_rawseti(L, list, at + 3);
-  }
-}
-
-/* Read the section of bindings into a new table of bindings on top. */
-static int get_bindings(pp_dec *d) {
-  lua_State *L = d->L;
-  int globals, patches, top, rc;
-  unsigned char kind;
-  const char *s;
-  size_t n;
-
-  lua_createtable(L, 4, 0);
-  lua_newtable(L);
-  globals = lua_gettop(L);
-  lua_newtable(L);
-  patches = top = lua_gettop(L);
-  for (;;) {
-    if (pp_rd_byte(&d->r, &kind) < 0)
-      return bad(d, "bindings cut short");
-    if (kind == LEAD_END)
-      break;
-    if (kind != LEAD_GLOBAL && kind != LEAD_PATCH)
-      return bad(d, "binding");
-    rc = get_name(d, &s, &n);
-    if (rc < 0)
-      return rc;
-    if (kind == LEAD_GLOBAL) {
-      lua_pushlstring(L, s, n);
-      rc = get_whole(d);
-      if (rc < 0)
-        return rc;
-      if (d->was_globals && d->opening) {
-        fix(d, FIX_GLOBAL, top + 1, top + 1);
-        lua_settop(L, top);
-        continue;
-      }
-      if (lua_isnil(L, -1))
-        return bad(d, "binding");
-      append3(L, globals, top + 1, top + 2, 0, 2);
-      lua_settop(L, top);
-      continue;
-    }
-    if (n == 2 && memcmp(s, "_G", 2) == 0)
-      pp_ref(d->c, L, REF_BASE);
-    else if (!pp_names_pristine(d->c, L, s, n) || !lua_istable(L, -1))
-      return bad(d, "table to patch");
-    rc = get_whole(d);
-    if (rc < 0)
-      return rc;
-    if (lua_isnil(L, -1) || !lua_rawequal(L, -1, -1))
-      return bad(d, "key to patch");
-    rc = get_whole(d);
-    if (rc < 0)
-      return rc;
-    if (lua_isnil(L, -1)) {
-      lua_pop(L, 1);
-      lua_pushlightuserdata(L, NOTHING(d->c));
-    }
-    append3(L, patches, top + 1, top + 2, top + 3, 3);
-    lua_settop(L, top);
-  }
-  lua_rawseti(L, globals - 1, BIND_PATCHES);
-  lua_rawseti(L, globals - 1, BIND_GLOBALS);
-  return 0;
-}
-
-/* Tables of the arguments that are, by their id, tables the function has: the
- * globals are those. */
-static void unify_globals(pp_dec *d) {
-  lua_State *L = d->L;
-  int list;
-  lua_Integer i, n;
-
-  lua_rawgeti(L, -1, BIND_GLOBALS);
-  list = lua_gettop(L);
-  pp_ref(d->c, L, REF_KEPTIDS);
-  n = (lua_Integer)lua_rawlen(L, list);
-  for (i = 2; i <= n; i += 2) {
-    if (lua_rawgeti(L, list, i) == LUA_TTABLE) {
-      lua_rawget(L, list + 1);
-      if (push_captured(d, lua_tointeger(L, -1)))
-        lua_rawseti(L, list, i);
-    }
-    lua_settop(L, list + 1);
-  }
-  lua_settop(L, list - 1);
-}
-
 int pp_decode(pp_dec *d) {
   lua_State *L = d->L;
   unsigned char flags;
@@ -773,7 +655,7 @@ int pp_decode(pp_dec *d) {
 
   if (pp_rd_byte(&d->r, &flags) < 0 || (flags & ~MSG_FLAGS) != MSG_FORMAT ||
       pp_rd_varint(&d->r, &n) < 0 || n > pp_rd_left(&d->r))
-    return bad(d, "beginning");
+    return pp_malformed(d, "beginning");
   d->refs = flags & MSG_REFS;
   d->budget = pp_rd_left(&d->r);
   if (n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 32)) {
@@ -787,21 +669,21 @@ int pp_decode(pp_dec *d) {
     lua_replace(L, d->ix + DX_CELLS);
   }
   for (i = 0; i < n; i++) {
-    rc = get_whole(d);
+    rc = pp_get_whole(d);
     if (rc < 0)
       return rc;
   }
   if (flags & MSG_BINDS) {
     if (d->c->role != PP_CODEC_WORKER)
-      return bad(d, "bindings");
-    rc = get_bindings(d);
+      return pp_malformed(d, "bindings");
+    rc = pp_get_bindings(d);
     if (rc < 0)
       return rc;
   } else {
     lua_pushnil(L);
   }
   if (pp_rd_left(&d->r) > 0)
-    return bad(d, "more than there should be");
+    return pp_malformed(d, "more than there should be");
   if (d->npend > 0)
     set_metatables(d);
   if (d->opening && lua_isnil(L, -1) &&
@@ -815,7 +697,7 @@ int pp_decode(pp_dec *d) {
     lua_pushvalue(L, d->ix + DX_KEPT);
     lua_rawseti(L, -2, BIND_KEPT);
   } else if (!lua_isnil(L, -1)) {
-    unify_globals(d);
+    pp_unify_globals(d);
   }
   return (int)n;
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "proc.h"
+#include "state.h"
 #include "worker.h"
 
 /* Where the descriptors it keeps are. */
@@ -199,7 +200,66 @@ static _Noreturn void zygote_main(zygote *z, pid_t driver) {
   }
 }
 
-static int nothing(int flags) { return open("/dev/null", flags); }
+/* --- beginning ------------------------------------------------------------ */
+
+static int nothing(int flags) { return open("/dev/null", flags | O_CLOEXEC); }
+
+/* Put fds (ctl, shm, bell) where they belong; nothing else stays open but the
+ * standard ones, which lead nowhere. Only calls that are safe between fork
+ * and exec. */
+static bool arrange(const int fds[3]) {
+  int high[3];
+
+  /* Out of the way first. */
+  for (int i = 0; i < 3; i++)
+    if ((high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_FIRST_OTHER)) < 0)
+      return false;
+  for (int i = 0; i < 3; i++)
+    if (dup3(high[i], FD_CTL + i, O_CLOEXEC) < 0)
+      return false;
+  close_range(FD_SIGNALS, ~0U, 0);
+  return dup2(nothing(O_RDONLY), 0) == 0 && dup2(nothing(O_WRONLY), 1) == 1 &&
+         dup2(1, 2) == 2;
+}
+
+int pp_zygote_library(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "pp");
+  return lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : PP_EBAD;
+}
+
+/* In the zygote, its descriptors arranged. */
+static _Noreturn void run(lua_State *L, pp_hub *hub, pid_t driver) {
+  zygote z = {.L = L, .hub = hub, .self = getpid()};
+  sigset_t set;
+  int sig;
+
+  pp_proc_name(PP_ZYGOTE_NAME);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  for (int s = 1; s < 32; s++)
+    signal(s, SIG_DFL);
+  signal(SIGPIPE, SIG_IGN);
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  sigaddset(&set, SIG_DRIVER);
+  sigprocmask(SIG_SETMASK, &set, NULL);
+  sig = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  if (sig < 0 || (sig != FD_SIGNALS && dup3(sig, FD_SIGNALS, O_CLOEXEC) < 0))
+    _exit(1);
+  close_range(FD_FIRST_OTHER, ~0U, 0);
+  z.runner = pp_worker_prepare(L);
+  if (z.runner == NULL)
+    _exit(1);
+  zygote_main(&z, driver);
+}
+
+static pid_t fail(const int pair[2]) {
+  int e = errno;
+
+  close(pair[0]), close(pair[1]);
+  errno = e;
+  return PP_ESYS;
+}
 
 pid_t pp_zygote_fork(lua_State *L, int shm, pp_hub *hub, int bell, int *ctl) {
   pid_t driver = getpid(), pid;
@@ -208,58 +268,62 @@ pid_t pp_zygote_fork(lua_State *L, int shm, pp_hub *hub, int bell, int *ctl) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
     return PP_ESYS;
   pid = fork();
-  if (pid < 0) {
-    int e = errno;
-
-    close(pair[0]), close(pair[1]);
-    errno = e;
-    return PP_ESYS;
-  }
+  if (pid < 0)
+    return fail(pair);
   if (pid == 0) {
-    zygote z = {.L = L, .hub = hub};
-    sigset_t set;
-    int fds[3] = {pair[1], shm, bell}, high[3], sig;
+    const int fds[3] = {pair[1], shm, bell};
 
-    z.self = getpid();
     setpgid(0, 0);
-    pp_proc_name("pp-zygote");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    for (int s = 1; s < 32; s++)
-      signal(s, SIG_DFL);
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIG_DRIVER);
-    sigprocmask(SIG_SETMASK, &set, NULL);
-    sig = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    /* Out of the way first, then where they belong. */
     close(pair[0]);
-    for (int i = 0; i < 3; i++) {
-      high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_FIRST_OTHER);
-      if (high[i] < 0)
-        _exit(1);
-    }
-    sig = fcntl(sig, F_DUPFD_CLOEXEC, FD_FIRST_OTHER);
-    if (sig < 0)
+    if (!arrange(fds))
       _exit(1);
-    for (int i = 0; i < 3; i++)
-      if (dup3(high[i], FD_CTL + i, O_CLOEXEC) < 0)
-        _exit(1);
-    if (dup3(sig, FD_SIGNALS, O_CLOEXEC) < 0)
-      _exit(1);
-    close_range(FD_FIRST_OTHER, ~0U, 0);
-    dup2(nothing(O_RDONLY | O_CLOEXEC), 0);
-    dup2(nothing(O_WRONLY | O_CLOEXEC), 1);
-    dup2(1, 2);
-    close_range(FD_FIRST_OTHER, ~0U, 0);
-    z.runner = pp_worker_prepare(L);
-    if (z.runner == NULL)
-      _exit(1);
-    zygote_main(&z, driver);
+    run(L, hub, driver);
   }
   close(pair[1]);
   *ctl = pair[0];
   return pid;
+}
+
+pid_t pp_zygote_exec(int shm, int bell, int cwd, bool noenv, int *ctl) {
+  char *argv[] = {PP_ZYGOTE_NAME, noenv ? "-E" : NULL, NULL};
+  pid_t pid;
+  int pair[2];
+
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+    return PP_ESYS;
+  pid = fork();
+  if (pid < 0)
+    return fail(pair);
+  if (pid == 0) {
+    const int fds[3] = {pair[1], shm, bell};
+
+    setpgid(0, 0);
+    close(pair[0]);
+    if (cwd >= 0 && fchdir(cwd) < 0)
+      _exit(1);
+    if (!arrange(fds))
+      _exit(1);
+    for (int i = 0; i < 3; i++)
+      fcntl(FD_CTL + i, F_SETFD, 0);
+    execv("/proc/self/exe", argv);
+    _exit(1);
+  }
+  close(pair[1]);
+  *ctl = pair[0];
+  return pid;
+}
+
+_Noreturn void pp_zygote_main(int argc, char **argv) {
+  pid_t driver = getppid();
+  lua_State *L = pp_state_new(argc > 1 && strcmp(argv[1], "-E") == 0);
+  pp_hub *hub = pp_shm_hub(FD_SHM);
+
+  if (L == NULL || hub == NULL || pp_zygote_library(L) != 0)
+    _exit(1);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  for (int i = 0; i < 3; i++)
+    fcntl(FD_CTL + i, F_SETFD, FD_CLOEXEC);
+  run(L, hub, driver);
 }
 
 int pp_zygote_send(int ctl, const pp_zreq *req, const int *fds, int n) {

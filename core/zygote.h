@@ -15,6 +15,7 @@
 #define PP_ZYGOTE_H
 
 #include <lua.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -41,6 +42,20 @@ typedef struct pp_zrep {
  * with errno. Never returns in the zygote.
  */
 pid_t pp_zygote_fork(lua_State *L, int shm, pp_hub *hub, int bell, int *ctl);
+
+/*
+ * The same by executing this program again, for when the first zygote was
+ * killed and this process is not pristine any more. cwd: the directory workers
+ * run in. main() hands over to pp_zygote_main when it sees PP_ZYGOTE_NAME as
+ * its own name.
+ */
+pid_t pp_zygote_exec(int shm, int bell, int cwd, bool noenv, int *ctl);
+#define PP_ZYGOTE_NAME "pp-zygote"
+_Noreturn void pp_zygote_main(int argc, char **argv);
+
+/* Load the library pp into the pristine state, which is what driver and
+ * workers have in common. 0, or PP_EBAD with a message pushed. */
+int pp_zygote_library(lua_State *L);
 
 /* Send a request; fds are borrowed (n 0 or 2). 0, PP_EAGAIN, PP_ESYS. */
 int pp_zygote_send(int ctl, const pp_zreq *req, const int *fds, int n);

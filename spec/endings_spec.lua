@@ -34,11 +34,13 @@ end
 local function ending(text, options, act)
   local process = child.start(busy(text), options)
   process:expect("ready\n")
-  -- two workers, two `sleep 1004`, and the other sleeps at the least
-  assert.is_truthy(child.eventually(function()
-    return #child.tagged(process.tag) >= 1 + 2 + 2 * 5
-  end))
-  if act then act(process) end
+  if act then
+    -- ppsh, two workers, and below each four `sleep` and a `sh` at the least
+    assert.is_truthy(child.eventually(function()
+      return #child.tagged(process.tag) >= 1 + 2 + 2 * 5
+    end))
+    act(process)
+  end
   local r = child.finish(process)
   assert.is_nil(r.late)
   return r
@@ -365,8 +367,8 @@ describe("Ctrl-C", function()
     local r = child.finish(process)
     assert.is_nil(r.late)
     assert.are.equal(130, r.status)
-    assert.is_true(is_table(r.err), r.err)
     assert.are.same({}, child.left(r.tag))
+    assert.is_true(is_table(r.err), r.err)
   end)
 end)
 

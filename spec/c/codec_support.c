@@ -186,8 +186,8 @@ static int traceback(lua_State *L) {
 static int come_back(pair *p, lua_State *L, int n) {
   lua_State *W = p->worker;
   pp_buf out = {0};
-  int rc = pp_codec_pack(p->wc, W, lua_gettop(W) - n + 1, n, "result", &out,
-                         NULL);
+  int rc =
+      pp_codec_pack(p->wc, W, lua_gettop(W) - n + 1, n, "result", &out, NULL);
 
   if (rc < 0) {
     pp_buf_clear(&out);
@@ -236,8 +236,8 @@ static int execute(pair *p, lua_State *L, pp_parcel *parcel, int first,
   pp_code *codes, *fcodes;
   int top = lua_gettop(W), rc, i, fn, n;
 
-  rc = pp_codec_pack(p->sc, L, first, last - first + 1, "argument", &out,
-                     &deps);
+  rc =
+      pp_codec_pack(p->sc, L, first, last - first + 1, "argument", &out, &deps);
   if (rc < 0) {
     pp_buf_clear(&out);
     pp_deps_clear(p->sc, &deps);
@@ -327,8 +327,7 @@ static int t_pack(lua_State *L) {
   pair *p = pair_of(L);
   pp_buf out = {0};
   pp_deps deps = {0};
-  int rc =
-      pp_codec_pack(p->sc, L, 1, lua_gettop(L), "argument", &out, &deps);
+  int rc = pp_codec_pack(p->sc, L, 1, lua_gettop(L), "argument", &out, &deps);
 
   if (rc < 0) {
     pp_buf_clear(&out);
@@ -374,11 +373,23 @@ static int t_forget(lua_State *L) {
   return 0;
 }
 
+/* T.blobs(): how many there are. */
+static int t_blobs(lua_State *L) {
+  pp_blob *b;
+  int n = 0;
+
+  for (b = pair_of(L)->blobs; b != NULL; b = b->next)
+    n++;
+  lua_pushinteger(L, n);
+  return 1;
+}
+
 static const luaL_Reg t_funcs[] = {
-    {"trip", t_trip},         {"run", t_run},       {"again", t_again},
-    {"with", t_with},         {"parcel", t_parcel}, {"pack", t_pack},
-    {"captures", t_captures}, {"unpack", t_unpack}, {"worker", t_worker},
-    {"ticket", t_ticket},     {"forget", t_forget}, {NULL, NULL},
+    {"blobs", t_blobs},   {"trip", t_trip},         {"run", t_run},
+    {"again", t_again},   {"with", t_with},         {"parcel", t_parcel},
+    {"pack", t_pack},     {"captures", t_captures}, {"unpack", t_unpack},
+    {"worker", t_worker}, {"ticket", t_ticket},     {"forget", t_forget},
+    {NULL, NULL},
 };
 
 /* --- both sides --------------------------------------------------------- */
@@ -394,8 +405,14 @@ static lua_State *new_state(void) {
   return L;
 }
 
-void pair_open(pair *p) {
+pp_codec_hooks store_hooks(pair *p) {
   pp_codec_hooks h = {intern, retain, release, code, custom, opened, p};
+
+  return h;
+}
+
+void pair_open(pair *p) {
+  pp_codec_hooks h = store_hooks(p);
 
   memset(p, 0, sizeof *p);
   p->submitter = new_state();

@@ -36,6 +36,7 @@ void pair_open(pair *p);
 /* Close them; how many blobs were left with references (leaks). */
 int pair_close(pair *p);
 
+pp_codec_hooks store_hooks(pair *p);
 void store_release(pair *p, pp_blob *b);
 
 /* The codes of a blob's dependencies, for open and unpack; free(3) it. */

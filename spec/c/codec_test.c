@@ -128,7 +128,8 @@ static const char heavy[] =
     "local n, G = 0, _G\n"
     "local function helper(v) n = n + 1 return helper_data[v] end\n"
     "function job(a) print = print G.zzz = 1 local r = Account.new(helper(1))\n"
-    " r.s = ('  x'):trim() r.f = function() return n, a end r.a = a return r end\n"
+    " r.s = ('  x'):trim() r.f = function() return n, a end r.a = a return r "
+    "end\n"
     "arg1 = {Account.new(3), job and 1, {}, {[{}] = 1}, ('s'):rep(60),\n"
     " function(x) return x, helper_data end}\n"
     "function light(a) return math.floor(a), isprime end\n"
@@ -186,6 +187,60 @@ static void without_memory(void) {
   fail_each("Lua memory fails, heavy job", &fail_lua, "job", "arg1", true);
   fail_each("Lua memory fails, warm", &fail_lua, "job", "arg1", false);
   fail_each("Lua memory fails, light job", &fail_lua, "light", "number", true);
+}
+
+/* --- a job that submits ------------------------------------------------- */
+
+static unsigned flags_of(pair *p, pp_codec *c, const char *source) {
+  lua_State *W = p->worker;
+  pp_parcel parcel = {0};
+  unsigned flags = 99;
+
+  if (luaL_dostring(W, source) == LUA_OK &&
+      pp_codec_function(c, W, -1, 0, &parcel) == 0) {
+    flags = parcel.flags;
+    store_release(p, parcel.blob);
+  } else {
+    printf("# %s\n", lua_tostring(W, -1));
+  }
+  lua_settop(W, 1);
+  return flags;
+}
+
+static void nested(void) {
+  pair p;
+  pp_codec_hooks h;
+  pp_codec *c;
+  lua_State *W;
+
+  pair_open(&p);
+  h = store_hooks(&p);
+  W = p.worker;
+  c = pp_codec_new(W, PP_CODEC_SUBMITTER, &h);
+  lua_newtable(W);
+  lua_createtable(W, 0, 1);
+  lua_rawgeti(W, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  lua_setfield(W, -2, "__index");
+  lua_setmetatable(W, 1);
+  pp_codec_bind(p.wc, W, 1, 0);
+  verdict(
+      "a job's globals hide no standard ones",
+      flags_of(&p, c, "return function() return print, math.floor(1) end") == 0,
+      "flags");
+  verdict("a job's own globals are found",
+          flags_of(&p, c,
+                   "x = 1 function helper() return print, x end "
+                   "return function() return helper() end") == PP_PARCEL_BINDS,
+          "flags");
+  pp_codec_unbind(p.wc, W);
+  lua_settop(W, 0);
+  lua_gc(W, LUA_GCCOLLECT, 0);
+  lua_gc(W, LUA_GCCOLLECT, 0);
+  verdict("its blobs go too", p.blobs == NULL, "blobs leaked");
+  pp_codec_free(c);
+  if (pair_close(&p) != 0 || fail_c.live != 0)
+    verdict("a job that submits", false, "memory leaked");
+  fail_c.live = 0;
 }
 
 /* --- speed -------------------------------------------------------------- */
@@ -322,6 +377,7 @@ int main(int argc, char **argv) {
   }
 #include "codec_cases.h"
   without_memory();
+  nested();
   printf("%d checks, %d failed\n", checks, failures);
   return failures > 0;
 }

@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (i == 0 && again.protos != s.protos)
       abort();
   }
-  if (pp_bc_cut(data, size, s.protos, &cut) == 0)
+  if (valid && pp_bc_cut(data, size, s.protos, &cut) == 0)
     abort();
   pp_buf_clear(&scratch);
   pp_buf_clear(&cut);

@@ -55,7 +55,8 @@ static void try(pp_codec *c, lua_State *L, const uint8_t *data, size_t size,
                            &deps) == 0) {
     lua_pop(L, 1 + n);
     if (ncodes == 0 && again.data[0] != 0x52 && again.data[0] != 0x53 &&
-        pp_codec_unpack(c, L, again.data, again.len, NULL, 0) != n && deps.n == 0)
+        pp_codec_unpack(c, L, again.data, again.len, NULL, 0) != n &&
+        deps.n == 0)
       abort();
   }
   pp_buf_clear(&again);

@@ -100,7 +100,7 @@ function run.file(text, name)
   return write(run.directory() .. "/" .. (name or "script.lua"), text)
 end
 
---- Remove what `directory` and `file` and the programs run have left.
+--- Remove what `directory` and `file` have made: in a teardown.
 function run.cleanup()
   if #directories > 0 then
     os.execute("rm -rf '" .. table.concat(directories, "' '") .. "'")
@@ -188,8 +188,12 @@ function Process:close_stdin()
 end
 
 --- What it has printed so far.
-function Process:out() return self.out_path and run.read(self.out_path) or "" end
-function Process:err() return run.read(self.err_path) or "" end
+function Process:out()
+  return self.ended and self.ended.out or self.out_path and run.read(self.out_path) or ""
+end
+function Process:err()
+  return self.ended and self.ended.err or run.read(self.err_path) or ""
+end
 
 --- Whether it runs.
 function Process:alive()
@@ -240,6 +244,8 @@ function Process:wait()
   end
   local _, how, code = self.handle:close()
   local r = {out = self:out(), err = self:err(), late = late}
+  self.ended = r
+  for _, name in ipairs {"/pid", "/in", "/out", "/err", ""} do os.remove(self.dir .. name) end
   if how == "exit" then
     r.status = code
   else

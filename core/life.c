@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's life: start, its zygote and what happens when that dies, end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "link.h"
+#include "zygote.h"
+
+static void on_bell(uv_poll_t *h, int status, int events) {
+  pp_engine *e = h->data;
+  uint64_t n;
+
+  (void)status, (void)events;
+  (void)!read(e->bell, &n, sizeof n);
+}
+
+static void free_handle(uv_handle_t *h) { free(h); }
+
+static void on_ctl(uv_poll_t *h, int status, int events);
+
+static int watch_ctl(pp_engine *e) {
+  e->on_ctl = malloc(sizeof *e->on_ctl);
+  if (e->on_ctl == NULL)
+    return PP_ENOMEM;
+  uv_poll_init(&e->loop, e->on_ctl, e->ctl);
+  e->on_ctl->data = e;
+  uv_poll_start(e->on_ctl, UV_READABLE, on_ctl);
+  return 0;
+}
+
+/* The zygote is dead, and so are its workers: begin a new one, from this
+ * program anew since this process is pristine no more. */
+static void zygote_died(pp_engine *e) {
+  uint32_t n = e->nlinks, old = e->generation;
+
+  uv_close((uv_handle_t *)e->on_ctl, free_handle);
+  e->on_ctl = NULL;
+  e->zygote_gone = true;
+  if (e->ended)
+    return;
+  close(e->ctl);
+  waitpid(e->zygote, NULL, 0);
+  e->generation++;
+  e->zygote =
+      pp_zygote_exec(e->shm, e->bell, e->cwd, e->options->noenv, &e->ctl);
+  e->zygote_gone = e->zygote < 0 || watch_ctl(e) != 0;
+  pp_log(PP_LOG_WARN, "the process that workers are forked from was killed; %s",
+         e->zygote_gone ? "there will be no more workers"
+                        : "there is a new one");
+  for (uint32_t i = 0; i < n; i++)
+    if (e->links[i] != NULL && e->links[i]->generation == old)
+      pp_link_died(e->links[i], 9, 0, 0);
+}
+
+static void on_ctl(uv_poll_t *h, int status, int events) {
+  pp_engine *e = h->data;
+  pp_zrep rep;
+  ssize_t n;
+
+  (void)status, (void)events;
+  while ((n = recv(e->ctl, &rep, sizeof rep, MSG_DONTWAIT)) ==
+         (ssize_t)sizeof rep) {
+    pp_link *l = rep.lane < e->nlinks ? e->links[rep.lane] : NULL;
+
+    if (l == NULL)
+      continue;
+    if (rep.op == PP_Z_SPAWNED) {
+      l->pid = rep.pid;
+      if (l->server != NULL)
+        l->server->refusals = 0, l->server->stuck_since = 0;
+    } else if (rep.op == PP_Z_EXITED) {
+      pp_link_died(l, rep.status, 0, rep.maxrss);
+    } else if (rep.op == PP_Z_FAILED) {
+      pp_link_died(l, -1, rep.status, 0);
+    }
+  }
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+    zygote_died(e);
+}
+
+/* --- blobs, for the codec ------------------------------------------------- */
+
+static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
+                            size_t len, pp_blob *const *deps, size_t ndeps) {
+  pp_engine *e = ud;
+  pp_blob *b;
+
+  pp_engine_enter(e);
+  b = pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
+  pp_engine_leave(e);
+  return b;
+}
+
+static pp_blob *hook_retain(void *ud, pp_blob *b) {
+  pp_engine *e = ud;
+
+  pp_engine_enter(e);
+  pp_blob_ref(b);
+  pp_engine_leave(e);
+  return b;
+}
+
+static void hook_release(void *ud, pp_blob *b) {
+  pp_engine *e = ud;
+
+  pp_engine_enter(e);
+  pp_blob_unref(&e->blobs, b);
+  pp_engine_leave(e);
+}
+
+static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
+  pp_engine *e = ud;
+  const pp_blob *b;
+
+  pp_engine_enter(e);
+  b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
+  pp_engine_leave(e);
+  if (b == NULL)
+    return NULL;
+  *len = b->len;
+  return b->bytes;
+}
+
+static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
+  pp_engine *e = ud;
+
+  if (e->links[lane] != NULL)
+    pp_link_drop(e->links[lane], id);
+}
+
+/* --- start ---------------------------------------------------------------- */
+
+/* A child the script forked by itself has no part in this. */
+static void forked_child(void) {
+  pp_engine *e = pp_engine_get();
+
+  if (e != NULL) {
+    close(e->ctl);
+    pp_engine_set(NULL);
+  }
+}
+
+int pp_engine_start(lua_State *L, const pp_options *o) {
+  pp_engine *e = calloc(1, sizeof *e);
+  pp_codec_hooks hooks = {.intern = hook_intern,
+                          .retain = hook_retain,
+                          .release = hook_release,
+                          .code = hook_code};
+
+  if (e == NULL) {
+    fprintf(stderr, "ppsh: not enough memory\n");
+    return PP_ENOMEM;
+  }
+  pp_log_level_set((int)o->log_level);
+  e->options = o;
+  e->pid = getpid();
+  e->bell = e->shm = e->ctl = -1;
+  e->cwd = open(".", O_PATH | O_CLOEXEC);
+  pthread_mutex_init(&e->lock, NULL);
+  pthread_cond_init(&e->parked_cond, NULL);
+  e->blobs.dropped = on_dropped;
+  e->blobs.ud = e;
+  if (o->nhosts > 0 || o->trace != NULL || o->progress != PP_PROGRESS_NO) {
+    fprintf(stderr, "ppsh: %s is not supported by this version\n",
+            o->nhosts > 0      ? "-H"
+            : o->trace != NULL ? "--trace"
+                               : "--progress");
+    free(e);
+    return PP_EBAD;
+  }
+  if (pp_zygote_library(L) != 0) {
+    fprintf(stderr, "ppsh: cannot load its library: %s\n", lua_tostring(L, -1));
+    free(e);
+    return PP_ENOMEM;
+  }
+  if (pp_shm_open(&e->shm, &e->hub) != 0 ||
+      (e->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
+      (e->zygote = pp_zygote_fork(L, e->shm, e->hub, e->bell, &e->ctl)) < 0) {
+    fprintf(stderr, "ppsh: cannot start: %s\n", strerror(errno));
+    free(e);
+    return PP_ESYS;
+  }
+  hooks.ud = e;
+  e->codec = pp_codec_new(L, PP_CODEC_SUBMITTER, &hooks);
+  if (e->codec == NULL) {
+    fprintf(stderr, "ppsh: not enough memory\n");
+    return PP_ENOMEM;
+  }
+  pp_engine_set(e);
+  pthread_atfork(NULL, NULL, forked_child);
+  return 0;
+}
+
+/* Descriptors an event loop needs for itself, and some. */
+#define LOOP_FDS 8
+
+int pp_engine_open_loop(pp_engine *e) {
+  int fds[LOOP_FDS], n, r;
+
+  if (e->loop_open)
+    return 0;
+  /* The library aborts where it cannot have the descriptors it wants. */
+  for (n = 0; n < LOOP_FDS; n++)
+    if ((fds[n] = fcntl(e->bell, F_DUPFD_CLOEXEC, 0)) < 0)
+      break;
+  r = errno;
+  for (int i = 0; i < n; i++)
+    close(fds[i]);
+  if (n < LOOP_FDS) {
+    errno = r;
+    return PP_ESYS;
+  }
+  r = uv_loop_init(&e->loop);
+  if (r != 0) {
+    errno = -r;
+    return PP_ESYS;
+  }
+  e->loop_open = true;
+  uv_timer_init(&e->loop, &e->tick);
+  uv_poll_init(&e->loop, &e->on_bell, e->bell);
+  e->tick.data = e->on_bell.data = e;
+  uv_poll_start(&e->on_bell, UV_READABLE, on_bell);
+  return watch_ctl(e);
+}
+
+/* Failures with one and the same text are told so often. */
+#define SAME_TOLD 10
+
+/* Report the failed jobs of a server that nobody asked about; how many. */
+static size_t report_unseen(pp_server *s) {
+  size_t unseen = 0, same = 0;
+  const pp_job *last = NULL;
+
+  fflush(stdout);
+  for (const pp_job *j = s->ended.head; j != NULL; j = j->next) {
+    pp_error_view v;
+
+    if (j->state != PP_JOB_FAILED)
+      continue;
+    unseen++;
+    if (last != NULL && last->result_len == j->result_len &&
+        memcmp(last->result, j->result, j->result_len) == 0)
+      same++;
+    else
+      same = 0;
+    last = j;
+    if (same >= SAME_TOLD || pp_error_parse(j->result, j->result_len, &v) != 0)
+      continue;
+    fprintf(stderr, "ppsh: job %llu failed and nobody asked: %.*s%s%.*s\n",
+            (unsigned long long)j->id, (int)v.msg_len, v.msg,
+            v.tb_len > 0 ? "\n" : "", (int)v.tb_len, v.tb);
+    if (same == SAME_TOLD - 1 && j->next != NULL)
+      fprintf(stderr, "ppsh: (more jobs that failed the same way are counted "
+                      "only)\n");
+  }
+  if (unseen > 1)
+    fprintf(stderr, "ppsh: %zu jobs failed and nobody asked\n", unseen);
+  return unseen;
+}
+
+int pp_engine_end(int status) {
+  pp_engine *e = pp_engine_get();
+  size_t dropped = 0, unseen = 0;
+
+  if (e == NULL || e->ended || e->pid != getpid())
+    return status;
+  e->ended = true;
+  pp_engine_enter(e);
+  if (e->standby_runs) {
+    e->standby_quit = true;
+    pthread_cond_signal(&e->parked_cond);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->standby, NULL);
+    pthread_mutex_lock(&e->lock);
+  }
+  if (e->loop_open) {
+    uv_run(&e->loop, UV_RUN_NOWAIT);
+    pp_engine_drain(e);
+    pp_engine_drain(e);
+    for (uint32_t i = 0; i < e->nlinks; i++)
+      if (e->links[i] != NULL)
+        pp_link_last_words(e->links[i]);
+  }
+  pp_engine_flush(e);
+  for (pp_server *s = e->servers; s != NULL; s = s->next) {
+    dropped += s->pending;
+    unseen += report_unseen(s);
+  }
+  if (dropped > 0)
+    pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", dropped,
+           dropped == 1 ? "" : "s");
+  if (e->options->stats)
+    for (pp_server *s = e->servers; s != NULL; s = s->next) {
+      pp_buf b = {0};
+
+      if (pp_server_table(s, &b) == 0) {
+        fflush(stdout);
+        fwrite(b.data, 1, b.len, stderr);
+      }
+      pp_buf_clear(&b);
+    }
+  close(e->ctl);
+  while (waitpid(e->zygote, NULL, 0) < 0 && errno == EINTR) {
+  }
+  return status == 0 && unseen > 0 ? 1 : status;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The standby thread: moves bytes while the script is busy elsewhere.
+ *
+ * It looks once a millisecond, while jobs are under way, whether the script
+ * has entered a call of pp since the last look. If it has not, it takes the
+ * lock and runs the loop until the script wants it back. Without jobs under
+ * way, and while the script waits inside a call, it is parked and costs
+ * nothing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "engine.h"
+
+static bool standby_stops(pp_engine *e, void *ud) {
+  (void)ud;
+  return atomic_load(&e->main_wants) || e->pending == 0 || e->standby_quit;
+}
+
+static void *standby_main(void *arg) {
+  pp_engine *e = arg;
+  uint64_t seen;
+  bool inside;
+
+  pthread_mutex_lock(&e->lock);
+  while (!e->standby_quit) {
+    if (e->pending == 0) {
+      e->standby_parked = true;
+      while (e->standby_parked && !e->standby_quit)
+        pthread_cond_wait(&e->parked_cond, &e->lock);
+      continue;
+    }
+    seen = atomic_load(&e->epoch);
+    pthread_mutex_unlock(&e->lock);
+    poll(NULL, 0, 1);
+    inside = pthread_mutex_trylock(&e->lock) != 0;
+    if (inside) {
+      /* The script is in a call. Wait until it leaves one: it signals. */
+      pthread_mutex_lock(&e->lock);
+      continue;
+    }
+    if (atomic_load(&e->epoch) == seen && e->pending > 0)
+      pp_engine_pump(e, standby_stops, NULL, -1);
+    if (atomic_load(&e->main_wants)) {
+      /* Let it in: an unfair lock might not. */
+      pthread_mutex_unlock(&e->lock);
+      while (atomic_load(&e->main_wants))
+        poll(NULL, 0, 0);
+      pthread_mutex_lock(&e->lock);
+    }
+  }
+  pthread_mutex_unlock(&e->lock);
+  return NULL;
+}
+
+int pp_engine_standby(pp_engine *e) {
+  sigset_t all, was;
+  int r;
+
+  if (e->standby_runs)
+    return 0;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &was);
+  r = pthread_create(&e->standby, NULL, standby_main, e);
+  pthread_sigmask(SIG_SETMASK, &was, NULL);
+  if (r != 0) {
+    errno = r;
+    return PP_ESYS;
+  }
+  e->standby_runs = true;
+  return 0;
+}

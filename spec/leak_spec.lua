@@ -1,0 +1,244 @@
+-- SPDX-License-Identifier: MIT
+-- Descriptors, children and memory stay flat, however much has been done.
+local describe, it, assert, after_each = describe, it, assert, after_each
+local _ENV = _G -- luacheck: ignore 211
+
+local child = require "spec.support.child"
+
+-- Measures the driver, its zygote and a worker. What the measuring itself adds
+-- (a shell, a pipe) is the same each time.
+local measuring = [[
+  local pp = require "pp"
+  local server = pp.Server{ncpus = 2, retries = 0}
+
+  local function text(command)
+    local pipe = io.popen(command)
+    local all = pipe:read("a")
+    pipe:close()
+    return all
+  end
+
+  -- children of a process, zombies too, without the one that measures
+  local function children(pid)
+    local n = 0
+    for parent in text("cat /proc/[0-9]*/stat 2>/dev/null")
+      :gmatch("%) %a (%d+) ") do
+      if tonumber(parent) == pid then n = n + 1 end
+    end
+    return n
+  end
+
+  local function descriptors(pid)
+    return tonumber(text(("ls /proc/%d/fd | wc -l"):format(pid)))
+  end
+
+  local function kilobytes(pid)
+    local all = io.open(("/proc/%d/status"):format(pid)):read("a")
+    return tonumber(all:match("VmRSS:%s*(%d+)"))
+  end
+
+  local function self_and_parent()
+    local stat = io.open("/proc/self/stat"):read("a")
+    local pid, parent = stat:match("^(%d+).*%) %a (%d+) ")
+    return tonumber(pid), tonumber(parent)
+  end
+
+  local function measure()
+    local driver = self_and_parent()
+    local worker, zygote = server:submit(self_and_parent)()
+    collectgarbage()
+    collectgarbage()
+    return {
+      {"descriptors of the driver", descriptors(driver), 0},
+      {"descriptors of the zygote", descriptors(zygote), 0},
+      {"descriptors of a worker", descriptors(worker), 0},
+      {"children of the driver", children(driver), 0},
+      {"children of the zygote", children(zygote), 0},
+      {"kilobytes of Lua", collectgarbage("count") // 1 | 0, 256},
+      {"kilobytes of the driver", kilobytes(driver), KILOBYTES},
+      {"kilobytes of the zygote", kilobytes(zygote), KILOBYTES},
+      {"kilobytes of a worker", kilobytes(worker), KILOBYTES},
+    }
+  end
+
+  local function compare(before, after)
+    for i, m in ipairs(after) do
+      local name, value, slack = table.unpack(m)
+      if value > before[i][2] + slack then
+        print(name .. ": " .. before[i][2] .. " -> " .. value)
+      end
+    end
+    print("compared")
+  end
+]]
+
+-- What a sanitizer keeps of freed memory is bounded, but not small.
+local kilobytes = child.sanitized() and 65536 or 4096
+measuring = measuring:gsub("KILOBYTES", tostring(kilobytes))
+
+local function flat(script)
+  local r = child.run(measuring .. script, {
+    timeout = 10 * child.patience,
+    env = {ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "")
+      .. ":quarantine_size_mb=4:thread_local_quarantine_size_kb=64"},
+  })
+  assert.are.equal("compared\n", r.out, r.err)
+  assert.are.equal("", r.err)
+  assert.are.equal(0, r.status)
+end
+
+after_each(child.clean)
+
+describe("descriptors, children and memory stay flat", function()
+  it("over 10,000 jobs with code, captures, arguments, results and callbacks",
+    function()
+      flat [[
+        local sum = 0
+        local function round(n)
+          for i = 1, n // 4 do
+            local captured = {i, tostring(i)}
+            server:submit{function(t) return {t, captured} end,
+              args = {{i, ("x"):rep(100)}}, group = "g",
+              callback = function(r) sum = sum + r[1][1] end}
+            local job = server:submit(function(...) return ... end, {i})
+            server:spawn(function(x) return function() return x + i end end, i)
+            local failing = server:submit(function() error({i}) end)
+            if i % 50 == 0 then
+              job()
+              failing:pcall()
+            end
+            if i % 100 == 0 then
+              server:wait()
+              failing = nil
+            end
+            server:submit(load("return " .. i)) -- code never seen before
+            failing = failing and failing:pcall()
+          end
+          server:wait()
+        end
+        round(2000)
+        local before = measure()
+        round(10000)
+        compare(before, measure())
+      ]]
+    end)
+
+  it("over 1,000 deaths of workers", function()
+    flat [[
+      local function round(n)
+        for i = 1, n do
+          local job = server:submit(function() os.exit(1) end)
+          server:submit(function() end)()
+          server:submit(function() end)()
+          if job:pcall() then error("should have been lost") end
+        end
+      end
+      round(50)
+      local before = measure()
+      round(1000)
+      compare(before, measure())
+    ]]
+  end)
+
+  it("over 100 servers", function()
+    flat [[
+      local function round(n)
+        for i = 1, n do
+          local other = pp.Server(2)
+          other:submit(function() return i end)()
+          if i % 2 == 0 then other:destroy() end
+          other = nil
+          if i % 10 == 0 then collectgarbage() end
+        end
+        collectgarbage()
+        collectgarbage()
+        -- the last workers of servers that were collected are on their way out
+        local driver = self_and_parent()
+        local deadline = pp.time() + 30
+        while children(driver) > 2 and pp.time() < deadline do pp.sleep(0.01) end
+      end
+      round(20)
+      local before = measure()
+      round(100)
+      compare(before, measure())
+    ]]
+  end)
+
+  it("over 300 changes of size", function()
+    flat [[
+      local function round(n)
+        for i = 1, n do
+          server:set_ncpus(1 + i % 4)
+          server:submit(function() end)()
+        end
+        server:set_ncpus(2)
+        server:submit(function() end)()
+        -- those that were let go are gone
+        local _, zygote = server:submit(self_and_parent)()
+        local deadline = pp.time() + 30
+        while children(zygote) > 2 and pp.time() < deadline do pp.sleep(0.01) end
+      end
+      round(50)
+      local before = measure()
+      round(300)
+      compare(before, measure())
+    ]]
+  end)
+
+  it("over 2,000 jobs with output and child processes", function()
+    flat [[
+      local function round(n)
+        for i = 1, n do
+          local job = server:submit(function()
+            io.stderr:write("")
+            local pipe = io.popen("true")
+            pipe:close()
+            if i % 20 == 0 then os.execute("sleep 1000 >/dev/null 2>&1 &") end
+          end)
+          if i % 20 == 0 then job() end
+        end
+        server:wait()
+      end
+      round(200)
+      local before = measure()
+      round(2000)
+      compare(before, measure())
+    ]]
+  end)
+
+  it("over 300 megabytes there and back", function()
+    flat [[
+      local text = ("x"):rep(3 << 20)
+      local function round(n)
+        for _ = 1, n do
+          if #server:submit(function(s) return s end, {text})() ~= #text then
+            error("bytes were lost")
+          end
+        end
+      end
+      round(20)
+      local before = measure()
+      round(100)
+      compare(before, measure())
+    ]]
+  end)
+
+  it("over 5,000 submits that were refused", function()
+    flat [[
+      local file = io.tmpfile()
+      local function round(n)
+        for i = 1, n do
+          if pcall(server.submit, server, function() return file end)
+            or pcall(server.submit, server, print, {{i, {file}}})
+            or pcall(server.submit, server, "x") then
+            error("should have been refused")
+          end
+        end
+      end
+      round(500)
+      local before = measure()
+      round(5000)
+      compare(before, measure())
+    ]]
+  end)
+end)
