@@ -50,6 +50,10 @@ int pp_push_results(lua_State *L, int idx);
 /* Callback of a job that has ended; lua_server.c. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);
 
+/* Methods of a server; lua_submit.c. */
+int pp_server_submit(lua_State *L);
+int pp_server_spawn(lua_State *L);
+
 /* Fill the table at the top with the functions of each binding. */
 void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);

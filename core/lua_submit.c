@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: MIT */
+/* server:submit in both its forms, and server:spawn. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hash.h"
+#include "link.h"
+#include "lua_pp.h"
+
+#define ARGS_MAX 200000
+
+/* --- submit --------------------------------------------------------------- */
+
+/* Where the parts of a submission are on the stack. */
+enum {
+  AT_SELF = 1,
+  AT_FUNC,
+  AT_ARGS,
+  AT_DEPS,
+  AT_MODULES,
+  AT_CALLBACK,
+  AT_CBARGS,
+  AT_GROUP,
+  AT_GLOBALS,
+  AT_EXTRA /* more globals for the function: a table or nil */
+};
+
+typedef struct submission {
+  pp_engine *e;
+  pp_server *s;
+  const char *names[AT_EXTRA]; /* of arguments, for errors */
+  const char *method;
+  bool by_name; /* the table form */
+  int nargs;
+  lua_Integer retries;
+  const char *name;
+  pp_buf modules; /* lives in e->scratch's tail: not owned */
+} submission;
+
+/* As luaL_argerror, but with our name and numbers however it was called. */
+static int arg_error(lua_State *L, const submission *b, int at,
+                     const char *msg) {
+  return luaL_error(L, "bad argument #%d to '%s' (%s)",
+                    (b->by_name ? AT_FUNC : at) - 1, b->method, msg);
+}
+
+static int bad(lua_State *L, const submission *b, int at, const char *what) {
+  return arg_error(L, b, at,
+                   lua_pushfstring(L, "%s must be %s, got %s", b->names[at],
+                                   what, luaL_typename(L, at)));
+}
+
+static const char *const names_by_place[AT_EXTRA] = {
+    "",        "self",     "func",         "args",  "depfuncs",
+    "modules", "callback", "callbackargs", "group", "globals",
+};
+static const char *const names_by_name[AT_EXTRA] = {
+    "",        "self",     "func",         "args",  "deps",
+    "modules", "callback", "callbackargs", "group", "globals",
+};
+
+/* Options of the table form that other parts of the contract bring. */
+static const char *const not_yet[] = {
+    "timeout", "retry_errors", "priority", "on",
+    "slots",   "memory",       "forget",   NULL};
+
+/* submit{...}: spread the fields over the places of the other form. */
+static void by_name(lua_State *L, submission *b) {
+  static const char *const keys[] = {
+      "args", "deps", "modules", "callback", "callbackargs", "group", "globals",
+  };
+  int spec = AT_FUNC;
+
+  b->by_name = true;
+  memcpy(b->names, names_by_name, sizeof b->names);
+  lua_pushnil(L);
+  while (lua_next(L, spec) != 0) {
+    bool known = lua_type(L, -2) == LUA_TNUMBER;
+    const char *k;
+
+    if (known) {
+      known = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
+      if (!known)
+        arg_error(L, b, AT_FUNC, "only the function stands without a name");
+    } else if (lua_type(L, -2) == LUA_TSTRING) {
+      k = lua_tostring(L, -2);
+      known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
+              strcmp(k, "name") == 0 || strcmp(k, "depfuncs") == 0;
+      for (size_t i = 0; i < sizeof keys / sizeof *keys && !known; i++)
+        known = strcmp(k, keys[i]) == 0;
+      for (size_t i = 0; not_yet[i] != NULL && !known; i++)
+        if (strcmp(k, not_yet[i]) == 0)
+          arg_error(L, b, AT_FUNC,
+                    lua_pushfstring(L,
+                                    "option '%s' is not supported by "
+                                    "this version",
+                                    k));
+      if (!known)
+        arg_error(L, b, AT_FUNC, lua_pushfstring(L, "unknown option '%s'", k));
+    } else {
+      arg_error(
+          L, b, AT_FUNC,
+          lua_pushfstring(L, "unknown option (a %s)", luaL_typename(L, -2)));
+    }
+    lua_pop(L, 1);
+  }
+  lua_getfield(L, spec, "retries");
+  if (!lua_isnil(L, -1)) {
+    int ok;
+
+    b->retries = lua_tointegerx(L, -1, &ok);
+    if (!ok || b->retries < 0 || b->retries > INT32_MAX)
+      arg_error(L, b, AT_FUNC,
+                lua_pushfstring(L, "retries must be an integer >= 0, got %s",
+                                luaL_typename(L, -1)));
+  }
+  lua_pop(L, 1);
+  lua_getfield(L, spec, "name");
+  if (!lua_isnil(L, -1)) {
+    if (lua_type(L, -1) != LUA_TSTRING)
+      arg_error(L, b, AT_FUNC,
+                lua_pushfstring(L, "name must be a string, got %s",
+                                luaL_typename(L, -1)));
+    b->name = lua_tostring(L, -1); /* the spec keeps it */
+  }
+  lua_settop(L, spec);
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (lua_getfield(L, spec, keys[i]) == LUA_TNIL && i == 1) {
+      lua_pop(L, 1);
+      lua_getfield(L, spec, "depfuncs");
+    }
+  if (lua_rawgeti(L, spec, 1) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_getfield(L, spec, "func");
+  }
+  lua_pushvalue(L, spec); /* keep it alive: b->name points into it */
+  lua_insert(L, AT_EXTRA);
+  lua_replace(L, spec);
+}
+
+static bool callable(lua_State *L, int idx) {
+  if (lua_isfunction(L, idx))
+    return true;
+  if (luaL_getmetafield(L, idx, "__call") == LUA_TNIL)
+    return false;
+  lua_pop(L, 1);
+  return true;
+}
+
+static void check_parts(lua_State *L, submission *b) {
+  static const struct {
+    int at;
+    const char *what;
+  } tables[] = {
+      {AT_ARGS, "a table"},   {AT_DEPS, "a table"},    {AT_MODULES, "a table"},
+      {AT_CBARGS, "a table"}, {AT_GLOBALS, "a table"},
+  };
+
+  if (!lua_isfunction(L, AT_FUNC))
+    bad(L, b, AT_FUNC, "a function");
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+    if (!lua_isnil(L, tables[i].at) && !lua_istable(L, tables[i].at))
+      bad(L, b, tables[i].at, tables[i].what);
+  if (!lua_isnil(L, AT_CALLBACK) && !callable(L, AT_CALLBACK))
+    bad(L, b, AT_CALLBACK, "a function");
+  if (!lua_isnil(L, AT_GROUP) && lua_type(L, AT_GROUP) != LUA_TSTRING)
+    bad(L, b, AT_GROUP, "a string");
+}
+
+/* How many arguments the table at idx holds: n, else #. */
+static int count_args(lua_State *L, const submission *b, int at) {
+  lua_Integer n;
+
+  if (lua_isnil(L, at))
+    return 0;
+  lua_pushliteral(L, "n");
+  if (lua_rawget(L, at) == LUA_TNIL) {
+    n = (lua_Integer)lua_rawlen(L, at);
+  } else {
+    int ok;
+
+    n = lua_tointegerx(L, -1, &ok);
+    if (!ok || n < 0)
+      arg_error(
+          L, b, at,
+          lua_pushfstring(L, "%s.n must be an integer >= 0", b->names[at]));
+  }
+  lua_pop(L, 1);
+  if (n > ARGS_MAX)
+    arg_error(L, b, at,
+              lua_pushfstring(L, "%s has more than %d values", b->names[at],
+                              ARGS_MAX));
+  return (int)n;
+}
+
+/* --- depfuncs and globals ------------------------------------------------- */
+
+/* The name under which the function at `f` is known: upvalue of func, local
+ * of the caller, global. Pushes it; false if there is none. */
+static bool name_of(lua_State *L, int f) {
+  lua_Debug ar;
+  const char *name;
+
+  for (int i = 1; (name = lua_getupvalue(L, AT_FUNC, i)) != NULL; i++) {
+    bool same = lua_rawequal(L, -1, f);
+
+    lua_pop(L, 1);
+    if (same && *name != '\0') {
+      lua_pushstring(L, name);
+      return true;
+    }
+  }
+  lua_pushglobaltable(L);
+  lua_pushnil(L);
+  while (lua_next(L, -2) != 0) {
+    bool same = lua_rawequal(L, -1, f) && lua_type(L, -2) == LUA_TSTRING;
+
+    lua_pop(L, 1);
+    if (same) {
+      lua_remove(L, -2);
+      return true;
+    }
+  }
+  lua_pop(L, 1);
+  if (lua_getstack(L, 1, &ar))
+    for (int i = 1; (name = lua_getlocal(L, &ar, i)) != NULL; i++) {
+      bool same = lua_rawequal(L, -1, f);
+
+      lua_pop(L, 1);
+      if (same && *name != '(') {
+        lua_pushstring(L, name);
+        return true;
+      }
+    }
+  return false;
+}
+
+static void need_extra(lua_State *L) {
+  if (lua_isnil(L, AT_EXTRA)) {
+    lua_newtable(L);
+    lua_replace(L, AT_EXTRA);
+  }
+}
+
+static int bad_in(lua_State *L, const submission *b, int at, const char *what) {
+  return arg_error(L, b, at, lua_pushfstring(L, "%s %s", b->names[at], what));
+}
+
+static void add_deps(lua_State *L, submission *b) {
+  if (lua_isnil(L, AT_DEPS))
+    return;
+  lua_pushnil(L);
+  while (lua_next(L, AT_DEPS) != 0) {
+    int k = lua_gettop(L) - 1, v = k + 1;
+
+    if (!lua_isfunction(L, v))
+      bad_in(L, b, AT_DEPS,
+             lua_pushfstring(L, "must hold functions, got %s",
+                             luaL_typename(L, v)));
+    if (lua_type(L, k) == LUA_TSTRING) {
+      lua_pushvalue(L, k);
+    } else if (!name_of(L, v)) {
+      lua_Debug ar;
+
+      lua_pushvalue(L, v);
+      lua_getinfo(L, ">S", &ar);
+      bad_in(L, b, AT_DEPS,
+             lua_pushfstring(L,
+                             "holds a function without a name (%s:%d); "
+                             "give a map from name to function",
+                             ar.short_src, ar.linedefined));
+    }
+    need_extra(L);
+    lua_pushvalue(L, v);
+    lua_rawset(L, AT_EXTRA);
+    lua_settop(L, k);
+  }
+}
+
+static void add_globals(lua_State *L, submission *b) {
+  if (lua_isnil(L, AT_GLOBALS))
+    return;
+  need_extra(L);
+  lua_pushnil(L);
+  while (lua_next(L, AT_GLOBALS) != 0) {
+    int k = lua_gettop(L) - 1;
+
+    if (lua_type(L, k) == LUA_TSTRING) { /* name -> value */
+      lua_pushvalue(L, k);
+      lua_pushvalue(L, k + 1);
+      lua_rawset(L, AT_EXTRA);
+    } else if (lua_type(L, k + 1) == LUA_TSTRING) { /* a name */
+      lua_pushglobaltable(L);
+      lua_pushvalue(L, k + 1);
+      if (lua_rawget(L, -2) == LUA_TNIL)
+        bad_in(L, b, AT_GLOBALS,
+               lua_pushfstring(L, "names '%s', which is not a global",
+                               lua_tostring(L, k + 1)));
+      lua_pushvalue(L, k + 1);
+      lua_insert(L, -2);
+      lua_rawset(L, AT_EXTRA);
+    } else {
+      bad_in(L, b, AT_GLOBALS,
+             "must be a list of names or a map from name to "
+             "value");
+    }
+    lua_settop(L, k);
+  }
+}
+
+/* Append the names of modules to scratch; returns bytes. Raises. */
+static size_t add_modules(lua_State *L, submission *b) {
+  pp_buf *out = &b->e->scratch;
+  size_t was = out->len, len;
+  int n;
+
+  if (lua_isnil(L, AT_MODULES))
+    return 0;
+  n = (int)lua_rawlen(L, AT_MODULES);
+  for (int i = 1; i <= n; i++) {
+    const char *m;
+
+    if (lua_rawgeti(L, AT_MODULES, i) != LUA_TSTRING)
+      bad_in(L, b, AT_MODULES,
+             lua_pushfstring(L, "must be a list of strings, got %s",
+                             luaL_typename(L, -1)));
+    m = lua_tolstring(L, -1, &len);
+    if (pp_buf_varint(out, len) != 0 || pp_buf_put(out, m, len) != 0)
+      luaL_error(L, "not enough memory");
+    lua_pop(L, 1);
+  }
+  return out->len - was;
+}
+
+/* The blob of package.path and package.cpath as they are, a new reference;
+ * NULL while they are what ppsh started with. */
+static pp_blob *setting(lua_State *L, pp_engine *e) {
+  static const char *seen[2]; /* strings of the registry's copies */
+  static pp_blob *blob;
+  const char *now[2];
+  size_t len[2];
+
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "package");
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 2);
+    return NULL;
+  }
+  lua_getfield(L, -1, "path");
+  lua_getfield(L, -2, "cpath");
+  now[0] = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len[0]) : 0;
+  now[1] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len[1]) : 0;
+  if (now[0] == NULL || now[1] == NULL) {
+    lua_pop(L, 4);
+    return NULL;
+  }
+  if (now[0] != seen[0] || now[1] != seen[1]) {
+    pp_buf b = {0};
+    pp_blob *was = blob;
+    bool first = seen[0] == NULL;
+
+    lua_pushvalue(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, "pp.path");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "pp.cpath");
+    seen[0] = now[0];
+    seen[1] = now[1];
+    if (!first && pp_buf_put(&b, now[0], len[0] + 1) == 0 &&
+        pp_buf_put(&b, now[1], len[1]) == 0) {
+      pp_hash h = pp_hash_of(b.data, b.len, 0);
+
+      pp_engine_enter(e);
+      blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len, NULL,
+                             0);
+      pp_blob_unref(&e->blobs, was);
+      pp_engine_leave(e);
+    }
+    pp_buf_clear(&b);
+  }
+  lua_pop(L, 4);
+  return blob;
+}
+
+/* --- the submission ------------------------------------------------------- */
+
+/* Everything is at its place on the stack and checked. Pushes the handle. */
+static int submit(lua_State *L, submission *b) {
+  pp_engine *e = b->e;
+  pp_server *s = b->s;
+  pp_parcel parcel;
+  pp_deps deps = {0};
+  pp_job *j;
+  pp_blob *set;
+  size_t args, mods, len, group_len = 0;
+  const char *group = "default";
+  unsigned char *p;
+  int64_t now;
+  int r, kept, first = lua_gettop(L) + 1;
+
+  if (lua_type(L, AT_GROUP) == LUA_TSTRING)
+    group = lua_tolstring(L, AT_GROUP, &group_len);
+  else
+    group_len = 7;
+  /* Arguments. */
+  e->scratch.len = 0;
+  mods = add_modules(L, b);
+  luaL_checkstack(L, b->nargs + 10, "too many arguments");
+  for (int i = 1; i <= b->nargs; i++)
+    lua_rawgeti(L, AT_ARGS, i);
+  r = pp_codec_pack(e->codec, L, first, b->nargs, "argument", &e->scratch,
+                    &deps);
+  if (r != 0)
+    goto unsendable;
+  args = e->scratch.len - mods;
+  kept = first + b->nargs;
+  if (b->nargs > 0) {
+    lua_replace(L, first);
+    kept = first;
+    lua_settop(L, first);
+  }
+  /* The function. */
+  r = pp_codec_function(e->codec, L, AT_FUNC,
+                        lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
+  if (r != 0)
+    goto unsendable;
+  if (!lua_isnil(L, -1)) {
+    if (lua_isnil(L, kept)) {
+      lua_replace(L, kept);
+    } else { /* both keep something */
+      lua_rawseti(L, kept, (lua_Integer)lua_rawlen(L, kept) + 1);
+    }
+  }
+  lua_settop(L, kept);
+  set = setting(L, e);
+  len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps.n + mods + args;
+  j = pp_job_new(len);
+  if (j == NULL) {
+    pp_engine_enter(e);
+    pp_blob_unref(&e->blobs, parcel.blob);
+    pp_engine_leave(e);
+    pp_deps_clear(e->codec, &deps);
+    return luaL_error(L, "not enough memory");
+  }
+  p = j->frame;
+  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
+  p += PP_FRAME_HEAD;
+  memset(p, 0, PP_JOB_HEAD);
+  pp_put32(p + PP_JOB_FLAGS,
+           parcel.flags & PP_PARCEL_MUTABLE ? PP_JOBF_AFRESH : 0);
+  pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps.n);
+  pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
+  memcpy(p + PP_JOB_HEAD + 4 * deps.n, e->scratch.data, mods + args);
+  if (e->scratch.cap > 1 << 20)
+    pp_buf_clear(&e->scratch);
+  j->fn = parcel.blob;
+  j->deps = deps.v;
+  j->ndeps = (uint32_t)deps.n;
+  j->retries = (uint32_t)b->retries;
+  if (!lua_isnil(L, AT_CALLBACK))
+    j->flags |= PP_JOB_CALLBACK;
+  if (b->name != NULL)
+    j->name = strdup(b->name);
+  pp_push_job(L, j, AT_SELF, kept);
+  /* From here on nothing fails. */
+  now = pp_now_ns();
+  pp_engine_enter(e);
+  pp_engine_look(e, now);
+  j->setting = set != NULL ? pp_blob_ref(set) : NULL;
+  j->group = pp_server_group(s, group, group_len);
+  pp_server_add(s, pp_job_ref(j), now);
+  pp_engine_leave(e);
+  if (!lua_isnil(L, AT_CALLBACK)) {
+    int handle = lua_gettop(L);
+
+    lua_getiuservalue(L, AT_SELF, PP_UV_HELD);
+    lua_createtable(L, 3, 0);
+    lua_pushvalue(L, AT_CALLBACK);
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, AT_CBARGS);
+    lua_rawseti(L, -2, 2);
+    lua_pushvalue(L, handle);
+    lua_rawseti(L, -2, 3);
+    lua_rawseti(L, -2, (lua_Integer)j->id);
+    lua_settop(L, handle);
+  }
+  return 1;
+unsendable:
+  pp_deps_clear(e->codec, &deps);
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static void begin(lua_State *L, submission *b) {
+  memset(b, 0, sizeof *b);
+  b->s = pp_check_server(L, 1);
+  b->e = pp_check_engine(L);
+  b->retries = b->s->retries;
+  b->method = "submit";
+  memcpy(b->names, names_by_place, sizeof b->names);
+}
+
+int pp_server_submit(lua_State *L) {
+  submission b;
+  int top = lua_gettop(L);
+
+  begin(L, &b);
+  if (top == 2 && lua_istable(L, AT_FUNC)) {
+    by_name(L, &b);
+  } else {
+    if (top > AT_GLOBALS)
+      arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
+  }
+  lua_settop(L, AT_EXTRA);
+  if (b.by_name && b.name != NULL)
+    lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
+  lua_pushnil(L);
+  lua_replace(L, AT_EXTRA);
+  check_parts(L, &b);
+  b.nargs = count_args(L, &b, AT_ARGS);
+  count_args(L, &b, AT_CBARGS);
+  add_deps(L, &b);
+  add_globals(L, &b);
+  return submit(L, &b);
+}
+
+/* spawn(f, ...): the arguments one by one. */
+int pp_server_spawn(lua_State *L) {
+  submission b;
+  int n = lua_gettop(L);
+
+  begin(L, &b);
+  b.method = "spawn";
+  if (!lua_isfunction(L, AT_FUNC))
+    bad(L, &b, AT_FUNC, "a function");
+  lua_createtable(L, n > 2 ? n - 2 : 0, 1);
+  for (int i = 3; i <= n; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, -2, i - 2);
+  }
+  lua_replace(L, n >= 3 ? 3 : (lua_pushnil(L), lua_insert(L, 3), 3));
+  b.nargs = n > 2 ? n - 2 : 0;
+  lua_settop(L, 3);
+  lua_settop(L, AT_EXTRA);
+  return submit(L, &b);
+}
