@@ -42,9 +42,9 @@ void store_release(pair *p, pp_blob *b);
 /* The codes of a blob's dependencies, for open and unpack; free(3) it. */
 pp_code *codes_of(pp_blob *const *deps, size_t n);
 
-/* From here on, the nth allocation from now fails, and all after it if
- * `all`; 0: none. C memory of ppsh and memory of both Lua states are counted
- * apart. */
+/* Set `left` to n and the allocation after the next n fails, and so do all
+ * after it until `left` is negative again. C memory of ppsh (hooks.intern
+ * too) and memory of both Lua states are counted apart. */
 typedef struct failing {
   long left; /* calls until it fails; negative: never */
   long calls, live;
