@@ -49,6 +49,17 @@ void pp_engine_wake(void) {
   errno = e;
 }
 
+bool pp_engine_late(int status) {
+  pp_engine *e = the_engine;
+
+  if (e == NULL || !e->standby_runs || e->ended)
+    return false;
+  atomic_store(&e->late, status);
+  sem_post(&e->park);
+  pp_engine_wake();
+  return true;
+}
+
 /* --- lanes ---------------------------------------------------------------- */
 
 int pp_engine_lane(pp_engine *e, pp_link *link) {
@@ -297,7 +308,7 @@ void pp_engine_leave(pp_engine *e) {
   call = e->standby_parked && e->pending > 0;
   if (PP_UNLIKELY(call)) {
     e->standby_parked = false;
-    pthread_cond_signal(&e->parked_cond);
+    sem_post(&e->park);
   }
   pthread_mutex_unlock(&e->lock);
 }

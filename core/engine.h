@@ -14,6 +14,7 @@
 
 #include <lua.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <uv.h>
 
 #include "blob.h"
@@ -26,9 +27,10 @@ struct pp_link;
 
 struct pp_engine {
   pthread_mutex_t lock;
-  pthread_cond_t parked_cond;
+  sem_t park; /* the standby thread waits here when it is not needed */
   pthread_t standby;
   bool standby_runs, standby_parked, standby_quit;
+  _Atomic int late;            /* end with this status; 0: no */
   _Atomic uint32_t main_wants; /* the script's thread waits for the lock */
   _Atomic uint64_t epoch;      /* grows with every enter */
   unsigned depth;              /* of enter; the script's thread only */
@@ -51,6 +53,7 @@ struct pp_engine {
   pp_server *servers;
   size_t pending;   /* unfinished jobs of all servers */
   size_t callbacks; /* due, of all servers */
+  pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
   pp_codec *codec;
@@ -71,6 +74,11 @@ int pp_engine_start(lua_State *L, const pp_options *o);
 /* Everything that happens at an ending: statistics, what nobody asked about,
  * no process left. Idempotent. Returns the exit status to use. */
 int pp_engine_end(int status);
+/* The script's thread does not come to its end by itself: have the standby
+ * thread end the process, lock or no lock to be had from there. False where
+ * there is none. Async-signal-safe. */
+bool pp_engine_late(int status);
+_Noreturn void pp_engine_end_late(pp_engine *e);
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);
 

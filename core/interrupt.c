@@ -13,8 +13,10 @@
 #include "state.h"
 
 enum {
-  STUCK_S = 1,              /* from SIGTERM until _exit */
-  ENDING_S = 10,            /* from the beginning of the end until _exit */
+  STUCK_MS = 1000,          /* from SIGTERM until another thread ends it */
+  AT_ONCE_MS = 100,         /* from a second Ctrl-C */
+  LATE_MS = 2000,           /* then until _exit */
+  ENDING_MS = 10000,        /* from the beginning of the end until _exit */
   SAME_KEYPRESS_NS = 100000 /* timeout(1) sends twice: process, then group */
 };
 
@@ -24,6 +26,7 @@ _Thread_local volatile sig_atomic_t pp_interrupt_ignore_pipe;
 static struct {
   lua_State *volatile L; /* the state's main thread; NULL once closed */
   void (*wake)(void);
+  bool (*late)(int status);
   pthread_t thread; /* the one that runs L */
   timer_t timer;
   bool have_timer;
@@ -31,6 +34,8 @@ static struct {
   volatile sig_atomic_t ints;    /* SIGINTs since reset */
   volatile sig_atomic_t was;     /* "interrupted!" was raised */
   volatile sig_atomic_t ending;
+  volatile sig_atomic_t final;   /* a second SIGINT: no error, the end */
+  volatile sig_atomic_t is_late; /* `late` has been called */
   volatile int64_t last_int; /* when, and who sent it */
   volatile pid_t last_sender;
 } S;
@@ -46,8 +51,9 @@ _Noreturn void pp_interrupt_die_of_pipe(void) {
   _exit(128 + SIGPIPE);
 }
 
-static void arm(time_t seconds) {
-  struct itimerspec t = {.it_value = {.tv_sec = seconds}};
+static void arm(int ms) {
+  struct itimerspec t = {
+      .it_value = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}};
 
   if (S.have_timer)
     timer_settime(S.timer, 0, &t, NULL);
@@ -77,6 +83,12 @@ static void on_signal(int sig, siginfo_t *si, void *context) {
   if (si->si_code == SI_TIMER && si->si_value.sival_ptr == &S) {
     int last = S.pending != 0 ? S.pending : SIGTERM;
 
+    if (!S.is_late && !S.ending && S.late(128 + last)) {
+      S.is_late = 1;
+      arm(LATE_MS);
+      errno = saved;
+      return;
+    }
     if (last == SIGPIPE)
       pp_interrupt_die_of_pipe();
     _exit(128 + last);
@@ -91,14 +103,17 @@ static void on_signal(int sig, siginfo_t *si, void *context) {
   if (sig == SIGINT) {
     if (is_echo(si))
       return;
-    if (S.ints > 0 || S.ending)
+    if (S.ending)
       _exit(128 + SIGINT);
-    S.ints = 1;
+    if (S.ints++ > 0 && !S.final) {
+      S.final = 1;
+      arm(AT_ONCE_MS);
+    }
     if (S.pending == 0)
       S.pending = SIGINT;
   } else if (S.pending == 0 || S.pending == SIGINT) {
     S.pending = sig;
-    arm(S.ending ? ENDING_S : STUCK_S);
+    arm(S.ending ? ENDING_MS : STUCK_MS);
   }
   if (!S.ending && S.L != NULL) {
     pp_state_poke(S.L, on_hook);
@@ -125,12 +140,14 @@ static void handle(int sig, bool even_if_ignored) {
   sigaction(sig, &sa, NULL);
 }
 
-void pp_interrupt_install(lua_State *L, void (*wake)(void)) {
+void pp_interrupt_install(lua_State *L, void (*wake)(void),
+                          bool (*late)(int status)) {
   struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
 
   S.L = L;
   pp_state_at_close(L, &S.L);
   S.wake = wake;
+  S.late = late;
   S.thread = pthread_self();
   ev.sigev_value.sival_ptr = &S;
   S.have_timer = timer_create(CLOCK_MONOTONIC, &ev, &S.timer) == 0;
@@ -148,7 +165,7 @@ void pp_interrupt_check(lua_State *L) {
 
   if (PP_LIKELY(sig == 0))
     return;
-  if (sig != SIGINT)
+  if (sig != SIGINT || S.final)
     exit(128 + sig);
   S.pending = 0;
   S.was = 1;
@@ -161,7 +178,7 @@ bool pp_interrupt_was(void) { return S.was; }
 void pp_interrupt_reset(lua_State *L) {
   S.was = 0;
   S.ints = 0;
-  if (S.pending == SIGINT) {
+  if (S.pending == SIGINT && !S.final) {
     S.pending = 0;
     pp_state_unpoke(L);
   }
@@ -170,7 +187,7 @@ void pp_interrupt_reset(lua_State *L) {
 int pp_interrupt_ending(void) {
   S.ending = 1;
   if (S.pending != 0 && S.pending != SIGINT) {
-    arm(ENDING_S);
+    arm(ENDING_MS);
     return S.pending;
   }
   return 0;

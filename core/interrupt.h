@@ -4,9 +4,11 @@
  *
  *   SIGINT           the error "interrupted!" at the script's next VM
  *                    instruction, in whatever coroutine, or in the call that
- *                    waits; a second one ends the process at once, status 130
+ *                    waits; a second one ends the process at once, status 130,
+ *                    whatever the script catches
  *   SIGTERM, SIGHUP  exit(128 + n) from there, so that handlers of atexit run;
- *                    a script stuck in C has one second until _exit
+ *                    a script stuck in C has one second until another thread
+ *                    ends the process, then two until _exit
  *   SIGPIPE          the same, quietly, then death by SIGPIPE
  *
  * They are handlers, never "ignore", so that programs the script starts have
@@ -24,9 +26,12 @@
  * Install the handlers for the state L and the calling thread. wake is called
  * from signal handlers, on that thread: it makes a waiting call return to
  * where it calls pp_interrupt_check. Forked children that run no script should
- * be forked before, or set these signals themselves.
+ * be forked before, or set these signals themselves. late is called from the
+ * handler too, when that thread does not come to its end: true if another one
+ * will end the process with this status.
  */
-void pp_interrupt_install(lua_State *L, void (*wake)(void));
+void pp_interrupt_install(lua_State *L, void (*wake)(void),
+                          bool (*late)(int status));
 
 /* The signal that waits to be acted on, or 0. */
 int pp_interrupt_pending(void);

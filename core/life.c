@@ -167,7 +167,6 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   e->bell = e->shm = e->ctl = -1;
   e->cwd = open(".", O_PATH | O_CLOEXEC);
   pthread_mutex_init(&e->lock, NULL);
-  pthread_cond_init(&e->parked_cond, NULL);
   e->blobs.dropped = on_dropped;
   e->blobs.ud = e;
   if (o->nhosts > 0 || o->trace != NULL || o->progress != PP_PROGRESS_NO) {
@@ -268,21 +267,10 @@ static size_t report_unseen(pp_server *s) {
   return unseen;
 }
 
-int pp_engine_end(int status) {
-  pp_engine *e = pp_engine_get();
+/* The lock held. */
+static int end(pp_engine *e, int status) {
   size_t dropped = 0, unseen = 0;
 
-  if (e == NULL || e->ended || e->pid != getpid())
-    return status;
-  e->ended = true;
-  pp_engine_enter(e);
-  if (e->standby_runs) {
-    e->standby_quit = true;
-    pthread_cond_signal(&e->parked_cond);
-    pthread_mutex_unlock(&e->lock);
-    pthread_join(e->standby, NULL);
-    pthread_mutex_lock(&e->lock);
-  }
   if (e->loop_open) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);
@@ -299,18 +287,42 @@ int pp_engine_end(int status) {
   if (dropped > 0)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", dropped,
            dropped == 1 ? "" : "s");
-  if (e->options->stats)
-    for (pp_server *s = e->servers; s != NULL; s = s->next) {
-      pp_buf b = {0};
-
-      if (pp_server_table(s, &b) == 0) {
-        fflush(stdout);
-        fwrite(b.data, 1, b.len, stderr);
-      }
-      pp_buf_clear(&b);
-    }
+  if (e->options->stats) {
+    for (pp_server *s = e->servers; s != NULL; s = s->next)
+      pp_server_table(s, &e->past);
+    fflush(stdout);
+    fwrite(e->past.data, 1, e->past.len, stderr);
+  }
   close(e->ctl);
   while (waitpid(e->zygote, NULL, 0) < 0 && errno == EINTR) {
   }
   return status == 0 && unseen > 0 ? 1 : status;
+}
+
+int pp_engine_end(int status) {
+  pp_engine *e = pp_engine_get();
+
+  if (e == NULL || e->ended || e->pid != getpid())
+    return status;
+  pp_engine_enter(e);
+  e->ended = true;
+  if (e->standby_runs) {
+    e->standby_quit = true;
+    sem_post(&e->park);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->standby, NULL);
+    pthread_mutex_lock(&e->lock);
+  }
+  status = end(e, status);
+  pp_engine_leave(e);
+  return status;
+}
+
+_Noreturn void pp_engine_end_late(pp_engine *e) {
+  int status = atomic_load(&e->late);
+
+  e->ended = true;
+  status = end(e, status);
+  fflush(NULL);
+  _exit(status);
 }

@@ -428,7 +428,12 @@ static int submit(lua_State *L, submission *b) {
     if (lua_isnil(L, kept)) {
       lua_replace(L, kept);
     } else { /* both keep something */
-      lua_rawseti(L, kept, (lua_Integer)lua_rawlen(L, kept) + 1);
+      lua_createtable(L, 2, 0);
+      lua_pushvalue(L, kept);
+      lua_rawseti(L, -2, 1);
+      lua_pushvalue(L, -2);
+      lua_rawseti(L, -2, 2);
+      lua_replace(L, kept);
     }
   }
   lua_settop(L, kept);

@@ -202,7 +202,7 @@ static int run_program(const pp_options *o) {
   e = pp_engine_start(L, o);
   if (e != 0)
     return e == PP_EBAD ? EXIT_USAGE : EXIT_FAILURE;
-  pp_interrupt_install(L, pp_engine_wake);
+  pp_interrupt_install(L, pp_engine_wake, pp_engine_late);
   lua_pushcfunction(L, run_all);
   lua_pushlightuserdata(L, &r);
   status = lua_pcall(L, 1, 0, 0);

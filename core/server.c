@@ -174,6 +174,8 @@ void pp_server_destroy(pp_server *s) {
       break;
     }
   e->callbacks -= s->callbacks.n;
+  if (e->options->stats)
+    pp_server_table(s, &e->past);
 }
 
 void pp_server_free(pp_server *s) {

@@ -16,28 +16,37 @@
 
 static bool standby_stops(pp_engine *e, void *ud) {
   (void)ud;
-  return atomic_load(&e->main_wants) || e->pending == 0 || e->standby_quit;
+  return atomic_load(&e->main_wants) || e->pending == 0 || e->standby_quit ||
+         atomic_load(&e->late);
+}
+
+/* Wait, without the lock, until there is something to do. */
+static void park(pp_engine *e) {
+  e->standby_parked = true;
+  pthread_mutex_unlock(&e->lock);
+  while (sem_wait(&e->park) < 0 && errno == EINTR) {
+  }
+  pthread_mutex_lock(&e->lock);
+  e->standby_parked = false;
 }
 
 static void *standby_main(void *arg) {
   pp_engine *e = arg;
   uint64_t seen;
-  bool inside;
 
   pthread_mutex_lock(&e->lock);
   while (!e->standby_quit) {
+    if (atomic_load(&e->late))
+      pp_engine_end_late(e);
     if (e->pending == 0) {
-      e->standby_parked = true;
-      while (e->standby_parked && !e->standby_quit)
-        pthread_cond_wait(&e->parked_cond, &e->lock);
+      park(e);
       continue;
     }
     seen = atomic_load(&e->epoch);
     pthread_mutex_unlock(&e->lock);
     poll(NULL, 0, 1);
-    inside = pthread_mutex_trylock(&e->lock) != 0;
-    if (inside) {
-      /* The script is in a call. Wait until it leaves one: it signals. */
+    if (pthread_mutex_trylock(&e->lock) != 0) {
+      /* The script is in a call: wait until it leaves one. */
       pthread_mutex_lock(&e->lock);
       continue;
     }
@@ -61,6 +70,7 @@ int pp_engine_standby(pp_engine *e) {
 
   if (e->standby_runs)
     return 0;
+  sem_init(&e->park, 0, 0);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &was);
   r = pthread_create(&e->standby, NULL, standby_main, e);
