@@ -53,7 +53,7 @@ struct pp_engine {
   pp_server *servers;
   size_t pending;   /* unfinished jobs of all servers */
   size_t callbacks; /* due, of all servers */
-  pp_buf past; /* tables of servers that were destroyed, for --stats */
+  pp_buf past;      /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
   pp_codec *codec;

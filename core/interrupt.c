@@ -36,7 +36,7 @@ static struct {
   volatile sig_atomic_t ending;
   volatile sig_atomic_t final;   /* a second SIGINT: no error, the end */
   volatile sig_atomic_t is_late; /* `late` has been called */
-  volatile int64_t last_int; /* when, and who sent it */
+  volatile int64_t last_int;     /* when, and who sent it */
   volatile pid_t last_sender;
 } S;
 

@@ -29,7 +29,7 @@ struct pp_link {
   pp_server *server;
   uint32_t number, lane, seq;
   uint32_t generation; /* of its zygote */
-  int pid; /* 0 until it is known */
+  int pid;             /* 0 until it is known */
   bool dead, retiring;
   pp_map map;
   pp_outlet outlet[2];

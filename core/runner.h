@@ -41,7 +41,7 @@ int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);
  * is called once the payload's bytes are needed no more, before the function
  * runs. 0; PP_EBAD for a malformed frame; PP_ENOMEM.
  */
-int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
-                  pp_buf *out, void (*taken)(void *ud), void *ud);
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+                  void (*taken)(void *ud), void *ud);
 
 #endif

@@ -42,6 +42,11 @@ pp.captures = core.captures
 
 local WORKERS_MAX = 16000
 
+-- Raise a bad argument at the line that called the function that called this.
+local function bad(number, name, text, ...)
+  error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), 3)
+end
+
 -- `n` as a number of workers, or nil and what is wrong with it.
 local function workers(n)
   if n == nil then
@@ -51,8 +56,8 @@ local function workers(n)
   end
   local i = math.type(n) == "integer" and n or math.tointeger(n)
   if type(n) ~= "number" or not i or i < 0 then
-    return nil, ("ncpus must be an integer >= 0 or 'autodetect', got %s"):format(
-      type(n) == "number" and tostring(n) or type(n) == "string" and "'" .. n .. "'" or type(n))
+    local got = type(n) == "string" and "'" .. n .. "'" or type(n) == "number" and n or type(n)
+    return nil, ("ncpus must be an integer >= 0 or 'autodetect', got %s"):format(got)
   elseif i > WORKERS_MAX then
     return nil, ("ncpus must be at most %d, got %d"):format(WORKERS_MAX, i)
   end
@@ -74,33 +79,33 @@ function pp.Server(options, hosts)
   if type(options) ~= "table" then
     options = { ncpus = options, hosts = hosts }
   elseif hosts ~= nil then
-    error("bad argument #2 to 'Server' (hosts belong into the table of options)", 2)
+    bad(2, "Server", "hosts belong into the table of options")
   end
   for k in pairs(options) do
     if later[k] then
-      error(("bad argument #1 to 'Server' (option '%s' is not supported by this version)"):format(k), 2)
+      bad(1, "Server", "option '%s' is not supported by this version", k)
     elseif not known[k] then
-      error(("bad argument #1 to 'Server' (unknown option '%s')"):format(tostring(k)), 2)
+      bad(1, "Server", "unknown option '%s'", tostring(k))
     end
   end
   local list = options.hosts or options.ppservers
   if list ~= nil and not (type(list) == "table" and next(list) == nil) and list ~= "" then
-    error("bad argument #1 to 'Server' (remote hosts are not supported by this version)", 2)
+    bad(1, "Server", "remote hosts are not supported by this version")
   end
   local n, why = workers(options.ncpus)
   if not n then
-    error(("bad argument #1 to 'Server' (%s)"):format(why), 2)
+    bad(1, "Server", "%s", why)
   elseif n == 0 then
-    error("bad argument #1 to 'Server' (ncpus = 0 is not supported by this version)", 2)
+    bad(1, "Server", "ncpus = 0 is not supported by this version")
   end
   local retries = options.retries
   if retries == nil then
     retries = 2
   elseif math.type(retries) ~= "integer" or retries < 0 or retries > 0x7fffffff then
-    error("bad argument #1 to 'Server' (retries must be an integer >= 0)", 2)
+    bad(1, "Server", "retries must be an integer >= 0, got %s", tostring(retries))
   end
   if options.name ~= nil and type(options.name) ~= "string" then
-    error(("bad argument #1 to 'Server' (name must be a string, got %s)"):format(type(options.name)), 2)
+    bad(1, "Server", "name must be a string, got %s", type(options.name))
   end
   local server, message = core.server(n, retries)
   if not server then
@@ -116,7 +121,7 @@ end
 function core.server_methods:set_ncpus(n)
   local i, why = workers(n == nil and false or n)
   if not i then
-    error(("bad argument #1 to 'set_ncpus' (%s)"):format(why), 2)
+    bad(1, "set_ncpus", "%s", why)
   end
   core.resize(self, i)
 end
@@ -126,8 +131,7 @@ end
 -- @tparam[opt] file file an open file; default standard output
 function core.server_methods:print_stats(file)
   if file ~= nil and io.type(file) ~= "file" then
-    error(("bad argument #1 to 'print_stats' (file must be an open file, got %s)"):format(
-      io.type(file) or type(file)), 2)
+    bad(1, "print_stats", "file must be an open file, got %s", io.type(file) or type(file))
   end
   (file or io.stdout):write(core.table(self))
 end
@@ -158,16 +162,17 @@ Template.__name = "pp.Template"
 function pp.Template(server, func, depfuncs, modules, callback, callbackargs, group, globals)
   local meta = type(server) == "userdata" and getmetatable(server)
   if not meta or meta.__index ~= core.server_methods then
-    error(("bad argument #1 to 'Template' (server must be a pp.Server, got %s)"):format(type(server)), 2)
+    bad(1, "Template", "server must be a pp.Server, got %s", type(server))
   elseif type(func) ~= "function" then
-    error(("bad argument #2 to 'Template' (func must be a function, got %s)"):format(type(func)), 2)
+    bad(2, "Template", "func must be a function, got %s", type(func))
   end
   local rest = { depfuncs, modules, callback, callbackargs, group, globals }
   for i, place in ipairs(places) do
     local v, want = rest[i], place[2]
-    local callable = want == "function" and type(getmetatable(v)) == "table" and getmetatable(v).__call
+    local m = want == "function" and getmetatable(v)
+    local callable = type(m) == "table" and m.__call
     if v ~= nil and type(v) ~= want and not callable then
-      error(("bad argument #%d to 'Template' (%s must be a %s, got %s)"):format(i + 2, place[1], want, type(v)), 2)
+      bad(i + 2, "Template", "%s must be a %s, got %s", place[1], want, type(v))
     end
   end
   return setmetatable({
