@@ -50,6 +50,10 @@ int pp_push_results(lua_State *L, int idx);
 /* Callback of a job that has ended; lua_server.c. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);
 
+/* What the prompt waits by: jobs and their callbacks go on until fd can be
+ * read or a signal has come. Returns 0. */
+int pp_prompt_wait(lua_State *L, int fd);
+
 /* Methods of a server; lua_submit.c. */
 int pp_server_submit(lua_State *L);
 int pp_server_spawn(lua_State *L);

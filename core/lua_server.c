@@ -94,7 +94,7 @@ static int server_gc(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_engine_get();
 
-  if (u->s != NULL && e != NULL && !e->ended) {
+  if (u->s != NULL && e != NULL) {
     pp_engine_enter(e);
     pp_server_free(u->s);
     pp_engine_leave(e);
@@ -190,6 +190,67 @@ void pp_run_callbacks(lua_State *L, pp_engine *e) {
       lua_error(L);
     lua_settop(L, top);
   }
+}
+
+/* --- the prompt ----------------------------------------------------------- */
+
+typedef struct key {
+  bool pressed;
+} key;
+
+static bool pressed(void *ud) { return ((key *)ud)->pressed; }
+
+static void on_key(uv_poll_t *h, int status, int events) {
+  (void)status, (void)events;
+  ((key *)h->data)->pressed = true;
+  uv_poll_stop(h);
+}
+
+static void free_handle(uv_handle_t *h) { free(h); }
+
+static int callbacks_due(lua_State *L) {
+  pp_run_callbacks(L, pp_check_engine(L));
+  return 0;
+}
+
+int pp_prompt_wait(lua_State *L, int fd) {
+  pp_engine *e = pp_engine_get();
+  struct pollfd p = {fd, POLLIN, 0};
+  key k = {false};
+  uv_poll_t *h;
+  bool due;
+
+  if (e == NULL || !e->loop_open || (h = malloc(sizeof *h)) == NULL) {
+    poll(&p, 1, -1);
+    return 0;
+  }
+  pp_engine_enter(e);
+  if (uv_poll_init(&e->loop, h, fd) != 0) {
+    pp_engine_leave(e);
+    free(h);
+    poll(&p, 1, -1); /* a plain file: always ready */
+    return 0;
+  }
+  h->data = &k;
+  uv_poll_start(h, UV_READABLE, on_key);
+  do {
+    pp_engine_wait(e, pressed, &k, -1);
+    due = e->callbacks > 0 && !e->in_callback;
+    if (due) {
+      pp_engine_leave(e);
+      lua_pushcfunction(L, callbacks_due);
+      if (lua_pcall(L, 0, 0, 0) != LUA_OK) {
+        const char *m = luaL_tolstring(L, -1, NULL);
+
+        fprintf(stderr, "callback: %s\n", m);
+        lua_pop(L, 2);
+      }
+      pp_engine_enter(e);
+    }
+  } while (due && !k.pressed && !pp_interrupt_pending());
+  uv_close((uv_handle_t *)h, free_handle);
+  pp_engine_leave(e);
+  return 0;
 }
 
 /* --- the other methods ---------------------------------------------------- */

@@ -19,6 +19,7 @@
 #include "build_id.h"
 #include "engine.h"
 #include "interrupt.h"
+#include "lua_pp.h"
 #include "options.h"
 #include "repl.h"
 #include "script.h"
@@ -175,13 +176,13 @@ static int run_all(lua_State *L) {
   }
   if (o->interactive) {
     pp_script_global_pp(L);
-    pp_repl_run(L, NULL);
+    pp_repl_run(L, pp_prompt_wait);
   } else if (o->script == o->argc && !o->has_e && !o->show_lua_version) {
     if (terminal) {
       printf("ppsh " PP_VERSION "\n");
       print_lua_version();
       pp_script_global_pp(L);
-      pp_repl_run(L, NULL);
+      pp_repl_run(L, pp_prompt_wait);
     } else {
       r->status = pp_script_report(L, pp_script_file(L, NULL), o->progname);
     }

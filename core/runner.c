@@ -42,23 +42,49 @@ static pp_runner *runner_of(lua_State *L, int up) {
   return lua_touserdata(L, lua_upvalueindex(up));
 }
 
-/* require: modules are loaded in, and see, the base globals. */
+/* Call the real require for the name at the top; replaces it by the module
+ * and what else it returns, or by the error. */
+static int plain_require(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_insert(L, -2);
+  return lua_pcall(L, 1, LUA_MULTRET, 0);
+}
+
+/*
+ * require: modules are loaded in, and see, the base globals. Here they may be
+ * asked for in another order than where the script loaded them: a part of a
+ * package that fails by itself is tried again after the package.
+ */
 static int in_base(lua_State *L) {
   pp_runner *r = runner_of(L, 1);
-  int n = lua_gettop(L), status;
+  const char *name = luaL_checkstring(L, 1), *dot;
+  int status;
 
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 1);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-  lua_insert(L, 1); /* job's globals, require, arguments */
+  lua_settop(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS); /* the job's */
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
   lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-  status = lua_pcall(L, n, LUA_MULTRET, 0);
   lua_pushvalue(L, 1);
+  status = plain_require(L);
+  if (status == LUA_ERRRUN && strchr(name, '.') != NULL) { /* 3: its error */
+    for (dot = strchr(name, '.'); dot != NULL; dot = strchr(dot + 1, '.')) {
+      lua_pushlstring(L, name, (size_t)(dot - name));
+      plain_require(L);
+      lua_settop(L, 3);
+    }
+    lua_pushvalue(L, 1);
+    if (plain_require(L) == LUA_OK) {
+      lua_remove(L, 3);
+      status = LUA_OK;
+    } else {
+      lua_settop(L, 3);
+    }
+  }
+  lua_pushvalue(L, 2);
   lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
   if (status != LUA_OK)
     return lua_error(L);
-  return lua_gettop(L) - 1;
+  return lua_gettop(L) - 2;
 }
 
 static int seeding(lua_State *L) {

@@ -142,6 +142,14 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   pp_server_tend(s, pp_now_ns());
 }
 
+static void forget(pp_server *s) {
+  for (pp_server **p = &s->engine->servers; *p != NULL; p = &(*p)->next)
+    if (*p == s) {
+      *p = s->next;
+      return;
+    }
+}
+
 void pp_server_destroy(pp_server *s) {
   pp_engine *e = s->engine;
 
@@ -168,11 +176,7 @@ void pp_server_destroy(pp_server *s) {
                        "the server was destroyed while this job ran");
       pp_link_kill(l);
     }
-  for (pp_server **p = &e->servers; *p != NULL; p = &(*p)->next)
-    if (*p == s) {
-      *p = s->next;
-      break;
-    }
+  forget(s);
   e->callbacks -= s->callbacks.n;
   if (e->options->stats)
     pp_server_table(s, &e->past);
@@ -183,12 +187,19 @@ void pp_server_free(pp_server *s) {
   pp_group *g;
   pp_job *j;
 
-  pp_server_destroy(s);
+  if (e->ended)
+    forget(s); /* its workers are gone */
+  else
+    pp_server_destroy(s);
   for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL)
+    if (s->workers[i] != NULL) {
+      while ((j = pp_jobs_pop(&s->workers[i]->place.jobs)) != NULL)
+        pp_jobs_push(&s->ended, j);
       s->workers[i]->server = NULL;
+    }
   while ((j = pp_jobs_pop(&s->ended)) != NULL ||
-         (j = pp_jobs_pop(&s->callbacks)) != NULL) {
+         (j = pp_jobs_pop(&s->callbacks)) != NULL ||
+         (j = pp_jobs_pop(&s->sched.queue)) != NULL) {
     j->server = NULL;
     j->group = NULL;
     pp_job_unref(j, &e->blobs);

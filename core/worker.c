@@ -199,8 +199,9 @@ static int64_t cpu_now(void) {
 /* Fill in what only the process knows: cpu, memory, where its output ends. */
 static void settle(worker *w, unsigned char *res) {
   int64_t run = (int64_t)pp_get64(res + PP_RES_RUN), cpu = run;
-  bool wrote = has_written(stdout) | has_written(stderr);
+  bool wrote = has_written(stdout);
 
+  wrote = has_written(stderr) || wrote;
   if (run >= BRIEF_NS)
     end_children();
   if (run >= SILENT_NS || wrote)
