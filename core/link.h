@@ -38,9 +38,10 @@ struct pp_link {
   size_t has_words;
   pp_piece *tx;
   size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
+  bool broken;                /* it sent nonsense: nothing is read any more */
   pp_job *rx;                 /* whose result comes in parts */
-  unsigned char *rx_buf;
-  size_t rx_len, rx_got;
+  pp_buf rx_buf;
+  size_t rx_len; /* bytes it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
 };
 

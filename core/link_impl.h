@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* link_impl: what link.c (life, results) and link_send.c share. */
+#ifndef PP_LINK_IMPL_H
+#define PP_LINK_IMPL_H
+
+#include "link.h"
+
+extern const pp_place_ops pp_link_ops;
+
+static inline pp_link *pp_link_of(pp_place *p) { return (pp_link *)(void *)p; }
+
+static inline _Atomic uint32_t *pp_link_claim(const pp_link *l, uint32_t seq) {
+  return &l->map.lane->claim[seq % PP_WINDOW];
+}
+
+/* Push waiting pieces into the ring as far as there is room: true when none is
+ * left. */
+bool pp_link_push(pp_link *l);
+/* Send bytes of our own, copied, after all that waits. */
+int pp_link_post(pp_link *l, const void *p, size_t len);
+/* Nothing will be sent any more: let go what waits. */
+void pp_link_unsend(pp_link *l);
+
+#endif

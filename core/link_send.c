@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* Frames on their way to a worker: into its ring as far as there is room, the
+ * rest in pieces that wait. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "link_impl.h"
+
+static bool holds(const pp_link *l, uint32_t id) {
+  return id / 64 < l->has_words && (l->has[id / 64] >> id % 64 & 1);
+}
+
+static int set_held(pp_link *l, pp_blob *b) {
+  if (b->id / 64 >= l->has_words) {
+    size_t words = b->id / 64 + 8;
+    uint64_t *v = realloc(l->has, words * sizeof *v);
+
+    if (v == NULL)
+      return PP_ENOMEM;
+    memset(v + l->has_words, 0, (words - l->has_words) * sizeof *v);
+    l->has = v;
+    l->has_words = words;
+  }
+  if (pp_blob_held(b, l->lane) != 0)
+    return PP_ENOMEM;
+  l->has[b->id / 64] |= (uint64_t)1 << b->id % 64;
+  return 0;
+}
+
+static void piece_done(pp_link *l, pp_piece *t) {
+  if (t->job != NULL)
+    pp_job_unref(t->job, &l->engine->blobs);
+  pp_blob_unref(&l->engine->blobs, t->blob);
+  free(t->owned);
+  memset(t, 0, sizeof *t);
+}
+
+bool pp_link_push(pp_link *l) {
+  pp_ring *in = &l->map.lane->in;
+  bool wrote = false;
+
+  while (l->tx_at < l->tx_n) {
+    pp_piece *t = &l->tx[l->tx_at];
+    size_t room = pp_ring_room(in), k = t->len < room ? t->len : room;
+
+    if (t->len > 0 && k == 0) {
+      if (wrote)
+        pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+      wrote = false;
+      atomic_store(&l->map.lane->tx_blocked, 1);
+      if (pp_ring_room(in) == 0)
+        return false;
+      atomic_store(&l->map.lane->tx_blocked, 0);
+      continue;
+    }
+    memcpy(pp_ring_end(in, l->map.in), t->p, k);
+    pp_ring_publish(in, k);
+    wrote = true;
+    t->p += k;
+    t->len -= k;
+    if (t->len == 0) {
+      piece_done(l, t);
+      l->tx_at++;
+    } else {
+      pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+      wrote = false;
+    }
+  }
+  if (wrote)
+    pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+  l->tx_at = l->tx_n = 0;
+  return true;
+}
+
+static pp_piece *add_piece(pp_link *l, const void *p, size_t len) {
+  if (l->tx_n == l->tx_cap) {
+    size_t cap = l->tx_cap ? l->tx_cap * 2 : 8;
+    pp_piece *v = realloc(l->tx, cap * sizeof *v);
+
+    if (v == NULL)
+      return NULL;
+    l->tx = v;
+    l->tx_cap = cap;
+  }
+  l->tx[l->tx_n] = (pp_piece){.p = p, .len = len};
+  return &l->tx[l->tx_n++];
+}
+
+int pp_link_post(pp_link *l, const void *p, size_t len) {
+  unsigned char *own = malloc(len);
+  pp_piece *t;
+
+  if (own == NULL)
+    return PP_ENOMEM;
+  memcpy(own, p, len);
+  t = add_piece(l, own, len);
+  if (t == NULL) {
+    free(own);
+    return PP_ENOMEM;
+  }
+  t->owned = own;
+  return 0;
+}
+
+void pp_link_unsend(pp_link *l) {
+  for (; l->tx_at < l->tx_n; l->tx_at++)
+    piece_done(l, &l->tx[l->tx_at]);
+  l->tx_n = l->tx_at = 0;
+}
+
+static size_t blob_head(const pp_blob *b, unsigned char *p) {
+  size_t n = PP_FRAME_HEAD + PP_BLOB_HEAD;
+
+  pp_frame_head(p, PP_F_BLOB, PP_BLOB_HEAD + 4 * (uint64_t)b->ndeps + b->len);
+  memset(p + PP_FRAME_HEAD, 0, PP_BLOB_HEAD);
+  p += PP_FRAME_HEAD;
+  pp_put32(p + PP_BLOB_ID, b->id);
+  pp_put32(p + PP_BLOB_KIND, (uint32_t)b->kind);
+  pp_put64(p + PP_BLOB_HASH, b->hash.lo);
+  pp_put64(p + PP_BLOB_HASH + 8, b->hash.hi);
+  pp_put32(p + PP_BLOB_NDEPS, b->ndeps);
+  return n;
+}
+
+/* Send one blob and those it needs, if the worker has them not. */
+static int send_blob(pp_link *l, pp_blob *b) {
+  unsigned char head[PP_FRAME_HEAD + PP_BLOB_HEAD], *own;
+  size_t n, total;
+  pp_piece *t;
+
+  if (b == NULL || holds(l, b->id))
+    return 0;
+  for (uint32_t i = 0; i < b->ndeps; i++)
+    if (send_blob(l, b->deps[i]) != 0)
+      return PP_ENOMEM;
+  n = blob_head(b, head);
+  total = n + 4 * (size_t)b->ndeps;
+  own = malloc(total);
+  if (own == NULL)
+    return PP_ENOMEM;
+  memcpy(own, head, n);
+  for (uint32_t i = 0; i < b->ndeps; i++)
+    pp_put32(own + n + 4 * (size_t)i, b->deps[i]->id);
+  t = add_piece(l, own, total);
+  if (t == NULL) {
+    free(own);
+    return PP_ENOMEM;
+  }
+  t->owned = own;
+  t = add_piece(l, b->bytes, b->len);
+  if (t == NULL)
+    return PP_ENOMEM; /* the half frame before it goes with the link */
+  t->blob = pp_blob_ref(b);
+  return set_held(l, b);
+}
+
+static int place_send(pp_place *p, pp_job *j) {
+  pp_link *l = pp_link_of(p);
+  pp_lane *lane = l->map.lane;
+  unsigned char *f = j->frame;
+  uint32_t seq;
+  bool need;
+
+  if (l->tx_n > 0)
+    return PP_EAGAIN;
+  seq = l->seq + 1;
+  if (p->jobs.head != NULL && seq - p->jobs.head->seq >= PP_WINDOW)
+    return PP_EAGAIN;
+  need =
+      !holds(l, j->fn->id) || (j->setting != NULL && !holds(l, j->setting->id));
+  for (uint32_t i = 0; i < j->ndeps && !need; i++)
+    need = !holds(l, j->deps[i]->id);
+  if (need) {
+    int r = send_blob(l, j->fn);
+
+    if (r == 0)
+      r = send_blob(l, j->setting);
+    for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
+      r = send_blob(l, j->deps[i]);
+    if (r != 0) {
+      pp_link_kill(l); /* what it was sent cannot be told: begin anew */
+      return PP_EAGAIN;
+    }
+  }
+  l->seq = seq;
+  j->seq = seq;
+  pp_put32(f + PP_FRAME_HEAD + PP_JOB_SEQ, seq);
+  pp_put32(f + PP_FRAME_HEAD + PP_JOB_ATTEMPT, j->attempts + 1);
+  pp_put32(f + PP_FRAME_HEAD + PP_JOB_FN, j->fn->id);
+  pp_put32(f + PP_FRAME_HEAD + PP_JOB_SETTING,
+           j->setting != NULL ? j->setting->id + 1 : 0);
+  for (uint32_t i = 0; i < j->ndeps; i++)
+    pp_put32(f + PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
+  atomic_store(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_SENT);
+  j->sent += j->frame_len;
+  l->server->stats.sent += j->frame_len;
+  if (l->tx_n == 0 && pp_ring_room(&lane->in) >= j->frame_len) {
+    memcpy(pp_ring_end(&lane->in, l->map.in), f, j->frame_len);
+    pp_ring_publish(&lane->in, j->frame_len);
+    pp_lane_wake(lane, PP_WANTS_INPUT);
+    return 0;
+  }
+  {
+    pp_piece *t = add_piece(l, f, j->frame_len);
+
+    if (t == NULL) {
+      pp_link_kill(l);
+      return 0; /* it comes back with the death of the worker */
+    }
+    t->job = pp_job_ref(j);
+  }
+  l->place.full = !pp_link_push(l);
+  return 0;
+}
+
+static bool place_recall(pp_place *p, pp_job *j) {
+  pp_link *l = pp_link_of(p);
+  uint32_t want = j->seq << 2 | PP_CLAIM_SENT;
+
+  if (!l->dead)
+    for (size_t i = l->tx_at; i < l->tx_n; i++)
+      if (l->tx[i].job == j)
+        return false; /* its bytes are on the way */
+  return atomic_compare_exchange_strong(pp_link_claim(l, j->seq), &want,
+                                        j->seq << 2 | PP_CLAIM_RECALLED);
+}
+
+bool pp_link_begun(const pp_job *j) {
+  pp_link *l;
+
+  if (j->state == PP_JOB_ENDING)
+    return true;
+  if (j->state != PP_JOB_SENT)
+    return false;
+  l = pp_link_of(j->place);
+  return atomic_load(pp_link_claim(l, j->seq)) ==
+         (j->seq << 2 | PP_CLAIM_TAKEN);
+}
+
+const pp_place_ops pp_link_ops = {place_send, place_recall};
+
+void pp_link_drop(pp_link *l, uint32_t id) {
+  unsigned char f[PP_FRAME_HEAD + 4];
+
+  if (l->dead || !holds(l, id))
+    return;
+  l->has[id / 64] &= ~((uint64_t)1 << id % 64);
+  pp_frame_head(f, PP_F_DROP, 4);
+  pp_put32(f + PP_FRAME_HEAD, id);
+  if (l->tx_n == 0 && pp_ring_room(&l->map.lane->in) >= sizeof f) {
+    /* Not worth waking it for. */
+    memcpy(pp_ring_end(&l->map.lane->in, l->map.in), f, sizeof f);
+    pp_ring_publish(&l->map.lane->in, sizeof f);
+  } else if (pp_link_post(l, f, sizeof f) != 0) {
+    pp_link_kill(l);
+  }
+}
