@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,8 +15,7 @@
 /* How much a dead worker may leave behind in a pipe, and more. */
 #define LAST_WORDS (1u << 20)
 
-/* --- output ----------------------------------------------------------------
- */
+/* --- output --------------------------------------------------------------- */
 
 static void on_output(uv_poll_t *h, int status, int events) {
   pp_link *l = h->data;
