@@ -160,7 +160,10 @@ static int64_t tend(pp_engine *e, int64_t now) {
 
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
     bool missing = s->alive < s->ncpus;
+    int64_t due = pp_server_expire(s, now);
 
+    if (due >= 0 && (next < 0 || due < next))
+      next = due;
     if (!missing)
       continue;
     if (now >= s->respawn_at)
@@ -227,6 +230,8 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
     if (deadline >= 0 && now >= deadline)
       return;
     next = tend(e, now);
+    if (stop(e, ud)) /* a job may have run out of time */
+      return;
     if (next >= 0 && (until < 0 || next < until))
       until = next;
     doze = doze && batches(e);

@@ -63,6 +63,8 @@ struct pp_job {
   uint64_t stops[2]; /* where its output ends in the worker's pipes */
   uint32_t refs, ndeps, seq;
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
+  uint32_t error_retries;     /* how many of its own errors to repeat */
+  int64_t timeout;            /* ns of one attempt; 0: none */
   uint32_t worker;            /* number of the worker it ended on, from 1 */
   uint8_t state, flags;
   uint8_t failing; /* while ENDING: it will be FAILED */
@@ -73,7 +75,9 @@ struct pp_job {
 enum {
   PP_JOB_CALLBACK = 1, /* its callback is still to run */
   PP_JOB_SEEN = 2,     /* somebody asked for its result */
-  PP_JOB_ENDED = 4     /* ended, in the server's list of kept jobs */
+  PP_JOB_ENDED = 4,    /* ended, in the server's list of kept jobs */
+  PP_JOB_GHOST = 8,    /* stands for a job that has ended, at its worker */
+  PP_JOB_FORGET = 16   /* nothing is kept of it */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One
@@ -90,6 +94,11 @@ void pp_job_shed(pp_job *j);
 void pp_job_done_with(pp_job *j, pp_blobs *blobs);
 /* Copy a result into the job; PP_ENOMEM. */
 int pp_job_store(pp_job *j, const void *bytes, size_t len);
+/* A failed job: did the script itself put an end to it? */
+static inline bool pp_job_dropped(const pp_job *j) {
+  return j->result_len > 0 && (j->result[0] == PP_KIND_CANCELLED ||
+                               j->result[0] == PP_KIND_DESTROYED);
+}
 static inline bool pp_job_over(const pp_job *j) {
   return j->state >= PP_JOB_DONE;
 }

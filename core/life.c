@@ -244,7 +244,7 @@ static size_t report_unseen(pp_server *s) {
   for (const pp_job *j = s->ended.head; j != NULL; j = j->next) {
     pp_error_view v;
 
-    if (j->state != PP_JOB_FAILED)
+    if (j->state != PP_JOB_FAILED || pp_job_dropped(j))
       continue;
     unseen++;
     if (last != NULL && last->result_len == j->result_len &&

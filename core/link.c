@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "link_impl.h"
+#include "worker.h"
 #include "zygote.h"
 
 /* How much a dead worker may leave behind in a pipe, and more. */
@@ -32,6 +33,42 @@ bool pp_link_unsettled(const pp_link *l) {
 }
 
 /* --- results -------------------------------------------------------------- */
+
+void pp_link_stop(pp_job *j, int kind) {
+  pp_link *l = pp_link_of(j->place);
+  pp_jobs *list = &l->place.jobs;
+  pp_job *ghost = pp_job_new(0);
+  pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};
+
+  if (ghost == NULL) { /* then at once */
+    pp_jobs_remove(list, j);
+    pp_link_kill(l);
+    return;
+  }
+  ghost->flags = PP_JOB_GHOST;
+  ghost->state = PP_JOB_SENT;
+  ghost->server = j->server;
+  ghost->place = j->place;
+  ghost->seq = j->seq;
+  ghost->submitted = j->submitted;
+  ghost->prev = j->prev;
+  ghost->next = j->next;
+  *(j->prev != NULL ? &j->prev->next : &list->head) = ghost;
+  *(j->next != NULL ? &j->next->prev : &list->tail) = ghost;
+  j->prev = j->next = NULL;
+  j->worker = l->number;
+  l->kill_at = pp_now_ns() + 1000000000;
+  l->server->stopping++;
+  atomic_store(&l->map.lane->stop, (uint64_t)j->seq << 8 | (unsigned)kind);
+  pp_zygote_send(l->engine->ctl, &req, NULL, 0);
+  pp_sched_spread(&l->place);
+}
+
+/* The worker has left the job it was to stop, or is gone. */
+static void stopped(pp_link *l) {
+  l->kill_at = 0;
+  l->server->stopping--;
+}
 
 static pp_job *job_by_seq(pp_link *l, uint32_t seq) {
   pp_job *j = l->place.jobs.head;
@@ -68,7 +105,6 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->worker = l->number;
   j->attempts++;
   s->deaths = 0;
-  s->stats.njobs++;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
   if (s->stats.maxrss < j->maxrss)
@@ -82,14 +118,26 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
 /* A job's result is whole: settle its output and end it. */
 static void arrived(pp_link *l, pp_job *j, int64_t now) {
   pp_server *s = l->server;
+  uint64_t stops[2] = {j->stops[0], j->stops[1]};
 
-  j->state = PP_JOB_ENDING;
-  j->ended = now;
-  pp_sched_ended(&l->place, j);
-  for (int k = 0; k < 2; k++) {
-    pp_outlet_read_to(&l->outlet[k], j->stops[k]);
-    pp_outlet_pass(&l->outlet[k], j->stops[k], true);
+  if (j->flags & PP_JOB_GHOST) {
+    pp_sched_ended(&l->place, j);
+    pp_job_unref(j, &l->engine->blobs);
+    stopped(l);
+    s = NULL;
+  } else {
+    j->state = PP_JOB_ENDING;
+    j->ended = now;
+    pp_sched_ended(&l->place, j);
   }
+  for (int k = 0; k < 2; k++) {
+    pp_outlet_read_to(&l->outlet[k], stops[k]);
+    pp_outlet_pass(&l->outlet[k], stops[k], true);
+  }
+  if (s == NULL || (j->failing && j->result_len > 0 &&
+                    j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
+    return;
+  s->stats.njobs++;
   pp_server_ended(s, j, j->failing);
 }
 
@@ -362,12 +410,19 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
         pp_server_refused(s, l->number, why);
       } else {
         s->refusals = 0;
-        s->deaths++;
-        if (l->place.jobs.head == NULL)
-          s->stats.lost++;
+        if (l->kill_at == 0) {
+          s->deaths++;
+          if (l->place.jobs.head == NULL)
+            s->stats.lost++;
+        }
       }
     }
     while ((j = pp_jobs_pop(&l->place.jobs)) != NULL) {
+      if (j->flags & PP_JOB_GHOST) {
+        pp_job_unref(j, &e->blobs);
+        stopped(l);
+        continue;
+      }
       j->attempts++;
       j->worker = l->number;
       pp_server_lost(s, j, how);

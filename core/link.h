@@ -31,6 +31,7 @@ struct pp_link {
   uint32_t generation; /* of its zygote */
   int pid;             /* 0 until it is known */
   bool dead, retiring;
+  int64_t kill_at; /* the job it is at has ended here: kill it then; 0: no */
   pp_map map;
   pp_outlet outlet[2];
   unsigned handles; /* open uv handles */
@@ -55,6 +56,15 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss);
 /* Let it finish what it has begun and end. */
 void pp_link_retire(pp_link *l);
 void pp_link_kill(pp_link *l);
+/* Take a job from its worker that has not begun it and now never will; its
+ * bytes may still be on the way. False if it has begun. The job is in no list
+ * then. */
+bool pp_link_withdraw(pp_job *j);
+/* Take a begun job from its worker, which is told to leave it and killed if it
+ * has not within a second. The job is in no list then. */
+void pp_link_stop(pp_job *j, int kind);
+/* When a worker began this job (which is SENT), ns; -1: not yet. */
+int64_t pp_link_begun_at(const pp_job *j);
 /* Has a worker begun this job (which is SENT)? */
 bool pp_link_begun(const pp_job *j);
 /* At the end of ppsh: pass on whatever output is there. */

@@ -154,6 +154,13 @@ static int send_blob(pp_link *l, pp_blob *b) {
   return set_held(l, b);
 }
 
+/* It will have to be stopped if it takes too long. */
+static int watch(pp_link *l, pp_job *j) {
+  if (j->timeout > 0)
+    (void)pp_deadlines_add(&l->server->deadlines, pp_now_ns() + j->timeout, j);
+  return 0;
+}
+
 static int place_send(pp_place *p, pp_job *j) {
   pp_link *l = pp_link_of(p);
   pp_lane *lane = l->map.lane;
@@ -198,7 +205,7 @@ static int place_send(pp_place *p, pp_job *j) {
     memcpy(pp_ring_end(&lane->in, l->map.in), f, j->frame_len);
     pp_ring_publish(&lane->in, j->frame_len);
     pp_lane_wake(lane, PP_WANTS_INPUT);
-    return 0;
+    return watch(l, j);
   }
   {
     pp_piece *t = add_piece(l, f, j->frame_len);
@@ -210,7 +217,7 @@ static int place_send(pp_place *p, pp_job *j) {
     t->job = pp_job_ref(j);
   }
   l->place.full = !pp_link_push(l);
-  return 0;
+  return watch(l, j);
 }
 
 static bool place_recall(pp_place *p, pp_job *j) {
@@ -235,6 +242,28 @@ bool pp_link_begun(const pp_job *j) {
   l = pp_link_of(j->place);
   return atomic_load(pp_link_claim(l, j->seq)) ==
          (j->seq << 2 | PP_CLAIM_TAKEN);
+}
+
+bool pp_link_withdraw(pp_job *j) {
+  pp_link *l = pp_link_of(j->place);
+  uint32_t want = j->seq << 2 | PP_CLAIM_SENT;
+
+  if (!atomic_compare_exchange_strong(pp_link_claim(l, j->seq), &want,
+                                      j->seq << 2 | PP_CLAIM_RECALLED))
+    return false;
+  for (size_t i = l->tx_at; i < l->tx_n; i++)
+    if (l->tx[i].job == j && j->frame != j->small) {
+      l->tx[i].owned = j->frame; /* it outlives the job's interest in it */
+      j->frame = NULL;
+    }
+  pp_sched_ended(&l->place, j);
+  return true;
+}
+
+int64_t pp_link_begun_at(const pp_job *j) {
+  return j->state == PP_JOB_SENT && pp_link_begun(j)
+             ? atomic_load(&pp_link_of(j->place)->map.lane->begun)
+             : -1;
 }
 
 const pp_place_ops pp_link_ops = {place_send, place_recall};

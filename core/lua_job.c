@@ -216,6 +216,22 @@ static int job_wait(lua_State *L) {
   return 1;
 }
 
+/* job:cancel(): true if that ended it. */
+static int job_cancel(lua_State *L) {
+  pp_ujob *u = check_job(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  bool ended = false;
+
+  pp_engine_enter(e);
+  pp_engine_look(e, pp_now_ns());
+  if (u->j->server != NULL && !u->j->server->closed)
+    ended = pp_server_stop(u->j->server, u->j, PP_KIND_CANCELLED,
+                           "the job was cancelled");
+  pp_engine_leave(e);
+  lua_pushboolean(L, ended);
+  return 1;
+}
+
 /* --- fields --------------------------------------------------------------- */
 
 static void set_seconds(lua_State *L, const char *name, int64_t ns) {
@@ -378,6 +394,7 @@ static const luaL_Reg meta[] = {
 static const luaL_Reg methods[] = {
     {"wait", job_wait},
     {"pcall", job_pcall},
+    {"cancel", job_cancel},
     {NULL, NULL},
 };
 

@@ -37,10 +37,13 @@ pp_server *pp_check_server(lua_State *L, int idx) {
 
 /* --- making one ----------------------------------------------------------- */
 
-/* core.server(ncpus, retries) -> server, or nil, message */
+/* core.server(ncpus, retries, timeout in seconds or nil, memory in bytes or
+ * nil) -> server, or nil, message */
 static int server_new(lua_State *L) {
   pp_engine *e = pp_engine_get();
   lua_Integer n = luaL_checkinteger(L, 1), retries = luaL_optinteger(L, 2, 2);
+  int64_t timeout = (int64_t)(luaL_optnumber(L, 3, 0) * 1e9);
+  uint64_t memory = (uint64_t)luaL_optinteger(L, 4, 0);
   pp_userver *u;
   pp_server *s = NULL;
   int why;
@@ -63,7 +66,7 @@ static int server_new(lua_State *L) {
     s = pp_server_new(e, (uint32_t)n);
   why = errno;
   if (s != NULL)
-    s->retries = (uint32_t)retries;
+    s->retries = (uint32_t)retries, s->timeout = timeout, s->memory = memory;
   pp_engine_leave(e);
   if (s == NULL) {
     lua_pushnil(L);
@@ -284,6 +287,32 @@ static int server_wait(lua_State *L) {
   return 1;
 }
 
+static int server_cancel_all(lua_State *L) {
+  pp_server *s = pp_check_server(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  size_t n;
+
+  pp_engine_enter(e);
+  n = pp_server_cancel_all(s);
+  pp_engine_leave(e);
+  lua_pushinteger(L, (lua_Integer)n);
+  return 1;
+}
+
+/* server:pending(): how many jobs are unfinished. */
+static int server_pending(lua_State *L) {
+  pp_server *s = pp_check_server(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  size_t n;
+
+  pp_engine_enter(e);
+  pp_engine_look(e, pp_now_ns());
+  n = s->pending;
+  pp_engine_leave(e);
+  lua_pushinteger(L, (lua_Integer)n);
+  return 1;
+}
+
 static int server_get_ncpus(lua_State *L) {
   lua_pushinteger(L, pp_check_server(L, 1)->ncpus);
   return 1;
@@ -410,6 +439,8 @@ static const luaL_Reg methods[] = {
     {"submit", pp_server_submit},
     {"spawn", pp_server_spawn},
     {"wait", server_wait},
+    {"cancel_all", server_cancel_all},
+    {"pending", server_pending},
     {"get_ncpus", server_get_ncpus},
     {"get_active_nodes", server_active},
     {"get_stats", server_stats},

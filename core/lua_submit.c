@@ -33,7 +33,9 @@ typedef struct submission {
   const char *method;
   bool by_name; /* the table form */
   int nargs;
-  lua_Integer retries;
+  lua_Integer retries, retry_errors, memory;
+  int64_t timeout; /* ns */
+  bool forget;
   const char *name;
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;
@@ -61,9 +63,25 @@ static const char *const names_by_name[AT_EXTRA] = {
 };
 
 /* Options of the table form that other parts of the contract bring. */
-static const char *const not_yet[] = {
-    "timeout", "retry_errors", "priority", "on",
-    "slots",   "memory",       "forget",   NULL};
+static const char *const not_yet[] = {"priority", "on", "slots", NULL};
+
+/* An optional integer >= 0 of the table form. */
+static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
+                                 lua_Integer otherwise, lua_Integer most) {
+  lua_getfield(L, AT_FUNC, name);
+  if (!lua_isnil(L, -1)) {
+    int ok;
+
+    otherwise = lua_tointegerx(L, -1, &ok);
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER || otherwise < 0 ||
+        otherwise > most)
+      arg_error(L, b, AT_FUNC,
+                lua_pushfstring(L, "%s must be an integer >= 0, got %s", name,
+                                luaL_typename(L, -1)));
+  }
+  lua_pop(L, 1);
+  return otherwise;
+}
 
 /* submit{...}: spread the fields over the places of the other form. */
 static void by_name(lua_State *L, submission *b) {
@@ -86,7 +104,9 @@ static void by_name(lua_State *L, submission *b) {
     } else if (lua_type(L, -2) == LUA_TSTRING) {
       k = lua_tostring(L, -2);
       known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
-              strcmp(k, "name") == 0 || strcmp(k, "depfuncs") == 0;
+              strcmp(k, "name") == 0 || strcmp(k, "timeout") == 0 ||
+              strcmp(k, "memory") == 0 || strcmp(k, "forget") == 0 ||
+              strcmp(k, "retry_errors") == 0 || strcmp(k, "depfuncs") == 0;
       for (size_t i = 0; i < sizeof keys / sizeof *keys && !known; i++)
         known = strcmp(k, keys[i]) == 0;
       for (size_t i = 0; not_yet[i] != NULL && !known; i++)
@@ -105,16 +125,22 @@ static void by_name(lua_State *L, submission *b) {
     }
     lua_pop(L, 1);
   }
-  lua_getfield(L, spec, "retries");
+  b->retries = integer_field(L, b, "retries", b->retries, INT32_MAX);
+  b->retry_errors = integer_field(L, b, "retry_errors", 0, INT32_MAX);
+  b->memory = integer_field(L, b, "memory", b->memory, INT64_MAX);
+  lua_getfield(L, spec, "timeout");
   if (!lua_isnil(L, -1)) {
-    int ok;
+    lua_Number t = lua_tonumber(L, -1);
 
-    b->retries = lua_tointegerx(L, -1, &ok);
-    if (!ok || b->retries < 0 || b->retries > INT32_MAX)
+    if (lua_type(L, -1) != LUA_TNUMBER || !(t > 0))
       arg_error(L, b, AT_FUNC,
-                lua_pushfstring(L, "retries must be an integer >= 0, got %s",
+                lua_pushfstring(L, "timeout must be a number > 0, got %s",
                                 luaL_typename(L, -1)));
+    b->timeout = t < 9e9 ? (int64_t)(t * 1e9) : 0;
   }
+  lua_pop(L, 1);
+  lua_getfield(L, spec, "forget");
+  b->forget = lua_toboolean(L, -1);
   lua_pop(L, 1);
   lua_getfield(L, spec, "name");
   if (!lua_isnil(L, -1)) {
@@ -462,6 +488,11 @@ static int submit(lua_State *L, submission *b) {
   j->deps = deps.v;
   j->ndeps = (uint32_t)deps.n;
   j->retries = (uint32_t)b->retries;
+  j->error_retries = (uint32_t)b->retry_errors;
+  j->timeout = b->timeout;
+  pp_put64(p + PP_JOB_MEMORY, (uint64_t)b->memory);
+  if (b->forget)
+    j->flags |= PP_JOB_FORGET;
   if (!lua_isnil(L, AT_CALLBACK))
     j->flags |= PP_JOB_CALLBACK;
   if (b->name != NULL)
@@ -505,6 +536,8 @@ static void begin(lua_State *L, submission *b) {
   b->s = pp_check_server(L, 1);
   b->e = pp_check_engine(L);
   b->retries = b->s->retries;
+  b->timeout = b->s->timeout;
+  b->memory = (lua_Integer)b->s->memory;
   b->method = "submit";
   memcpy(b->names, names_by_place, sizeof b->names);
 }

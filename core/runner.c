@@ -3,11 +3,14 @@
 
 #include <lauxlib.h>
 #include <lualib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
+
+#include "state.h"
 
 /* A blob as a worker holds it. */
 typedef struct held {
@@ -28,9 +31,12 @@ struct pp_runner {
   uint32_t cap_codes;
   uint32_t setting; /* number + 1 of the setting in force */
   pp_running now;
-  bool reseed; /* a job has seeded math.random */
-  int cache;   /* registry: [2 id] function, [2 id + 1] bindings */
-  int base;    /* registry: the worker's globals */
+  bool reseed;                    /* a job has seeded math.random */
+  const char *volatile stop;      /* the job is to be stopped: why */
+  volatile sig_atomic_t user;     /* the job's own code is running */
+  volatile sig_atomic_t has_been; /* the error was raised */
+  int cache; /* registry: [2 id] function, [2 id + 1] bindings */
+  int base;  /* registry: the worker's globals */
   int env_meta;
   int traceback; /* registry slot for the failing job's traceback */
   int handler;   /* message handler */
@@ -223,6 +229,36 @@ void pp_runner_reseed(pp_runner *r) {
   r->reseed = false;
 }
 
+/* --- stopping ------------------------------------------------------------- */
+
+static void on_stop(lua_State *L, lua_Debug *ar) {
+  pp_runner *r;
+
+  (void)ar;
+  pp_state_unpoke(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, "pp.runner");
+  r = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  if (r != NULL && r->user && r->stop != NULL && !r->has_been) {
+    r->has_been = 1;
+    luaL_error(L, "%s", r->stop);
+  }
+}
+
+void pp_runner_stop(pp_runner *r, const char *why) {
+  r->stop = why;
+  if (r->user)
+    pp_state_poke(r->L, on_stop);
+}
+
+void pp_runner_unstop(pp_runner *r) {
+  if (r->stop == NULL)
+    return;
+  pp_state_unpoke(r->L);
+  r->stop = NULL;
+  r->has_been = 0;
+}
+
 /* --- blobs -------------------------------------------------------------- */
 
 static held *blob_at(pp_runner *r, uint32_t id) {
@@ -332,6 +368,7 @@ typedef struct call {
   int kind;   /* of the failure */
   bool bound; /* its globals are in force */
   int64_t started, run;
+  size_t memory;
 } call;
 
 /* Leave the function and its bindings (or nil) on the stack. */
@@ -425,6 +462,7 @@ static int append_error(lua_State *L, call *c, int kind) {
 static int run(lua_State *L) {
   call *c = lua_touserdata(L, 1);
   pp_runner *r = c->r;
+  pp_memory *memory = pp_state_memory(L);
   int env, handler, n, status;
 
   lua_settop(L, 0);
@@ -450,10 +488,20 @@ static int run(lua_State *L) {
   c->taken(c->ud);
   c->taken = NULL;
   c->started = pp_now_ns();
-  status = lua_pcall(L, n, LUA_MULTRET, handler);
+  memory->limit = c->memory;
+  r->user = 1;
+  if (r->stop == NULL) {
+    status = lua_pcall(L, n, LUA_MULTRET, handler);
+  } else {
+    lua_pushstring(L, r->stop);
+    status = LUA_ERRRUN;
+  }
+  r->user = 0;
+  memory->limit = 0;
   c->run = pp_now_ns() - c->started;
   if (status != LUA_OK) {
-    c->kind = PP_KIND_ERROR;
+    c->kind =
+        status == LUA_ERRMEM && c->memory > 0 ? PP_KIND_MEMORY : PP_KIND_ERROR;
     return lua_error(L);
   }
   n = lua_gettop(L) - 2;
@@ -503,6 +551,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   c.ndeps = pp_get32(p + PP_JOB_NDEPS);
   extra = pp_get32(p + PP_JOB_EXTRA);
   setting = pp_get32(p + PP_JOB_SETTING);
+  c.memory = (size_t)pp_get64(p + PP_JOB_MEMORY);
   if (c.ndeps > (len - PP_JOB_HEAD) / 4 ||
       extra > len - PP_JOB_HEAD - 4 * (size_t)c.ndeps)
     return PP_EBAD;

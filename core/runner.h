@@ -31,6 +31,12 @@ void pp_runner_name(pp_runner *r, uint32_t worker, const char *node);
 void pp_runner_reseed(pp_runner *r);
 const pp_running *pp_runner_running(const pp_runner *r);
 
+/* Raise an error (why: static text) in the job that runs, once, at its next VM
+ * instruction. Async-signal-safe. */
+void pp_runner_stop(pp_runner *r, const char *why);
+/* The job that was to be stopped is over. */
+void pp_runner_unstop(pp_runner *r);
+
 /* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
 int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);
 int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);

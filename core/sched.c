@@ -226,6 +226,23 @@ void pp_sched_ended(pp_place *p, pp_job *j) {
     steal(s, p);
 }
 
+void pp_sched_spread(pp_place *p) {
+  pp_sched *s = p->sched;
+  pp_job *j, *prev;
+
+  for (j = p->jobs.tail; j != NULL && j != p->jobs.head; j = prev) {
+    prev = j->prev;
+    if (!p->ops->recall(p, j))
+      continue;
+    leave(s, p, j);
+    j->state = PP_JOB_QUEUED;
+    j->place = NULL;
+    pp_jobs_front(&s->queue, j);
+  }
+  if (s->queue.head != NULL)
+    place_queue(s);
+}
+
 void pp_sched_room(pp_place *p) {
   p->full = false;
   p->sched->saturated = false;

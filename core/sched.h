@@ -57,6 +57,8 @@ void pp_sched_add(pp_sched *s, pp_job *j, bool front);
 bool pp_sched_take(pp_sched *s, pp_job *j);
 /* A job of p has ended, or was lost: it leaves the place, which gets more. */
 void pp_sched_ended(pp_place *p, pp_job *j);
+/* What waits at p may have to wait long: give it to idle places. */
+void pp_sched_spread(pp_place *p);
 /* After PP_EAGAIN: p takes jobs again. */
 void pp_sched_room(pp_place *p);
 

@@ -172,8 +172,11 @@ void pp_server_destroy(pp_server *s) {
       pp_job *j;
 
       while ((j = pp_jobs_pop(&l->place.jobs)) != NULL)
-        pp_server_fail(s, j, PP_KIND_DESTROYED,
-                       "the server was destroyed while this job ran");
+        if (j->flags & PP_JOB_GHOST)
+          pp_job_unref(j, &e->blobs);
+        else
+          pp_server_fail(s, j, PP_KIND_DESTROYED,
+                         "the server was destroyed while this job ran");
       pp_link_kill(l);
     }
   forget(s);
@@ -208,6 +211,7 @@ void pp_server_free(pp_server *s) {
     s->groups = g->next;
     free(g);
   }
+  pp_deadlines_clear(&s->deadlines, &e->blobs);
   free(s->workers);
   free(s);
 }
@@ -235,12 +239,12 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   s->engine->pending--;
   if (j->group != NULL)
     j->group->pending--;
-  if (failed)
+  if (failed && !pp_job_dropped(j))
     s->stats.failed++;
   if (j->flags & PP_JOB_CALLBACK) {
     pp_jobs_push(&s->callbacks, j);
     s->engine->callbacks++;
-  } else if (j->flags & PP_JOB_SEEN) {
+  } else if (j->flags & (PP_JOB_SEEN | PP_JOB_FORGET)) {
     pp_job_unref(j, &s->engine->blobs);
   } else {
     j->flags |= PP_JOB_ENDED;
@@ -273,6 +277,95 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   else
     snprintf(msg, sizeof msg, "%s while it ran this job", how);
   pp_server_fail(s, j, PP_KIND_LOST, msg);
+}
+
+bool pp_server_again(pp_server *s, pp_job *j) {
+  if (j->error_retries == 0 || j->frame == NULL)
+    return false;
+  j->error_retries--;
+  s->stats.retried++;
+  pp_sched_add(&s->sched, j, false);
+  return true;
+}
+
+bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
+  if (pp_job_over(j) || j->state == PP_JOB_ENDING)
+    return false;
+  if (!pp_sched_take(&s->sched, j) && !pp_link_withdraw(j)) {
+    int64_t begun = pp_link_begun_at(j);
+
+    j->ended = pp_now_ns();
+    if (begun >= 0 && begun <= j->ended) {
+      j->started = begun;
+      j->run = j->ended - begun;
+    }
+    s->stats.njobs++;
+    s->stats.time += j->run;
+    if (kind != PP_KIND_TIMEOUT)
+      j->attempts++;
+    pp_link_stop(j, kind);
+  }
+  pp_server_fail(s, j, kind, msg);
+  return true;
+}
+
+int64_t pp_server_expire(pp_server *s, int64_t now) {
+  int64_t next = -1;
+
+  while (s->deadlines.n > 0 && s->deadlines.v[0].when <= now) {
+    pp_deadline d = pp_deadlines_pop(&s->deadlines);
+    pp_job *j = d.job;
+    char msg[80];
+
+    if (j->state == PP_JOB_SENT && j->seq == d.seq &&
+        j->attempts == d.attempts) {
+      int64_t at = pp_link_begun_at(j);
+
+      if (at < 0)
+        at = now;
+      if (at + j->timeout <= now) {
+        snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
+                 (double)j->timeout / 1e9);
+        j->attempts++;
+        pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
+      } else {
+        (void)pp_deadlines_add(&s->deadlines, at + j->timeout, j);
+      }
+    }
+    pp_job_unref(j, &s->engine->blobs);
+  }
+  next = pp_deadlines_next(&s->deadlines);
+  for (uint32_t i = 0; i < s->cap && s->stopping > 0; i++) {
+    pp_link *l = s->workers[i];
+
+    if (l == NULL || l->kill_at == 0)
+      continue;
+    if (l->kill_at <= now)
+      pp_link_kill(l), l->kill_at = now + SECOND;
+    if (next < 0 || l->kill_at < next)
+      next = l->kill_at;
+  }
+  return next;
+}
+
+size_t pp_server_cancel_all(pp_server *s) {
+  size_t n = 0;
+  pp_job *j;
+
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL && s->workers[i]->place.open) {
+      pp_sched_close(&s->sched, &s->workers[i]->place);
+      s->workers[i]->place.open = false;
+    }
+  while ((j = pp_jobs_pop(&s->sched.queue)) != NULL) {
+    pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");
+    n++;
+  }
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL && !s->workers[i]->retiring &&
+        !s->workers[i]->dead)
+      pp_sched_open(&s->sched, &s->workers[i]->place);
+  return n;
 }
 
 void pp_server_seen(pp_server *s, pp_job *j) {

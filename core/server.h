@@ -6,6 +6,7 @@
 #ifndef PP_SERVER_H
 #define PP_SERVER_H
 
+#include "deadlines.h"
 #include "sched.h"
 
 struct pp_engine;
@@ -36,7 +37,11 @@ struct pp_server {
   size_t pending;
   uint64_t next_id;
   pp_stats stats;
+  pp_deadlines deadlines;
+  size_t stopping; /* workers that are to end a job, or else */
   uint32_t retries;
+  int64_t timeout; /* ns, of a job that has none of its own; 0: none */
+  uint64_t memory; /* bytes of a worker's Lua heap; 0: any */
   bool closed;
 };
 
@@ -61,6 +66,17 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
 /* Take a job in (its reference passes to the server). */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
+/* End a job that has not, wherever it is, with this kind and text; false if it
+ * had ended. A worker that runs it has one second to leave it. */
+bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg);
+/* Stop what has run out of time; see to workers that do not stop. Returns when
+ * to come again, -1 never. */
+int64_t pp_server_expire(pp_server *s, int64_t now);
+/* Its own error: is there an attempt left? Then it is queued again. */
+bool pp_server_again(pp_server *s, pp_job *j);
+/* End what has not begun with kind "cancelled"; how many. */
+size_t pp_server_cancel_all(pp_server *s);
+
 /* A job has ended; its result is stored, its output passed on. */
 void pp_server_ended(pp_server *s, pp_job *j, bool failed);
 /* End a job, not at a place any more, with an error of ours. */

@@ -58,6 +58,8 @@ enum { PP_CLAIM_NONE, PP_CLAIM_SENT, PP_CLAIM_TAKEN, PP_CLAIM_RECALLED };
 typedef struct pp_lane {
   _Alignas(64) _Atomic uint32_t asleep;
   _Atomic uint32_t tx_blocked; /* the driver waits for room in `in` */
+  _Atomic uint64_t stop;       /* job to be stopped: seq << 8 | kind */
+  _Atomic int64_t begun;       /* ns; when the last job was taken */
   pp_ring in, out;
   /* Bytes the driver has read of the worker's stdout and stderr pipes, under
    * a sequence lock (odd while it reads). */

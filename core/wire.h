@@ -42,7 +42,8 @@ static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
 #define PP_JOB_NDEPS 24
 #define PP_JOB_EXTRA 28   /* bytes of the modules section */
 #define PP_JOB_SETTING 32 /* number of its setting blob + 1, or 0 */
-#define PP_JOB_HEAD 40
+#define PP_JOB_MEMORY 40  /* most bytes its worker's Lua may hold; 0: any */
+#define PP_JOB_HEAD 48
 
 enum {
   PP_JOBF_AFRESH = 1 /* the function captures what one run may change */

@@ -41,6 +41,7 @@ typedef struct worker {
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
   uint64_t written[2]; /* as last looked up */
+  volatile uint32_t current; /* sequence number of the job it is at; 0 none */
   pp_buf out;
   size_t frame;     /* where the frame being read ends: consume this much */
   unsigned pending; /* results the driver was not told of */
@@ -251,6 +252,8 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   seq = pp_get32(p + PP_JOB_SEQ);
   sent = seq << 2 | PP_CLAIM_SENT;
   got = sent;
+  w->current = seq;
+  atomic_store(&w->map.lane->begun, pp_now_ns());
   if (!atomic_compare_exchange_strong(&w->map.lane->claim[seq % PP_WINDOW],
                                       &got, seq << 2 | PP_CLAIM_TAKEN))
     return; /* recalled */
@@ -261,6 +264,8 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   r = pp_runner_job(w->runner, p, len, &w->out, taken, w);
   if (r != 0)
     give_up(pp_strerror(r));
+  w->current = 0;
+  pp_runner_unstop(w->runner);
   settle(w, w->out.data + PP_FRAME_HEAD);
   pp_frame_head(w->out.data, PP_F_RESULT, w->out.len - PP_FRAME_HEAD);
   send_bytes(w, w->out.data, w->out.len);
@@ -356,11 +361,26 @@ static void on_orphan(int sig) {
   _exit(1);
 }
 
+static worker the_worker;
+
+/* The driver wants a job stopped: is it the one that runs? */
+static void on_stop(int sig) {
+  worker *w = &the_worker;
+  uint64_t stop = atomic_load(&w->map.lane->stop);
+
+  (void)sig;
+  if (w->current != 0 && stop >> 8 == w->current)
+    pp_runner_stop(w->runner, (stop & 0xff) == PP_KIND_TIMEOUT
+                                  ? "the job ran longer than its timeout"
+                                  : "the job was cancelled");
+}
+
 pp_runner *pp_worker_prepare(lua_State *L) { return pp_runner_new(L); }
 
 _Noreturn void pp_worker_main(const pp_worker_start *s) {
-  static worker w;
-  struct sigaction sa = {.sa_handler = on_orphan};
+  struct sigaction sa = {.sa_handler = on_orphan},
+                   stop = {.sa_handler = on_stop};
+  worker *w = &the_worker;
   sigset_t none;
 
   setpgid(0, 0);
@@ -373,24 +393,25 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   if (getppid() != s->zygote)
     _exit(1);
   pp_proc_name("pp-worker");
-  w.pipe[0] = fcntl(s->out, F_DUPFD_CLOEXEC, 10);
-  w.pipe[1] = fcntl(s->err, F_DUPFD_CLOEXEC, 10);
-  if (dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0 || w.pipe[0] < 0 ||
-      w.pipe[1] < 0)
+  w->pipe[0] = fcntl(s->out, F_DUPFD_CLOEXEC, 10);
+  w->pipe[1] = fcntl(s->err, F_DUPFD_CLOEXEC, 10);
+  if (dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0 || w->pipe[0] < 0 ||
+      w->pipe[1] < 0)
     _exit(71);
   close(s->out);
   close(s->err);
-  if (pp_lane_map(s->shm, s->lane, &w.map) != 0)
+  if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
   close(s->shm);
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
-  w.runner = s->runner;
-  w.hub = s->hub;
-  w.bell = s->bell;
-  w.lane = s->lane;
-  w.number = s->number;
+  w->runner = s->runner;
+  w->hub = s->hub;
+  w->bell = s->bell;
+  w->lane = s->lane;
+  w->number = s->number;
   pp_runner_name(s->runner, s->number, "local");
   pp_runner_reseed(s->runner);
-  loop(&w);
+  sigaction(PP_SIG_STOP, &stop, NULL);
+  loop(w);
 }

@@ -18,6 +18,9 @@ typedef struct pp_worker_start {
   int zygote; /* pid of the parent */
 } pp_worker_start;
 
+/* Sent to a worker that is to look at its lane's `stop`. */
+#define PP_SIG_STOP (SIGRTMIN + 4)
+
 /* In the zygote, once: make L a worker's state. */
 pp_runner *pp_worker_prepare(lua_State *L);
 /* In the child: never returns. */

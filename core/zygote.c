@@ -148,10 +148,11 @@ static bool serve(zygote *z) {
     spawn(z, &req, fds);
   } else if (n == sizeof req && req.op == PP_Z_SPAWN) {
     answer(PP_Z_FAILED, req.lane, 0, EMFILE, 0);
-  } else if (n == sizeof req && req.op == PP_Z_KILL) {
+  } else if (n == sizeof req) {
     for (size_t i = 0; i < z->n; i++)
       if (z->kids[i].lane == req.lane)
-        kill(-z->kids[i].pid, req.signal);
+        kill(req.op == PP_Z_KILL ? -z->kids[i].pid : z->kids[i].pid,
+             req.signal);
   }
   if (fds[0] >= 0)
     close(fds[0]), close(fds[1]);

@@ -21,11 +21,11 @@
 
 #include "shm.h"
 
-enum { PP_Z_SPAWN = 1, PP_Z_KILL };
+enum { PP_Z_SPAWN = 1, PP_Z_KILL, PP_Z_SIGNAL };
 typedef struct pp_zreq {
   uint32_t op, lane;
   uint32_t number; /* SPAWN: the worker's number, for its name */
-  int32_t signal;  /* KILL: to its process group */
+  int32_t signal;  /* KILL: to its process group; SIGNAL: to it alone */
 } pp_zreq;
 
 enum { PP_Z_SPAWNED = 1, PP_Z_FAILED, PP_Z_EXITED };

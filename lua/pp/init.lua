@@ -64,14 +64,23 @@ local function workers(n)
   return i
 end
 
-local known = { ncpus = true, hosts = true, ppservers = true, retries = true, name = true }
-local later = { timeout = true, memory = true, restart = true, output = true, seed = true }
+local known = {
+  ncpus = true,
+  hosts = true,
+  ppservers = true,
+  retries = true,
+  timeout = true,
+  memory = true,
+  name = true,
+}
+local later = { restart = true, output = true, seed = true }
 
 --- Start a job server.
 -- @tparam[opt] table|integer|string options `ncpus` (integer >= 0 or
 --   "autodetect"; default from -j, else the CPUs this process may use),
 --   `retries` (how often a job is run again after its worker was lost, 2),
---   `name`; or ncpus alone
+--   `timeout` (seconds of one attempt of a job, none), `memory` (most bytes of
+--   Lua heap in one worker, none), `name`; or ncpus alone
 -- @param[opt] hosts not supported by this version
 -- @treturn Server
 -- @raise on unknown options and bad values, and when no worker can be started
@@ -104,10 +113,18 @@ function pp.Server(options, hosts)
   elseif math.type(retries) ~= "integer" or retries < 0 or retries > 0x7fffffff then
     bad(1, "Server", "retries must be an integer >= 0, got %s", tostring(retries))
   end
+  local timeout = options.timeout
+  if timeout ~= nil and (type(timeout) ~= "number" or not (timeout > 0)) then
+    bad(1, "Server", "timeout must be a number > 0, got %s", tostring(timeout))
+  end
+  local memory = options.memory
+  if memory ~= nil and (math.type(memory) ~= "integer" or memory < 0) then
+    bad(1, "Server", "memory must be an integer >= 0, got %s", tostring(memory))
+  end
   if options.name ~= nil and type(options.name) ~= "string" then
     bad(1, "Server", "name must be a string, got %s", type(options.name))
   end
-  local server, message = core.server(n, retries)
+  local server, message = core.server(n, retries, timeout and timeout < 9e9 and timeout, memory)
   if not server then
     error(message, 2)
   end
