@@ -80,7 +80,7 @@ int pp_engine_lane(pp_engine *e, pp_link *link) {
     e->free_lanes = f;
     lane = e->nlinks++;
   } else {
-    errno = EAGAIN;
+    errno = EUSERS;
     return -1;
   }
   e->links[lane] = link;

@@ -95,8 +95,19 @@ void pp_job_unref(pp_job *j, pp_blobs *blobs) {
   pp_job_done_with(j, blobs);
   if (j->result != j->small)
     free(j->result);
+  if (j->output != NULL) {
+    pp_buf_clear(&j->output[0]);
+    pp_buf_clear(&j->output[1]);
+    free(j->output);
+  }
   free(j->name);
   free(j);
+}
+
+pp_buf *pp_job_output(pp_job *j, int which) {
+  if (j->output == NULL)
+    j->output = calloc(2, sizeof *j->output);
+  return j->output != NULL ? &j->output[which] : NULL;
 }
 
 int pp_job_store(pp_job *j, const void *bytes, size_t len) {

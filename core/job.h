@@ -55,6 +55,7 @@ struct pp_job {
   pp_group *group;        /* reference */
   char *name;             /* owned, or NULL */
   unsigned char *frame;   /* owned unless == small */
+  pp_buf *output;         /* owned: stdout and stderr collected, or NULL */
   unsigned char *result;  /* owned unless == small; packed values or error */
   size_t frame_len, result_len;
   uint64_t id;
@@ -88,6 +89,8 @@ static inline pp_job *pp_job_ref(pp_job *j) {
   return j;
 }
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
+/* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
+pp_buf *pp_job_output(pp_job *j, int which);
 /* It will not run again: let its arguments go. */
 void pp_job_shed(pp_job *j);
 /* Its result has been read: let its code go too. */

@@ -120,6 +120,10 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   pp_server *s = l->server;
   uint64_t stops[2] = {j->stops[0], j->stops[1]};
 
+  l->done++;
+  if (l->server->restart > 0)
+    l->place.most =
+        l->done < l->server->restart ? l->server->restart - l->done : 1;
   if (j->flags & PP_JOB_GHOST) {
     pp_sched_ended(&l->place, j);
     pp_job_unref(j, &l->engine->blobs);
@@ -131,14 +135,21 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
     pp_sched_ended(&l->place, j);
   }
   for (int k = 0; k < 2; k++) {
-    pp_outlet_read_to(&l->outlet[k], stops[k]);
-    pp_outlet_pass(&l->outlet[k], stops[k], true);
+    pp_outlet *o = &l->outlet[k];
+
+    pp_outlet_read_to(o, stops[k]);
+    if (o->mode == PP_OUTPUT_JOB)
+      pp_outlet_collect(o, stops[k], s != NULL ? pp_job_output(j, k) : NULL);
+    else
+      pp_outlet_pass(o, stops[k], true);
   }
   if (s == NULL || (j->failing && j->result_len > 0 &&
                     j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
     return;
   s->stats.njobs++;
   pp_server_ended(s, j, j->failing);
+  if (s->restart > 0 && l->done >= s->restart)
+    pp_link_retire(l);
 }
 
 /* There is no memory for its result: an error instead, if that fits. */
@@ -329,6 +340,8 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     o->which = k;
     o->lane = l->map.lane;
     o->dirty = &e->dirty[k];
+    o->mode = s->output;
+    snprintf(o->prefix, sizeof o->prefix, "[local/%u] ", number);
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
     if (uv_poll_init(&e->loop, &o->poll, o->fd) == 0) {
       o->poll.data = l;
@@ -338,6 +351,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   }
   e->closing++;
   l->place.ops = &pp_link_ops;
+  l->place.most = s->restart;
   pp_sched_open(&s->sched, &l->place);
   return l;
 fail:
@@ -371,8 +385,13 @@ void pp_link_last_words(pp_link *l) {
   for (int k = 0; k < 2 && !l->dead; k++) {
     pp_outlet *o = &l->outlet[k];
 
+    pp_job *j = l->place.jobs.head;
+
     pp_outlet_read_to(o, o->read + LAST_WORDS);
-    pp_outlet_pass(o, o->read, true);
+    if (o->mode == PP_OUTPUT_JOB)
+      pp_outlet_collect(o, o->read, j != NULL ? pp_job_output(j, k) : NULL);
+    else
+      pp_outlet_pass(o, o->read, true);
   }
 }
 

@@ -29,6 +29,7 @@ struct pp_link {
   pp_server *server;
   uint32_t number, lane, seq;
   uint32_t generation; /* of its zygote */
+  uint32_t done;       /* jobs its worker has ended */
   int pid;             /* 0 until it is known */
   bool dead, retiring;
   int64_t kill_at; /* the job it is at has ended here: kill it then; 0: no */

@@ -266,6 +266,18 @@ static void push_size(lua_State *L, uint64_t n) {
   lua_pushinteger(L, (lua_Integer)n);
 }
 
+/* What it wrote, where that is collected; else nil. */
+static void push_output(lua_State *L, const pp_job *j, int which) {
+  if (j->output != NULL)
+    lua_pushlstring(L, (const char *)j->output[which].data,
+                    j->output[which].len);
+  else if (pp_job_over(j) && j->server != NULL &&
+           j->server->output == PP_OUTPUT_JOB)
+    lua_pushliteral(L, "");
+  else
+    lua_pushnil(L);
+}
+
 static int job_field(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   const char *k;
@@ -312,7 +324,11 @@ static int job_field(lua_State *L) {
     lua_setfield(L, -2, "sent");
     push_size(L, now.received);
     lua_setfield(L, -2, "received");
-  } else if (strcmp(k, "maxrss") == 0 && now.maxrss > 0)
+  } else if (strcmp(k, "output") == 0)
+    push_output(L, &now, 0);
+  else if (strcmp(k, "errors") == 0)
+    push_output(L, &now, 1);
+  else if (strcmp(k, "maxrss") == 0 && now.maxrss > 0)
     push_size(L, now.maxrss);
   else
     lua_pushnil(L);

@@ -37,13 +37,19 @@ pp_server *pp_check_server(lua_State *L, int idx) {
 
 /* --- making one ----------------------------------------------------------- */
 
-/* core.server(ncpus, retries, timeout in seconds or nil, memory in bytes or
- * nil) -> server, or nil, message */
+static lua_Integer option(lua_State *L, const char *name, lua_Integer d) {
+  lua_getfield(L, 1, name);
+  d = luaL_optinteger(L, -1, d);
+  lua_pop(L, 1);
+  return d;
+}
+
+/* core.server{ncpus =, retries =, restart =, output =, timeout =, memory =},
+ * all checked -> server, or nil, message */
 static int server_new(lua_State *L) {
+  static const char *const modes[] = {"line", "prefix", "job", "none", NULL};
   pp_engine *e = pp_engine_get();
-  lua_Integer n = luaL_checkinteger(L, 1), retries = luaL_optinteger(L, 2, 2);
-  int64_t timeout = (int64_t)(luaL_optnumber(L, 3, 0) * 1e9);
-  uint64_t memory = (uint64_t)luaL_optinteger(L, 4, 0);
+  pp_server_options o = {0};
   pp_userver *u;
   pp_server *s = NULL;
   int why;
@@ -54,6 +60,15 @@ static int server_new(lua_State *L) {
                        "in a job");
     return 2;
   }
+  o.ncpus = (uint32_t)option(L, "ncpus", 1);
+  o.retries = (uint32_t)option(L, "retries", 2);
+  o.restart = (uint32_t)option(L, "restart", 0);
+  o.memory = (uint64_t)option(L, "memory", 0);
+  lua_getfield(L, 1, "timeout");
+  o.timeout = (int64_t)(luaL_optnumber(L, -1, 0) * 1e9);
+  lua_getfield(L, 1, "output");
+  o.output = (enum pp_output)luaL_checkoption(L, -1, "line", modes);
+  lua_pop(L, 2);
   u = lua_newuserdatauv(L, sizeof *u, 1);
   u->s = NULL;
   luaL_setmetatable(L, PP_SERVER_META);
@@ -63,10 +78,8 @@ static int server_new(lua_State *L) {
   pp_engine_enter(e);
   errno = 0;
   if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0)
-    s = pp_server_new(e, (uint32_t)n);
+    s = pp_server_new(e, &o);
   why = errno;
-  if (s != NULL)
-    s->retries = (uint32_t)retries, s->timeout = timeout, s->memory = memory;
   pp_engine_leave(e);
   if (s == NULL) {
     lua_pushnil(L);

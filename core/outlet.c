@@ -14,13 +14,53 @@
 #define READ_MAX (1u << 20)
 
 static void pass(pp_outlet *o, const unsigned char *p, size_t n) {
-  (void)!fwrite(p, 1, n, o->which == 0 ? stdout : stderr);
+  FILE *f = o->which == 0 ? stdout : stderr;
+
+  if (o->mode == PP_OUTPUT_NONE)
+    return;
   *o->dirty = true;
+  if (o->mode != PP_OUTPUT_PREFIX) {
+    (void)!fwrite(p, 1, n, f);
+    return;
+  }
+  while (n > 0) {
+    const unsigned char *nl = memchr(p, '\n', n);
+    size_t k = nl != NULL ? (size_t)(nl - p) + 1 : n;
+
+    if (!o->inside)
+      fputs(o->prefix, f);
+    (void)!fwrite(p, 1, k, f);
+    o->inside = nl == NULL;
+    p += k;
+    n -= k;
+  }
+}
+
+static void taken(pp_outlet *o, size_t k) {
+  o->passed += k;
+  o->text.len -= k;
+  memmove(o->text.data, o->text.data + k, o->text.len);
+  if (o->text.len == 0 && o->text.cap > LINE_MAX_BYTES)
+    pp_buf_clear(&o->text);
+}
+
+void pp_outlet_collect(pp_outlet *o, uint64_t upto, pp_buf *sink) {
+  size_t n = upto > o->passed ? (size_t)(upto - o->passed) : 0;
+
+  if (n > o->text.len)
+    n = o->text.len;
+  if (n == 0)
+    return;
+  if (sink != NULL)
+    (void)pp_buf_put(sink, o->text.data, n);
+  taken(o, n);
 }
 
 void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end) {
   size_t n = upto > o->passed ? (size_t)(upto - o->passed) : 0, k;
 
+  if (o->mode == PP_OUTPUT_JOB)
+    return; /* it waits to be collected */
   if (n > o->text.len)
     n = o->text.len;
   if (n == 0)
@@ -39,11 +79,7 @@ void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end) {
   pass(o, o->text.data, k);
   if (end && o->text.data[k - 1] != '\n')
     pass(o, (const unsigned char *)"\n", 1);
-  o->passed += k;
-  o->text.len -= k;
-  memmove(o->text.data, o->text.data + k, o->text.len);
-  if (o->text.len == 0 && o->text.cap > LINE_MAX_BYTES)
-    pp_buf_clear(&o->text);
+  taken(o, k);
 }
 
 bool pp_outlet_read(pp_outlet *o) {

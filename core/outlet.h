@@ -17,8 +17,19 @@
 
 struct pp_lane;
 
+/* What becomes of jobs' output. */
+enum pp_output {
+  PP_OUTPUT_LINE,   /* passed on in whole lines */
+  PP_OUTPUT_PREFIX, /* the same, each line behind "[node/worker] " */
+  PP_OUTPUT_JOB,    /* kept with the job */
+  PP_OUTPUT_NONE    /* dropped */
+};
+
 typedef struct pp_outlet {
   uv_poll_t poll;
+  enum pp_output mode;
+  char prefix[32];
+  bool inside;           /* PREFIX: the last line passed on is not complete */
   int fd;                /* owned; -1: none */
   int which;             /* 0 stdout, 1 stderr */
   struct pp_lane *lane;  /* where the worker can see how much was read */
@@ -35,5 +46,8 @@ void pp_outlet_read_to(pp_outlet *o, uint64_t upto);
 /* Pass on whole lines of what was read before offset `upto`; at the end of a
  * job what is left becomes a line. */
 void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end);
+/* In mode JOB: append what was read before offset `upto` to sink (NULL: drop
+ * it). */
+void pp_outlet_collect(pp_outlet *o, uint64_t upto, pp_buf *sink);
 
 #endif

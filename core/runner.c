@@ -104,6 +104,17 @@ static int seeding(lua_State *L) {
   return lua_gettop(L);
 }
 
+/* What the job has written comes before what a program it starts writes. */
+static int flushing(lua_State *L) {
+  int n = lua_gettop(L);
+
+  fflush(stdout);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_insert(L, 1);
+  lua_call(L, n, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 /* next over a job's globals, then over those of the base it does not hide. */
 static int env_next(lua_State *L) {
   bool in_env = true;
@@ -164,6 +175,8 @@ static int prepare(lua_State *L) {
 
   wrap(L, r, "_G", "require", in_base);
   wrap(L, r, "math", "randomseed", seeding);
+  wrap(L, r, "os", "execute", flushing);
+  wrap(L, r, "io", "popen", flushing);
   lua_newtable(L);
   r->cache = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushglobaltable(L);

@@ -22,7 +22,7 @@ static int64_t first(const pp_place *p) {
 static bool takes(const pp_place *p, const pp_job *j) {
   int64_t t = j->fn != NULL ? j->fn->run_ns : -1;
 
-  if (!p->open || p->full)
+  if (!p->open || p->full || (p->most > 0 && p->jobs.n >= p->most))
     return false;
   if (p->jobs.n == 0)
     return true;
@@ -104,7 +104,7 @@ static void steal(pp_sched *s, pp_place *p) {
   pp_job *j;
   size_t want;
 
-  if (s->fat == 0 || v == NULL || !p->open || p->full)
+  if (s->fat == 0 || v == NULL || !p->open || p->full || p->most > 0)
     return;
   while (v->jobs.n < 2)
     if ((v = v->next) == end)

@@ -35,6 +35,7 @@ struct pp_place {
   pp_place *prev, *next; /* in the idle or the busy ring */
   pp_jobs jobs;          /* sent and not ended, in order */
   int64_t load;          /* ns they are expected to take; unknown counts 0 */
+  uint32_t most;         /* jobs it may hold; 0: no limit */
   bool open;             /* may be given jobs */
   bool full;             /* said PP_EAGAIN */
 };

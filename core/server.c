@@ -41,14 +41,19 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len) {
 
 /* --- workers -------------------------------------------------------------- */
 
-pp_server *pp_server_new(pp_engine *e, uint32_t n) {
+pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   pp_server *s = calloc(1, sizeof *s);
+  uint32_t n = o->ncpus;
 
   if (s == NULL)
     return NULL;
   s->engine = e;
   s->created = pp_now_ns();
-  s->retries = 2;
+  s->retries = o->retries;
+  s->restart = o->restart;
+  s->output = o->output;
+  s->timeout = o->timeout;
+  s->memory = o->memory;
   s->ncpus = n;
   s->workers = calloc(n ? n : 1, sizeof *s->workers);
   if (s->workers == NULL) {
@@ -112,6 +117,10 @@ void pp_server_tend(pp_server *s, int64_t now) {
     if (s->workers[i] == NULL) {
       int why = errno;
 
+      if (why == EAGAIN) { /* the zygote has enough to do */
+        s->respawn_at = now + SECOND / 1000;
+        return;
+      }
       pp_server_refused(s, i + 1, why);
       errno = why;
       return;

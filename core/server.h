@@ -7,6 +7,7 @@
 #define PP_SERVER_H
 
 #include "deadlines.h"
+#include "outlet.h"
 #include "sched.h"
 
 struct pp_engine;
@@ -40,14 +41,24 @@ struct pp_server {
   pp_deadlines deadlines;
   size_t stopping; /* workers that are to end a job, or else */
   uint32_t retries;
-  int64_t timeout; /* ns, of a job that has none of its own; 0: none */
-  uint64_t memory; /* bytes of a worker's Lua heap; 0: any */
+  uint32_t restart;      /* a worker is replaced after so many jobs; 0: never */
+  enum pp_output output; /* what becomes of its jobs' output */
+  int64_t timeout;       /* ns, of a job that has none of its own; 0: none */
+  uint64_t memory;       /* bytes of a worker's Lua heap; 0: any */
   bool closed;
 };
 
-/* Open a server with n workers; NULL without memory or, with errno, when none
- * could be started. */
-pp_server *pp_server_new(struct pp_engine *e, uint32_t n);
+/* How a server is to be. */
+typedef struct pp_server_options {
+  uint32_t ncpus, retries, restart;
+  enum pp_output output;
+  int64_t timeout;
+  uint64_t memory;
+} pp_server_options;
+
+/* Open a server; NULL without memory or, with errno, when no worker could be
+ * started. */
+pp_server *pp_server_new(struct pp_engine *e, const pp_server_options *o);
 /* End its workers; unfinished jobs fail with kind "destroyed". */
 void pp_server_destroy(pp_server *s);
 /* Destroyed before; frees. Jobs that handles hold stay, without server. */

@@ -25,7 +25,7 @@ describe("a script", function()
     assert.are.equal(1, r.status)
     assert.are.equal("", r.out)
     assert.is_true(one_line(r.err), r.err)
-    assert.is_truthy(r.err:find("ppsh: " .. r.script .. ":2: ", 1, true), r.err)
+    assert.is_truthy(r.err:find(run.ppsh_path .. ": " .. r.script .. ":2: ", 1, true), r.err)
     assert.is_truthy(r.err:find("near '='", 1, true), r.err)
   end)
 

@@ -4,6 +4,10 @@ local describe, it, assert, after_each = describe, it, assert, after_each
 local _ENV = _G -- luacheck: ignore 211
 
 local child = require "spec.support.child"
+local run = require "spec.support.run"
+
+--- What the kernel calls the program under test.
+local program_name = run.ppsh_path:match("[^/]*$"):sub(1, 15) .. "\n"
 
 --- A server with jobs running, waiting and with children of every kind below
 -- them. Says "ready" when all are there. `ending` follows it.
@@ -139,11 +143,11 @@ describe("nothing is left behind", function()
     assert.are.same({}, child.left(r.tag))
   end)
 
-  it("after SIGKILL of everything that is called ppsh", function()
+  it("after SIGKILL of everything that has its name", function()
     local r = ending("later()", nil, function(process)
       for _, pid in ipairs(child.tagged(process.tag)) do
         local comm = child.output_of(("cat /proc/%d/comm 2>/dev/null"):format(pid))
-        if comm == "ppsh\n" then child.kill("KILL", pid) end
+        if comm == program_name then child.kill("KILL", pid) end
       end
     end)
     assert.are.equal(137, r.status)
@@ -161,7 +165,7 @@ describe("helper processes", function()
       end
       process:kill("TERM")
     end)
-    assert.is_nil(names["ppsh\n"])
+    assert.is_nil(names[program_name])
     assert.is_not_nil(next(names))
   end)
 end)

@@ -71,16 +71,21 @@ local known = {
   retries = true,
   timeout = true,
   memory = true,
+  restart = true,
+  output = true,
   name = true,
 }
-local later = { restart = true, output = true, seed = true }
+local later = { seed = true }
+local outputs = { line = true, prefix = true, job = true, none = true }
 
 --- Start a job server.
 -- @tparam[opt] table|integer|string options `ncpus` (integer >= 0 or
 --   "autodetect"; default from -j, else the CPUs this process may use),
 --   `retries` (how often a job is run again after its worker was lost, 2),
 --   `timeout` (seconds of one attempt of a job, none), `memory` (most bytes of
---   Lua heap in one worker, none), `name`; or ncpus alone
+--   Lua heap in one worker, none), `restart` (replace a worker after so many
+--   jobs, 0 never, true 1), `output` ("line", "prefix", "job" or "none"),
+--   `name`; or ncpus alone
 -- @param[opt] hosts not supported by this version
 -- @treturn Server
 -- @raise on unknown options and bad values, and when no worker can be started
@@ -114,17 +119,34 @@ function pp.Server(options, hosts)
     bad(1, "Server", "retries must be an integer >= 0, got %s", tostring(retries))
   end
   local timeout = options.timeout
-  if timeout ~= nil and (type(timeout) ~= "number" or not (timeout > 0)) then
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout <= 0 or timeout ~= timeout) then
     bad(1, "Server", "timeout must be a number > 0, got %s", tostring(timeout))
   end
   local memory = options.memory
   if memory ~= nil and (math.type(memory) ~= "integer" or memory < 0) then
     bad(1, "Server", "memory must be an integer >= 0, got %s", tostring(memory))
   end
+  local restart = options.restart
+  if restart == true or restart == false then
+    restart = restart and 1 or 0
+  elseif restart ~= nil and (math.type(restart) ~= "integer" or restart < 0 or restart > 0x7fffffff) then
+    bad(1, "Server", "restart must be an integer >= 0 or a boolean, got %s", tostring(restart))
+  end
+  local output = options.output
+  if output ~= nil and not outputs[output] then
+    bad(1, "Server", "output must be 'line', 'prefix', 'job' or 'none', got %s", tostring(output))
+  end
   if options.name ~= nil and type(options.name) ~= "string" then
     bad(1, "Server", "name must be a string, got %s", type(options.name))
   end
-  local server, message = core.server(n, retries, timeout and timeout < 9e9 and timeout, memory)
+  local server, message = core.server {
+    ncpus = n,
+    retries = retries,
+    timeout = timeout and timeout < 9e9 and timeout or nil,
+    memory = memory,
+    restart = restart,
+    output = output,
+  }
   if not server then
     error(message, 2)
   end
