@@ -66,6 +66,7 @@ struct pp_job {
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
   uint32_t error_retries;     /* how many of its own errors to repeat */
   int64_t timeout;            /* ns of one attempt; 0: none */
+  uint32_t items;             /* how many it counts for; 0: one */
   uint32_t worker;            /* number of the worker it ended on, from 1 */
   uint8_t state, flags;
   uint8_t failing; /* while ENDING: it will be FAILED */

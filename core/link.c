@@ -101,7 +101,8 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->maxrss = pp_get64(h + PP_RES_RSS);
   j->stops[0] = pp_get64(h + PP_RES_STDOUT);
   j->stops[1] = pp_get64(h + PP_RES_STDERR);
-  j->failing = pp_get32(h + PP_RES_STATUS) != 0;
+  j->failing = pp_get32(h + PP_RES_STATUS) & 1;
+  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   j->worker = l->number;
   j->attempts++;
   s->deaths = 0;
@@ -146,7 +147,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   if (s == NULL || (j->failing && j->result_len > 0 &&
                     j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
     return;
-  s->stats.njobs++;
+  s->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
   if (s->restart > 0 && l->done >= s->restart)
     pp_link_retire(l);

@@ -95,5 +95,6 @@ int luaopen_pp_core(lua_State *L) {
   luaL_newlib(L, funcs);
   pp_open_server(L);
   pp_open_job(L);
+  pp_open_chunk(L);
   return 1;
 }

@@ -382,6 +382,32 @@ void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
   }
 }
 
+void pp_keep_handle(lua_State *L, int server) {
+  pp_ujob *u = lua_touserdata(L, -1);
+
+  lua_getiuservalue(L, server, PP_UV_HANDLES);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, (lua_Integer)u->j->id + 1);
+  lua_pop(L, 1);
+}
+
+void pp_push_handle(lua_State *L, pp_job *j, int server) {
+  pp_engine *e = pp_check_engine(L);
+
+  server = lua_absindex(L, server);
+  lua_getiuservalue(L, server, PP_UV_HANDLES);
+  if (lua_rawgeti(L, -1, (lua_Integer)j->id + 1) == LUA_TUSERDATA) {
+    pp_engine_enter(e);
+    pp_job_unref(j, &e->blobs);
+    pp_engine_leave(e);
+  } else {
+    lua_pop(L, 1);
+    pp_push_job(L, j, server, 0);
+    pp_keep_handle(L, server);
+  }
+  lua_remove(L, -2);
+}
+
 static int error_tostring(lua_State *L) {
   lua_settop(L, 1);
   if (!lua_istable(L, 1)) {

@@ -24,8 +24,9 @@ typedef struct pp_ujob {
 
 /* User values of a job handle. */
 enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
-/* User value of a server: table of what its jobs hold, by id. */
-enum { PP_UV_HELD = 1 };
+/* User values of a server: table of what its jobs hold, by id; handles of its
+ * jobs, by id (weak). */
+enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
 /* The engine; raises where there is none (in a job, in a forked child). */
 pp_engine *pp_check_engine(lua_State *L);
@@ -43,6 +44,11 @@ int64_t pp_opt_deadline(lua_State *L, int idx);
 /* A new handle for j (its reference passes) of the server at index server;
  * pushes it. kept: index of the kept list or 0. */
 void pp_push_job(lua_State *L, pp_job *j, int server, int kept);
+/* The handle of a job of the server at index server: the one there is, or a
+ * new one. The reference to j passes. */
+void pp_push_handle(lua_State *L, pp_job *j, int server);
+/* Note the handle at the top as that of its job, once that has its id. */
+void pp_keep_handle(lua_State *L, int server);
 /* The results of the ended job whose handle is at idx: pushes them and returns
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
@@ -54,6 +60,25 @@ void pp_run_callbacks(lua_State *L, pp_engine *e);
  * read or a signal has come. Returns 0. */
 int pp_prompt_wait(lua_State *L, int fd);
 
+/* A function and all that goes with it, to be submitted again and again. */
+#define PP_PARCEL_META "pp.parcel"
+typedef struct pp_uparcel {
+  pp_parcel parcel; /* blob NULL: released */
+  pp_buf modules;   /* section of the frame */
+  uint32_t retries, error_retries;
+  int64_t timeout;
+  uint64_t memory;
+} pp_uparcel;
+int pp_parcel_new(lua_State *L);
+
+/* A job whose frame is what e->scratch holds (modules, packed arguments). The
+ * parcel's reference and deps pass to it; NULL without memory. */
+pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
+                   uint32_t flags, size_t mods);
+/* The blob of package.path and package.cpath as they are, borrowed; NULL while
+ * they are what ppsh started with. */
+pp_blob *pp_setting(lua_State *L, pp_engine *e);
+
 /* Methods of a server; lua_submit.c. */
 int pp_server_submit(lua_State *L);
 int pp_server_spawn(lua_State *L);
@@ -61,5 +86,6 @@ int pp_server_spawn(lua_State *L);
 /* Fill the table at the top with the functions of each binding. */
 void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
+void pp_open_chunk(lua_State *L);
 
 #endif

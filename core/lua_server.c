@@ -69,12 +69,16 @@ static int server_new(lua_State *L) {
   lua_getfield(L, 1, "output");
   o.output = (enum pp_output)luaL_checkoption(L, -1, "line", modes);
   lua_pop(L, 2);
-  u = lua_newuserdatauv(L, sizeof *u, 1);
+  u = lua_newuserdatauv(L, sizeof *u, 2);
   u->s = NULL;
   luaL_setmetatable(L, PP_SERVER_META);
   lua_newtable(L);
   lua_setiuservalue(L, -2, PP_UV_HELD);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  lua_newtable(L);
+  lua_getmetatable(L, -2); /* weak values */
+  lua_setmetatable(L, -2);
+  lua_setiuservalue(L, -3, PP_UV_HANDLES);
   pp_engine_enter(e);
   errno = 0;
   if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0)

@@ -361,7 +361,7 @@ static size_t add_modules(lua_State *L, submission *b) {
 
 /* The blob of package.path and package.cpath as they are, a new reference;
  * NULL while they are what ppsh started with. */
-static pp_blob *setting(lua_State *L, pp_engine *e) {
+pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   static const char *seen[2]; /* strings of the registry's copies */
   static pp_blob *blob;
   const char *now[2];
@@ -410,6 +410,38 @@ static pp_blob *setting(lua_State *L, pp_engine *e) {
 
 /* --- the submission ------------------------------------------------------- */
 
+pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
+                   uint32_t flags, size_t mods) {
+  size_t body = e->scratch.len;
+  size_t len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps->n + body;
+  pp_job *j = pp_job_new(len);
+  unsigned char *p;
+
+  if (j == NULL) {
+    pp_engine_enter(e);
+    pp_blob_unref(&e->blobs, parcel->blob);
+    pp_engine_leave(e);
+    pp_deps_clear(e->codec, deps);
+    return NULL;
+  }
+  p = j->frame;
+  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
+  p += PP_FRAME_HEAD;
+  memset(p, 0, PP_JOB_HEAD);
+  if (parcel->flags & PP_PARCEL_MUTABLE)
+    flags |= PP_JOBF_AFRESH;
+  pp_put32(p + PP_JOB_FLAGS, flags);
+  pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps->n);
+  pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
+  memcpy(p + PP_JOB_HEAD + 4 * deps->n, e->scratch.data, body);
+  if (e->scratch.cap > 1 << 20)
+    pp_buf_clear(&e->scratch);
+  j->fn = parcel->blob;
+  j->deps = deps->v;
+  j->ndeps = (uint32_t)deps->n;
+  return j;
+}
+
 /* Everything is at its place on the stack and checked. Pushes the handle. */
 static int submit(lua_State *L, submission *b) {
   pp_engine *e = b->e;
@@ -418,9 +450,8 @@ static int submit(lua_State *L, submission *b) {
   pp_deps deps = {0};
   pp_job *j;
   pp_blob *set;
-  size_t args, mods, len, group_len = 0;
+  size_t mods, group_len = 0;
   const char *group = "default";
-  unsigned char *p;
   int64_t now;
   int r, kept, first = lua_gettop(L) + 1;
 
@@ -438,7 +469,6 @@ static int submit(lua_State *L, submission *b) {
                     &deps);
   if (r != 0)
     goto unsendable;
-  args = e->scratch.len - mods;
   kept = first + b->nargs;
   if (b->nargs > 0) {
     lua_replace(L, first);
@@ -463,34 +493,14 @@ static int submit(lua_State *L, submission *b) {
     }
   }
   lua_settop(L, kept);
-  set = setting(L, e);
-  len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps.n + mods + args;
-  j = pp_job_new(len);
-  if (j == NULL) {
-    pp_engine_enter(e);
-    pp_blob_unref(&e->blobs, parcel.blob);
-    pp_engine_leave(e);
-    pp_deps_clear(e->codec, &deps);
+  set = pp_setting(L, e);
+  j = pp_compose(e, &parcel, &deps, 0, mods);
+  if (j == NULL)
     return luaL_error(L, "not enough memory");
-  }
-  p = j->frame;
-  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
-  p += PP_FRAME_HEAD;
-  memset(p, 0, PP_JOB_HEAD);
-  pp_put32(p + PP_JOB_FLAGS,
-           parcel.flags & PP_PARCEL_MUTABLE ? PP_JOBF_AFRESH : 0);
-  pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps.n);
-  pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
-  memcpy(p + PP_JOB_HEAD + 4 * deps.n, e->scratch.data, mods + args);
-  if (e->scratch.cap > 1 << 20)
-    pp_buf_clear(&e->scratch);
-  j->fn = parcel.blob;
-  j->deps = deps.v;
-  j->ndeps = (uint32_t)deps.n;
   j->retries = (uint32_t)b->retries;
   j->error_retries = (uint32_t)b->retry_errors;
   j->timeout = b->timeout;
-  pp_put64(p + PP_JOB_MEMORY, (uint64_t)b->memory);
+  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
   if (!lua_isnil(L, AT_CALLBACK))
@@ -506,6 +516,7 @@ static int submit(lua_State *L, submission *b) {
   j->group = pp_server_group(s, group, group_len);
   pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
+  pp_keep_handle(L, AT_SELF);
   if (!lua_isnil(L, AT_CALLBACK)) {
     int handle = lua_gettop(L);
 
@@ -529,6 +540,54 @@ unsendable:
     lua_concat(L, 2);
   }
   return lua_error(L);
+}
+
+/*
+ * core.parcel(server, method, spec): what server:map and the like submit again
+ * and again: spec is as for submit{...} without args and callback. Returns a
+ * parcel: the function and all that goes with it, as they are now.
+ */
+static void begin(lua_State *L, submission *b);
+
+int pp_parcel_new(lua_State *L) {
+  submission b;
+  pp_uparcel *u;
+  pp_parcel parcel;
+  size_t mods;
+  int r;
+
+  begin(L, &b);
+  b.method = luaL_checkstring(L, 2);
+  lua_remove(L, 2);
+  by_name(L, &b);
+  lua_settop(L, AT_EXTRA);
+  lua_pushnil(L);
+  lua_replace(L, AT_EXTRA);
+  check_parts(L, &b);
+  add_deps(L, &b);
+  add_globals(L, &b);
+  u = lua_newuserdatauv(L, sizeof *u, 1);
+  memset(u, 0, sizeof *u);
+  luaL_setmetatable(L, PP_PARCEL_META);
+  b.e->scratch.len = 0;
+  mods = add_modules(L, &b);
+  if (pp_buf_put(&u->modules, b.e->scratch.data, mods) != 0)
+    return luaL_error(L, "not enough memory");
+  r = pp_codec_function(b.e->codec, L, AT_FUNC,
+                        lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
+  if (r != 0) {
+    luaL_where(L, 2);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+    return lua_error(L);
+  }
+  u->parcel = parcel;
+  u->retries = (uint32_t)b.retries;
+  u->error_retries = (uint32_t)b.retry_errors;
+  u->timeout = b.timeout;
+  u->memory = (uint64_t)b.memory;
+  lua_setiuservalue(L, -2, 1); /* the kept list */
+  return 1;
 }
 
 static void begin(lua_State *L, submission *b) {

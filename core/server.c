@@ -245,6 +245,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     j->ended = pp_now_ns();
   pp_job_shed(j);
   s->pending--;
+  s->ends++;
   s->engine->pending--;
   if (j->group != NULL)
     j->group->pending--;

@@ -37,6 +37,7 @@ struct pp_server {
   pp_jobs callbacks; /* ended, callback due */
   size_t pending;
   uint64_t next_id;
+  uint64_t ends; /* jobs that have ended */
   pp_stats stats;
   pp_deadlines deadlines;
   size_t stopping; /* workers that are to end a job, or else */

@@ -46,7 +46,12 @@ static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
 #define PP_JOB_HEAD 48
 
 enum {
-  PP_JOBF_AFRESH = 1 /* the function captures what one run may change */
+  PP_JOBF_AFRESH = 1, /* the function captures what one run may change */
+  PP_JOBF_CHUNK = 2,  /* call it once for each argument: first results */
+  PP_JOBF_SPREAD = 4, /* each of those is a list of arguments */
+  PP_JOBF_KEEP = 8,   /* an error takes the place of its result */
+  PP_JOBF_ALL = 16    /* all results, behind their number; an error is -1 and
+                         the error, and the last unless KEEP */
 };
 
 /* Kinds of blobs. A setting is package.path, a zero byte, package.cpath. */
@@ -57,7 +62,7 @@ enum {
 /* RESULT: fixed part, then packed values, or an error: kind byte, message and
  * traceback as varint length and bytes, packed value (may be absent). */
 #define PP_RES_SEQ 0
-#define PP_RES_STATUS 4
+#define PP_RES_STATUS 4  /* 1: an error; + 2 for each item that failed */
 #define PP_RES_START 8   /* monotonic ns, the worker's clock */
 #define PP_RES_RUN 16    /* ns */
 #define PP_RES_CPU 24    /* ns */

@@ -434,6 +434,25 @@ describe("pp", function()
     pp.sleep(0)
   end)
 
+  it("wakes up in time again on a busy CPU", function()
+    -- Eight programs on one CPU are often off it just when they set a timer.
+    local all = {}
+    for i = 1, 8 do
+      all[i] = child.start([[
+        local pp = require "pp"
+        local server = pp.Server(1)
+        for _ = 1, 1500 do
+          pp.sleep(0.0001)
+          for _ = 1, 20000 do end
+        end
+        print(server:submit(function() return "awake" end)())
+      ]], {setup = "taskset -p -c 0 $$ >/dev/null"})
+    end
+    for i = 1, 8 do
+      assert.are.equal("awake\n", child.finish(all[i]).out)
+    end
+  end)
+
   it("counts CPUs", function()
     assert.are.equal("integer", math.type(pp.ncpus()))
     assert.is_true(pp.ncpus() >= 1)

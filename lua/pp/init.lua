@@ -10,6 +10,7 @@
 -- @module pp
 
 local core = require "pp.core"
+local iterate = require "pp.iterate"
 
 local pp = {}
 
@@ -39,6 +40,18 @@ pp.is_error = core.is_error
 -- @func f
 -- @treturn table `{bytes =, upvalues = {name -> value}, globals = {name -> value}}`
 pp.captures = core.captures
+
+--- A list of numbers that is never built.
+-- @function range
+-- @number first
+-- @number last
+-- @number[opt=1] step
+-- @treturn table what `#` and indexing work on
+pp.range = iterate.range
+
+for _, name in ipairs { "map", "imap", "completed", "drain", "first" } do
+  core.server_methods[name] = iterate[name]
+end
 
 local WORKERS_MAX = 16000
 
@@ -129,7 +142,8 @@ function pp.Server(options, hosts)
   local restart = options.restart
   if restart == true or restart == false then
     restart = restart and 1 or 0
-  elseif restart ~= nil and (math.type(restart) ~= "integer" or restart < 0 or restart > 0x7fffffff) then
+  elseif restart ~= nil
+    and (math.type(restart) ~= "integer" or restart < 0 or restart > 0x7fffffff) then
     bad(1, "Server", "restart must be an integer >= 0 or a boolean, got %s", tostring(restart))
   end
   local output = options.output

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT */
+/* Running a job: its globals, its function, its arguments; its results or its
+ * error as bytes. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runner_impl.h"
+#include "state.h"
+
+/* The code blobs of these numbers in r->codes; PP_EBAD if one is missing. */
+static int gather(pp_runner *r, const uint32_t *ids, uint32_t n) {
+  if (n > r->cap_codes) {
+    pp_code *v = realloc(r->codes, n * sizeof *v);
+
+    if (v == NULL)
+      return PP_ENOMEM;
+    r->codes = v;
+    r->cap_codes = n;
+  }
+  for (uint32_t i = 0; i < n; i++) {
+    const pp_held *h = pp_held_at(r, ids[i]);
+
+    if (h == NULL)
+      return PP_EBAD;
+    r->codes[i] = (pp_code){h->hash, h->bytes, h->len};
+  }
+  return 0;
+}
+
+typedef struct call {
+  pp_runner *r;
+  const unsigned char *p, *args; /* payload */
+  size_t args_len;
+  uint32_t fn, flags;
+  const uint32_t *deps;
+  uint32_t ndeps;
+  const unsigned char *modules;
+  size_t modules_len;
+  pp_buf *out;
+  void (*taken)(void *ud);
+  void *ud;
+  int kind;   /* of the failure */
+  bool bound; /* its globals are in force */
+  int64_t started, run;
+  size_t memory;
+  uint32_t failed_items; /* of a chunk that goes on */
+} call;
+
+/* Leave the function and its bindings (or nil) on the stack. */
+static void push_function(lua_State *L, call *c) {
+  pp_runner *r = c->r;
+  pp_held *h = pp_held_at(r, c->fn);
+
+  if (h == NULL || gather(r, h->deps, h->ndeps) != 0)
+    luaL_error(L, "the function of this job did not arrive");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
+  if (h->opened && !(c->flags & PP_JOBF_AFRESH)) {
+    lua_rawgeti(L, -1, (lua_Integer)c->fn * 2);
+    lua_rawgeti(L, -2, (lua_Integer)c->fn * 2 + 1);
+    lua_remove(L, -3);
+    return;
+  }
+  if (pp_codec_open(r->codec, L, h->bytes, h->len, r->codes, h->ndeps) < 0)
+    lua_error(L);
+  if (!(c->flags & PP_JOBF_AFRESH)) {
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -4, (lua_Integer)c->fn * 2);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -4, (lua_Integer)c->fn * 2 + 1);
+    h->opened = true;
+  }
+  lua_remove(L, -3);
+}
+
+/* modules = {...}: require each, and make it a global of the job. */
+static void require_modules(lua_State *L, call *c, int env) {
+  pp_rd rd = pp_rd_of(c->modules, c->modules_len);
+  const unsigned char *name;
+  uint64_t n;
+
+  while (pp_rd_left(&rd) > 0) {
+    if (pp_rd_varint(&rd, &n) != 0 || n > pp_rd_left(&rd) ||
+        pp_rd_bytes(&rd, n, &name) != 0)
+      luaL_error(L, "malformed job");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->base);
+    lua_getfield(L, -1, "require");
+    lua_pushlstring(L, (const char *)name, n);
+    lua_call(L, 1, 1);
+    lua_pushlstring(L, (const char *)name, n);
+    lua_insert(L, -2);
+    lua_rawset(L, env);
+    lua_pop(L, 1);
+  }
+}
+
+/* Replace the error value at the top by what the submitter gets to know of
+ * it, and append that: message, traceback, value. */
+static int append_error(lua_State *L, call *c, int kind) {
+  pp_runner *r = c->r;
+  int err = lua_gettop(L), status;
+  const char *msg, *tb;
+  size_t msg_len, tb_len;
+
+  luaL_checkstack(L, 10, NULL);
+  msg =
+      lua_type(L, err) == LUA_TSTRING ? lua_tolstring(L, err, &msg_len) : NULL;
+  if (msg == NULL) {
+    if (lua_type(L, err) == LUA_TNUMBER ||
+        luaL_getmetafield(L, err, "__tostring") != LUA_TNIL)
+      luaL_tolstring(L, err, NULL);
+    else
+      lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
+    msg = lua_tolstring(L, -1, &msg_len);
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->traceback);
+  tb = lua_tolstring(L, -1, &tb_len);
+  if (tb == NULL)
+    tb = "", tb_len = 0;
+  if (pp_error_body(c->out, kind, msg, msg_len, tb, tb_len) != 0)
+    return luaL_error(L, "not enough memory");
+  if (lua_type(L, err) != LUA_TSTRING) {
+    lua_pushvalue(L, err);
+    status = pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
+                           NULL);
+    if (status != 0) { /* its tostring must do */
+      luaL_tolstring(L, err, NULL);
+      if (pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
+                        NULL) != 0)
+        return luaL_error(L, "not enough memory");
+    }
+  }
+  return 0;
+}
+
+/* Fresh globals, in force, and the function in them at the top. */
+static void begin_execution(lua_State *L, call *c) {
+  pp_runner *r = c->r;
+  int env = lua_gettop(L) + 1;
+
+  lua_createtable(L, 0, 2);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
+  lua_setmetatable(L, -2);
+  push_function(L, c); /* function, bindings */
+  if (pp_codec_bind(r->codec, L, env, lua_isnil(L, env + 2) ? 0 : env + 2) != 0)
+    luaL_error(L, "not enough memory");
+  c->bound = true;
+  lua_settop(L, env + 1);
+  if (c->modules_len > 0)
+    require_modules(L, c, env);
+  lua_remove(L, env); /* the registry holds it */
+}
+
+static void end_execution(lua_State *L, call *c) {
+  if (c->bound)
+    pp_codec_unbind(c->r->codec, L);
+  c->bound = false;
+}
+
+/* Call the job's own code: function and n arguments at the top. */
+static int call_user(lua_State *L, call *c, int n, int results, int handler) {
+  pp_runner *r = c->r;
+  pp_memory *memory = pp_state_memory(L);
+  int status;
+
+  memory->limit = c->memory;
+  r->user = 1;
+  if (r->stop == NULL) {
+    status = lua_pcall(L, n, results, handler);
+  } else {
+    lua_pushstring(L, r->stop);
+    status = LUA_ERRRUN;
+  }
+  r->user = 0;
+  memory->limit = 0;
+  if (status != LUA_OK)
+    c->kind =
+        status == LUA_ERRMEM && c->memory > 0 ? PP_KIND_MEMORY : PP_KIND_ERROR;
+  return status;
+}
+
+/* An error value at the top becomes the error of an item. */
+static void item_error(lua_State *L, call *c, int kind) {
+  int err = lua_gettop(L);
+  pp_buf trial = {0};
+
+  lua_createtable(L, 0, 6);
+  if (lua_type(L, err) == LUA_TSTRING || lua_type(L, err) == LUA_TNUMBER ||
+      luaL_getmetafield(L, err, "__tostring") != LUA_TNIL) {
+    lua_settop(L, err + 1);
+    luaL_tolstring(L, err, NULL);
+  } else {
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
+  }
+  lua_setfield(L, err + 1, "message");
+  lua_pushvalue(L, err);
+  if (pp_codec_pack(c->r->codec, L, lua_gettop(L), 1, "error value", &trial,
+                    NULL) == 0)
+    lua_pop(L, 1);
+  else
+    luaL_tolstring(L, err, NULL);
+  pp_buf_clear(&trial);
+  lua_setfield(L, err + 1, "value");
+  lua_settop(L, err + 1);
+  lua_pushstring(L, pp_kind_name(kind));
+  lua_setfield(L, err + 1, "kind");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->traceback);
+  if (lua_type(L, -1) == LUA_TSTRING)
+    lua_setfield(L, err + 1, "traceback");
+  lua_settop(L, err + 1);
+  lua_pushstring(L, c->r->now.node);
+  lua_setfield(L, err + 1, "node");
+  lua_pushinteger(L, c->r->now.worker);
+  lua_setfield(L, err + 1, "worker");
+  lua_pushinteger(L, (lua_Integer)c->r->now.id);
+  lua_setfield(L, err + 1, "job");
+  luaL_setmetatable(L, "pp.error");
+  lua_replace(L, err);
+}
+
+/* Results that cannot travel become errors in their places. */
+static void weed_out(lua_State *L, call *c, int first, int n) {
+  pp_buf trial = {0};
+
+  for (int i = first; i < first + n; i++) {
+    trial.len = 0;
+    if (pp_codec_pack(c->r->codec, L, i, 1, "result", &trial, NULL) == 0) {
+      lua_pop(L, 1);
+      continue;
+    }
+    lua_pushboolean(L, 0); /* no traceback */
+    lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
+    item_error(L, c, PP_KIND_UNSENDABLE);
+    lua_replace(L, i);
+  }
+  pp_buf_clear(&trial);
+}
+
+/* The arguments of the item at index i: pushes them; how many. */
+static int push_item(lua_State *L, const call *c, int i) {
+  lua_Integer n;
+
+  if (!(c->flags & PP_JOBF_SPREAD) || !lua_istable(L, i)) {
+    lua_pushvalue(L, i);
+    return 1;
+  }
+  lua_pushliteral(L, "n");
+  lua_rawget(L, i);
+  n = lua_isinteger(L, -1) ? lua_tointeger(L, -1)
+                           : (lua_Integer)lua_rawlen(L, i);
+  lua_pop(L, 1);
+  if (n < 0 || n > 200000)
+    luaL_error(L, "too many arguments in an item");
+  luaL_checkstack(L, (int)n + 30, "too many arguments");
+  for (lua_Integer k = 1; k <= n; k++)
+    lua_rawgeti(L, i, k);
+  return (int)n;
+}
+
+/* A chunk: the function once for each of n items at the stack's bottom, each
+ * in globals of its own. First results take the items' places; all results
+ * gather above them. */
+static int run_chunk(lua_State *L) {
+  call *c = lua_touserdata(L, 1);
+  pp_runner *r = c->r;
+  bool all = c->flags & PP_JOBF_ALL;
+  int n, first = 2, count;
+
+  lua_settop(L, 0);
+  luaL_checkstack(L, 30, "job");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
+  n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
+  if (n < 0)
+    return lua_error(L);
+  if (c->modules_len == 0) { /* else its bytes are needed to the end */
+    c->taken(c->ud);
+    c->taken = NULL;
+  }
+  c->started = pp_now_ns();
+  for (int i = 2; i < 2 + n; i++) {
+    int top = lua_gettop(L), status;
+
+    luaL_checkstack(L, 30, "too many results");
+    if (all)
+      lua_pushnil(L); /* their number */
+    begin_execution(L, c);
+    status = call_user(L, c, push_item(L, c, i), all ? LUA_MULTRET : 1, 1);
+    if (status != LUA_OK) {
+      if (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL)))
+        return lua_error(L);
+      item_error(L, c, c->kind);
+      c->failed_items++;
+    }
+    end_execution(L, c);
+    if (!all) {
+      lua_replace(L, i);
+      continue;
+    }
+    lua_pushinteger(L, status == LUA_OK ? lua_gettop(L) - top - 1 : -1);
+    lua_replace(L, top + 1);
+    if (status != LUA_OK && !(c->flags & PP_JOBF_KEEP))
+      break;
+  }
+  c->run = pp_now_ns() - c->started;
+  if (all)
+    first = 2 + n;
+  count = lua_gettop(L) - first + 1;
+  if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0) {
+    if (!(c->flags & PP_JOBF_KEEP)) {
+      c->kind = PP_KIND_UNSENDABLE;
+      return lua_error(L);
+    }
+    lua_pop(L, 1);
+    weed_out(L, c, first, count);
+    if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0)
+      return lua_error(L);
+  }
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+/* Runs protected. Leaves the RESULT body in c->out; pushes true if it is an
+ * error. */
+static int run(lua_State *L) {
+  call *c = lua_touserdata(L, 1);
+  pp_runner *r = c->r;
+  int n, status;
+
+  lua_settop(L, 0);
+  luaL_checkstack(L, 20, "job");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
+  begin_execution(L, c);
+  if (gather(r, c->deps, c->ndeps) != 0)
+    return luaL_error(L, "code of this job did not arrive");
+  n = pp_codec_unpack(r->codec, L, c->args, c->args_len, r->codes, c->ndeps);
+  if (n < 0)
+    return lua_error(L);
+  c->taken(c->ud);
+  c->taken = NULL;
+  c->started = pp_now_ns();
+  status = call_user(L, c, n, LUA_MULTRET, 1);
+  c->run = pp_now_ns() - c->started;
+  if (status != LUA_OK)
+    return lua_error(L);
+  n = lua_gettop(L) - 1;
+  if (pp_codec_pack(r->codec, L, 2, n, "result", c->out, NULL) != 0) {
+    c->kind = PP_KIND_UNSENDABLE;
+    return lua_error(L);
+  }
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+static int report(lua_State *L) {
+  call *c = lua_touserdata(L, 1);
+
+  lua_remove(L, 1);
+  return append_error(L, c, c->kind);
+}
+
+static int set_paths(lua_State *L) {
+  const pp_held *h = lua_touserdata(L, 1);
+  const char *path = (const char *)h->bytes;
+  size_t n = strlen(path);
+
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "package");
+  lua_pushlstring(L, path, n);
+  lua_setfield(L, -2, "path");
+  if (n < h->len) {
+    lua_pushlstring(L, path + n + 1, h->len - n - 1);
+    lua_setfield(L, -2, "cpath");
+  }
+  return 0;
+}
+
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+                  void (*taken)(void *ud), void *ud) {
+  lua_State *L = r->L;
+  uint32_t deps[64], *big = NULL, setting;
+  call c = {.r = r, .p = p, .out = out, .taken = taken, .ud = ud};
+  size_t head = out->len, body, extra;
+  bool failed;
+
+  if (len < PP_JOB_HEAD)
+    return PP_EBAD;
+  c.fn = pp_get32(p + PP_JOB_FN);
+  c.flags = pp_get32(p + PP_JOB_FLAGS);
+  c.ndeps = pp_get32(p + PP_JOB_NDEPS);
+  extra = pp_get32(p + PP_JOB_EXTRA);
+  setting = pp_get32(p + PP_JOB_SETTING);
+  c.memory = (size_t)pp_get64(p + PP_JOB_MEMORY);
+  if (c.ndeps > (len - PP_JOB_HEAD) / 4 ||
+      extra > len - PP_JOB_HEAD - 4 * (size_t)c.ndeps)
+    return PP_EBAD;
+  if (c.ndeps > 64 && (big = malloc(4 * (size_t)c.ndeps)) == NULL)
+    return PP_ENOMEM;
+  for (uint32_t i = 0; i < c.ndeps; i++)
+    (big ? big : deps)[i] = pp_get32(p + PP_JOB_HEAD + 4 * (size_t)i);
+  c.deps = big ? big : deps;
+  c.modules = p + PP_JOB_HEAD + 4 * (size_t)c.ndeps;
+  c.modules_len = extra;
+  c.args = c.modules + extra;
+  c.args_len = len - (size_t)(c.args - p);
+  if (pp_buf_reserve(out, PP_RES_HEAD) != 0) {
+    free(big);
+    return PP_ENOMEM;
+  }
+  memset(out->data + head, 0, PP_RES_HEAD);
+  pp_put32(out->data + head + PP_RES_SEQ, pp_get32(p + PP_JOB_SEQ));
+  out->len += PP_RES_HEAD;
+  body = out->len;
+  r->now.id = pp_get64(p + PP_JOB_ID);
+  r->now.attempt = pp_get32(p + PP_JOB_ATTEMPT);
+  r->now.active = true;
+  if (setting != r->setting && setting != 0 &&
+      pp_held_at(r, setting - 1) != NULL) {
+    lua_pushcfunction(L, set_paths);
+    lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+      r->setting = setting;
+    else
+      lua_pop(L, 1);
+  }
+  c.kind = PP_KIND_ERROR;
+  c.started = pp_now_ns();
+  c.run = 0;
+  lua_settop(L, 0);
+  lua_pushcfunction(L, c.flags & PP_JOBF_CHUNK ? run_chunk : run);
+  lua_pushlightuserdata(L, &c);
+  failed = lua_pcall(L, 1, 1, 0) != LUA_OK;
+  if (failed) {
+    out->len = body;
+    lua_pushcfunction(L, report);
+    lua_pushlightuserdata(L, &c);
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+      /* Its __tostring fails, or there is no memory: say that instead. */
+      const char *m = lua_tostring(L, -1);
+
+      out->len = body;
+      if (m == NULL)
+        m = "(error object whose __tostring fails)";
+      if (pp_error_body(out, c.kind, m, strlen(m), "", 0) != 0)
+        c.kind = -1;
+    }
+  }
+  lua_settop(L, 0);
+  end_execution(L, &c);
+  if (failed) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, r->traceback);
+  }
+  if (r->reseed)
+    pp_runner_reseed(r);
+  r->now.active = false;
+  free(big);
+  if (c.taken != NULL)
+    c.taken(c.ud);
+  if (c.kind < 0)
+    return PP_ENOMEM;
+  p = out->data + head;
+  pp_put32(out->data + head + PP_RES_STATUS, failed | c.failed_items << 1);
+  pp_put64(out->data + head + PP_RES_START, (uint64_t)c.started);
+  pp_put64(out->data + head + PP_RES_RUN, (uint64_t)c.run);
+  return 0;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/* What iterating over a server's jobs is made of; pp/iterate.lua does it. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua_pp.h"
+
+/* core.chunk(server, parcel, items, first, n, flags, group) -> a job that calls
+ * the parcel's function for items[first .. first + n - 1]; flags has letters: s
+ * spread, k keep errors, a all results. nil when some item needs a job of its
+ * own (it brings code along): n = 1 is always possible. Second result: it is
+ * not a chunk but an ordinary job of one item. */
+static int chunk(lua_State *L) {
+  pp_server *s = pp_check_server(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  pp_uparcel *u = luaL_checkudata(L, 2, PP_PARCEL_META);
+  lua_Integer first = luaL_checkinteger(L, 4);
+  int n = (int)luaL_checkinteger(L, 5), base, r;
+  uint32_t flags = PP_JOBF_CHUNK;
+  size_t group_len = 7;
+  const char *how = luaL_checkstring(L, 6);
+  const char *group = luaL_optlstring(L, 7, "default", &group_len);
+  bool single = false;
+  pp_deps deps = {0};
+  pp_parcel parcel = u->parcel;
+  pp_blob *set;
+  pp_job *j;
+  int64_t now;
+
+  if (strchr(how, 's') != NULL)
+    flags |= PP_JOBF_SPREAD;
+  if (strchr(how, 'k') != NULL)
+    flags |= PP_JOBF_KEEP;
+  if (strchr(how, 'a') != NULL)
+    flags |= PP_JOBF_ALL;
+  lua_settop(L, 7);
+  base = lua_gettop(L) + 1;
+  luaL_checkstack(L, n + 20, "too many items in a chunk");
+  for (int i = 0; i < n; i++)
+    lua_geti(L, 3, first + i);
+  e->scratch.len = 0;
+  if (pp_buf_put(&e->scratch, u->modules.data, u->modules.len) != 0)
+    return luaL_error(L, "not enough memory");
+  r = pp_codec_pack(e->codec, L, base, n, "item", &e->scratch, &deps);
+  if (r != 0) {
+    pp_deps_clear(e->codec, &deps);
+    return lua_error(L);
+  }
+  lua_insert(L, base); /* the kept list */
+  lua_settop(L, base);
+  if (deps.n > 0 && n > 1) {
+    pp_deps_clear(e->codec, &deps);
+    lua_pushnil(L);
+    return 1;
+  }
+  if (deps.n > 0) {
+    /* Items with code are unpacked in the job's own globals: an ordinary job.
+     */
+    single = true;
+    if (flags & PP_JOBF_SPREAD) {
+      pp_deps_clear(e->codec, &deps);
+      lua_settop(L, base - 1);
+      lua_geti(L, 3, first);
+      if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "n");
+        n = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1)
+                                 : (int)lua_rawlen(L, -2);
+        lua_pop(L, 1);
+        luaL_checkstack(L, n + 20, "too many arguments in an item");
+        for (int i = 1; i <= n; i++)
+          lua_rawgeti(L, base, i);
+        lua_remove(L, base);
+      }
+      e->scratch.len = u->modules.len;
+      r = pp_codec_pack(e->codec, L, base, n, "argument", &e->scratch, &deps);
+      if (r != 0) {
+        pp_deps_clear(e->codec, &deps);
+        return lua_error(L);
+      }
+      lua_insert(L, base);
+      lua_settop(L, base);
+      n = 1;
+    }
+    flags = 0;
+  }
+  set = pp_setting(L, e);
+  pp_engine_enter(e);
+  pp_blob_ref(parcel.blob);
+  pp_engine_leave(e);
+  j = pp_compose(e, &parcel, &deps, flags, u->modules.len);
+  if (j == NULL)
+    return luaL_error(L, "not enough memory");
+  j->items = (uint32_t)n;
+  j->flags |= PP_JOB_SEEN; /* nobody else is to take it */
+  j->retries = u->retries;
+  j->error_retries = u->error_retries;
+  j->timeout = u->timeout;
+  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
+  if (lua_isnil(L, base))
+    lua_getiuservalue(L, 2, 1);
+  else if (lua_getiuservalue(L, 2, 1) != LUA_TNIL) {
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, base);
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, base + 1);
+    lua_rawseti(L, -2, 2);
+  } else {
+    lua_pushvalue(L, base);
+  }
+  pp_push_job(L, j, 1, lua_gettop(L));
+  now = pp_now_ns();
+  pp_engine_enter(e);
+  pp_engine_look(e, now);
+  j->setting = set != NULL ? pp_blob_ref(set) : NULL;
+  j->group = pp_server_group(s, group, group_len);
+  pp_server_add(s, pp_job_ref(j), now);
+  pp_engine_leave(e);
+  pp_keep_handle(L, 1);
+  lua_pushboolean(L, single);
+  return 2;
+}
+
+/* core.collect(job, into, first): put the results of a job that is over into a
+ * table, from first on, and forget them: how many; or nil, its error. */
+static int collect(lua_State *L) {
+  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  pp_engine *e = pp_check_engine(L);
+  lua_Integer first = luaL_checkinteger(L, 3);
+  pp_job *j = u->j;
+  int n;
+
+  lua_settop(L, 3);
+  pp_engine_enter(e);
+  if (j->server != NULL)
+    pp_server_seen(j->server, j);
+  pp_engine_leave(e);
+  if (j->state != PP_JOB_DONE || j->result == NULL) {
+    n = pp_push_results(L, 1);
+    if (n < 0) {
+      lua_pushnil(L);
+      lua_insert(L, -2);
+      return 2;
+    }
+  } else {
+    n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+    if (n < 0) {
+      lua_settop(L, 3);
+      pp_push_results(L, 1); /* makes an error of it */
+      lua_pushnil(L);
+      lua_insert(L, -2);
+      return 2;
+    }
+  }
+  for (int i = n; i >= 1; i--) {
+    lua_rawseti(L, 2, first + i - 1);
+  }
+  lua_pushinteger(L, n);
+  return 1;
+}
+
+static int parcel_gc(lua_State *L) {
+  pp_uparcel *u = lua_touserdata(L, 1);
+  pp_engine *e = pp_engine_get();
+
+  if (u->parcel.blob != NULL && e != NULL) {
+    pp_engine_enter(e);
+    pp_blob_unref(&e->blobs, u->parcel.blob);
+    pp_engine_leave(e);
+  }
+  u->parcel.blob = NULL;
+  pp_buf_clear(&u->modules);
+  return 0;
+}
+
+/* --- the next to end ------------------------------------------------------ */
+
+typedef struct popping {
+  pp_server *s;
+} popping;
+
+static bool some_ended(void *ud) {
+  const popping *w = ud;
+
+  return w->s->ended.n > 0 || w->s->pending == 0;
+}
+
+/* server:pop([timeout]): the next finished job nobody has taken or asked, nil
+ * when nothing is pending or the time is up. */
+static int server_pop(lua_State *L) {
+  popping w = {pp_check_server(L, 1)};
+  pp_engine *e = pp_check_engine(L);
+  int64_t deadline = pp_opt_deadline(L, 2);
+  pp_job *j;
+
+  pp_wait_call(L, some_ended, &w, deadline);
+  pp_engine_enter(e);
+  j = w.s->ended.head;
+  if (j != NULL) {
+    pp_job_ref(j);
+    pp_server_seen(w.s, j);
+  }
+  pp_engine_leave(e);
+  if (j == NULL) {
+    lua_pushnil(L);
+    return 1;
+  }
+  pp_push_handle(L, j, 1);
+  return 1;
+}
+
+/* core.ended(server, seen, timeout): wait until more jobs than `seen` have
+ * ended since the server began: how many it is now, or nil in the end. */
+typedef struct counting {
+  pp_server *s;
+  uint64_t seen;
+} counting;
+
+static bool more_ended(void *ud) {
+  const counting *w = ud;
+
+  return w->s->ends > w->seen;
+}
+
+static int ended(lua_State *L) {
+  counting w = {pp_check_server(L, 1), (uint64_t)luaL_checkinteger(L, 2)};
+  pp_engine *e = pp_check_engine(L);
+  int64_t deadline = pp_opt_deadline(L, 3);
+  bool some = pp_wait_call(L, more_ended, &w, deadline);
+
+  pp_engine_enter(e);
+  w.seen = w.s->ends;
+  pp_engine_leave(e);
+  if (some)
+    lua_pushinteger(L, (lua_Integer)w.seen);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/* core.over(job) -> is it over, without a look at what has arrived */
+static int over(lua_State *L) {
+  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  pp_engine *e = pp_check_engine(L);
+  bool is;
+
+  pp_engine_enter(e);
+  is = pp_job_over(u->j);
+  pp_engine_leave(e);
+  lua_pushboolean(L, is);
+  return 1;
+}
+
+/* core.take(job): it counts as taken. */
+static int take(lua_State *L) {
+  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  pp_engine *e = pp_check_engine(L);
+
+  pp_engine_enter(e);
+  if (u->j->server != NULL)
+    pp_server_seen(u->j->server, u->j);
+  pp_engine_leave(e);
+  return 0;
+}
+
+static const luaL_Reg funcs[] = {
+    {"collect", collect}, {"chunk", chunk}, {"parcel", pp_parcel_new},
+    {"ended", ended},     {"over", over},   {"take", take},
+    {NULL, NULL},
+};
+
+void pp_open_chunk(lua_State *L) {
+  luaL_newmetatable(L, PP_PARCEL_META);
+  lua_pushcfunction(L, parcel_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+  luaL_setfuncs(L, funcs, 0);
+  lua_getfield(L, -1, "server_methods");
+  lua_pushcfunction(L, server_pop);
+  lua_setfield(L, -2, "pop");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* runner_impl: what runner.c (the state, blobs) and execute.c (jobs) share. */
+#ifndef PP_RUNNER_IMPL_H
+#define PP_RUNNER_IMPL_H
+
+#include <signal.h>
+
+#include "runner.h"
+
+/* A blob as a worker holds it. */
+typedef struct pp_held {
+  unsigned char *bytes; /* owned; NULL: not held */
+  size_t len;
+  pp_hash hash;
+  uint32_t *deps; /* owned numbers of code blobs */
+  uint32_t ndeps;
+  bool opened; /* its function and bindings are in the cache table */
+} pp_held;
+
+struct pp_runner {
+  lua_State *L;
+  pp_codec *codec;
+  pp_held *blobs;
+  uint32_t cap;
+  pp_code *codes; /* scratch */
+  uint32_t cap_codes;
+  uint32_t setting; /* number + 1 of the setting in force */
+  pp_running now;
+  bool reseed;                    /* a job has seeded math.random */
+  const char *volatile stop;      /* the job is to be stopped: why */
+  volatile sig_atomic_t user;     /* the job's own code is running */
+  volatile sig_atomic_t has_been; /* the error was raised */
+  int cache; /* registry: [2 id] function, [2 id + 1] bindings */
+  int base;  /* registry: the worker's globals */
+  int env_meta;
+  int traceback; /* registry slot for the failing job's traceback */
+  int handler;   /* message handler */
+};
+
+static inline pp_held *pp_held_at(pp_runner *r, uint32_t id) {
+  return id < r->cap && r->blobs[id].bytes != NULL ? &r->blobs[id] : NULL;
+}
+
+#endif

@@ -1,0 +1,476 @@
+-- SPDX-License-Identifier: MIT
+
+--- Iterating over jobs: map, imap, completed, drain, first, ranges.
+--
+-- Items travel in chunks: as many as are likely to take a few milliseconds, by
+-- what items took so far, and never more than leave work for every worker.
+-- Each item still runs in globals and with captures of its own.
+--
+-- @module pp.iterate
+
+local core = require "pp.core"
+
+local iterate = {}
+
+-- How long a chunk should take, seconds; how many items it may have.
+local CHUNK_TIME = 0.003
+local CHUNK_MAX = 4000
+-- Chunks under way for each worker.
+local AHEAD = 3
+
+local function bad(level, number, name, text, ...)
+  error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), level + 1)
+end
+
+--- A list of numbers that is never built.
+-- @field n how many
+local Range = {}
+iterate.Range = Range
+
+function Range.__len(r)
+  return r.n
+end
+
+function Range.__index(r, i)
+  if math.type(i) == "integer" and i >= 1 and i <= r.n then
+    return r.first + (i - 1) * r.step
+  end
+end
+
+--- A list from `first` to `last`, like a numeric for.
+-- @number first
+-- @number last
+-- @number[opt=1] step not 0
+-- @treturn table what `#` and indexing work on
+function iterate.range(first, last, step)
+  step = step or 1
+  for i, v in ipairs { first, last, step } do
+    if type(v) ~= "number" then
+      bad(2, i, "range", "a number expected, got %s", type(v))
+    end
+  end
+  if type(first) ~= "number" or type(last) ~= "number" then
+    bad(2, first == nil and 1 or 2, "range", "a number expected, got nil")
+  elseif step == 0 then
+    bad(2, 3, "range", "step is zero")
+  end
+  local n = math.max(0, (last - first) // step + 1)
+  return setmetatable({ first = first, step = step, n = math.tointeger(n) or 0 }, Range)
+end
+
+local passed_on = { deps = true, modules = true, globals = true, group = true }
+for _, k in ipairs { "timeout", "retries", "retry_errors", "memory" } do
+  passed_on[k] = true
+end
+local own = {
+  ordered = "boolean",
+  spread = "boolean",
+  chunk = true,
+  buffer = true,
+  on_error = true,
+}
+
+-- Checked options of map or imap, with what submit is to know apart.
+local function read_options(name, options)
+  local o, spec = {}, {}
+  if options ~= nil and type(options) ~= "table" then
+    bad(4, 3, name, "options must be a table, got %s", type(options))
+  end
+  for k, v in pairs(options or {}) do
+    if passed_on[k] then
+      spec[k] = v
+    elseif not own[k] then
+      bad(4, 3, name, "unknown option '%s'", tostring(k))
+    elseif own[k] ~= true and type(v) ~= own[k] then
+      bad(4, 3, name, "%s must be a %s, got %s", k, own[k], type(v))
+    else
+      o[k] = v
+    end
+  end
+  local c = o.chunk
+  if c ~= nil and c ~= "auto" and (math.type(c) ~= "integer" or c < 1) then
+    bad(4, 3, name, "chunk must be 'auto' or an integer >= 1, got %s", tostring(c))
+  elseif o.buffer ~= nil and (math.type(o.buffer) ~= "integer" or o.buffer < 1) then
+    bad(4, 3, name, "buffer must be an integer >= 1, got %s", tostring(o.buffer))
+  elseif o.on_error ~= nil and o.on_error ~= "raise" and o.on_error ~= "keep" then
+    bad(4, 3, name, "on_error must be 'raise' or 'keep', got %s", tostring(o.on_error))
+  end
+  o.chunk = math.type(c) == "integer" and math.min(c, CHUNK_MAX) or nil
+  if spec.timeout or spec.retry_errors then
+    o.chunk = 1 -- they count for each item
+  end
+  o.keep = o.on_error == "keep"
+  return o, spec
+end
+
+-- What a run of items is: where they come from, what is under way.
+local Run = {}
+Run.__index = Run
+
+local function new_run(server, name, f, source, options, all)
+  if type(f) ~= "function" then
+    bad(3, 1, name, "func must be a function, got %s", type(f))
+  elseif type(source) ~= "table" and (type(source) ~= "function" or not all) then
+    bad(3, 2, name, "%s must be a table%s, got %s", all and "source" or "list",
+      all and " or a function" or "", type(source))
+  end
+  local o, spec = read_options(name, options)
+  spec[1] = f
+  local keep = o.keep and not spec.retry_errors
+  local run = setmetatable({
+    server = server,
+    parcel = core.parcel(server, name, spec),
+    group = spec.group,
+    flags = (o.spread and "s" or "") .. (keep and "k" or "") .. (all and "a" or ""),
+    keep = o.keep,
+    ordered = o.ordered ~= false,
+    buffer = o.buffer,
+    fixed = o.chunk,
+    chunk = o.chunk or 1,
+    workers = math.max(1, server:get_ncpus()),
+    at = 0, -- items sent
+    out = {}, -- chunks under way, oldest first
+    low = 1, -- the first of them
+    high = 0,
+    waiting = 0, -- items sent and not yet handed out
+  }, Run)
+  if type(source) == "function" then
+    run.pull = source
+    run.items = {}
+  else
+    run.items = source
+    run.n = math.tointeger(rawget(source, "n")) or #source
+  end
+  return run
+end
+
+-- Items ready to be sent, at most `want`: their first index in self.items and
+-- their number.
+function Run:take(want)
+  if not self.pull then
+    local left = self.n - self.at
+    if not self.fixed then
+      want = math.min(want, (left + 2 * self.workers - 1) // (2 * self.workers))
+    end
+    return self.at + 1, math.min(want, left)
+  end
+  local items, n = {}, 0
+  while n < want and self.pull do
+    local item = self.pull()
+    if item == nil then
+      self.pull, self.n = nil, self.at + n
+    else
+      n = n + 1
+      items[n] = item
+    end
+  end
+  if not self.pull then
+    self.pull = function() end
+  end
+  self.items = items
+  return 1, n
+end
+
+function Run:send(first, n)
+  local job, single =
+    core.chunk(self.server, self.parcel, self.items, first, n, self.flags, self.group)
+  if job then
+    self.high = self.high + 1
+    self.out[self.high] = { job = job, at = self.at, n = n, single = single }
+    self.at = self.at + n
+    self.waiting = self.waiting + n
+    return
+  end
+  for i = first, first + n - 1 do -- some bring code: one by one
+    self:send(i, 1)
+  end
+end
+
+-- Keep the workers supplied.
+function Run:fill()
+  while self.high - self.low + 1 < AHEAD * self.workers do
+    local want = self.chunk
+    if self.buffer then
+      local share = math.max(1, self.buffer // (2 * self.workers))
+      want = math.min(want, self.buffer - self.waiting, share)
+    elseif self.waiting >= AHEAD * self.workers * self.chunk + 64 then
+      want = 0
+    end
+    if want < 1 then
+      return
+    end
+    local first, n = self:take(want)
+    if n < 1 then
+      return
+    end
+    self:send(first, n)
+  end
+end
+
+-- A chunk is over: learn from it how long items take.
+function Run:learn(c)
+  if self.fixed then
+    return
+  end
+  local each = c.job.time.run / c.n
+  self.each = self.each and self.each + (each - self.each) / 2 or each
+  local n = self.each > 0 and CHUNK_TIME // self.each or CHUNK_MAX
+  self.chunk = math.max(1, math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX))
+end
+
+-- The place in self.out of a chunk that is over: the oldest if they are to be
+-- in order, else any. Waits; nil when none is under way.
+function Run:next_over()
+  local out = self.out
+  if self.low > self.high then
+    return nil
+  end
+  if self.ordered then
+    out[self.low].job:wait()
+    return self.low
+  end
+  local seen = 0
+  while true do
+    for i = self.low, self.high do
+      if core.over(out[i].job) then
+        return i
+      end
+    end
+    seen = core.ended(self.server, seen)
+  end
+end
+
+function Run:remove(i)
+  local c = self.out[i]
+  for k = i, self.low + 1, -1 do
+    self.out[k] = self.out[k - 1]
+  end
+  self.out[self.low] = nil
+  self.low = self.low + 1
+  return c
+end
+
+function Run:stop()
+  for i = self.low, self.high do
+    self.out[i].job:cancel()
+  end
+  self.low, self.high = 1, 0
+  self.pull, self.n = nil, self.at
+end
+
+--- Apply a function to each item of a list in the workers.
+-- @function Server:map
+-- @func f called with an item; its first result counts
+-- @tparam table list a list or a `pp.range`; `list.n` or `#list` items
+-- @tparam[opt] table options `chunk` ("auto" or items to a job), `on_error`
+--   ("raise": the first failure is raised and stops the rest, "keep": the error
+--   stands in the item's place), `spread` (items are lists of arguments),
+--   `timeout`, `retries`, `retry_errors`, `memory`, `deps`, `modules`,
+--   `globals`, `group` as in submit; `ordered` and `buffer` change nothing
+-- @treturn table results in the order of the items, `n` of them
+function iterate.map(server, f, list, options)
+  local run = new_run(server, "map", f, list, options, false)
+  local results = { n = run.n }
+  local guard <close> = setmetatable({}, { -- luacheck: ignore
+    __close = function()
+      run:stop()
+    end,
+  })
+  run.ordered = false
+  while true do
+    run:fill()
+    local i = run:next_over()
+    if not i then
+      return results
+    end
+    local c = run:remove(i)
+    run.waiting = run.waiting - c.n
+    local n, err
+    if c.single then
+      local ok, r = c.job:pcall()
+      n, err = ok, r
+      results[c.at + 1] = r
+    else
+      n, err = core.collect(c.job, results, c.at + 1)
+    end
+    if n then
+      run:learn(c)
+    elseif not run.keep then
+      error(err, 0)
+    else
+      for k = c.at + 1, c.at + c.n do
+        results[k] = err
+      end
+    end
+  end
+end
+
+-- Hand out what imap has: the state of one loop.
+local Stream = {}
+Stream.__index = Stream
+
+-- The next item's index and where its results are: values[from .. to].
+function Stream:step()
+  local run = self.run
+  while self.left == 0 do
+    run:fill()
+    local i = run:next_over()
+    if not i then
+      return nil
+    end
+    local c = run:remove(i)
+    local values = {}
+    local n, err
+    if c.single then
+      local r = table.pack(c.job:pcall())
+      if r[1] then
+        values, n = table.move(r, 2, r.n, 2, { r.n - 1 }), r.n
+      else
+        err = r[2]
+      end
+    else
+      n, err = core.collect(c.job, values, 1)
+    end
+    if n then
+      run:learn(c)
+    else
+      for k = 1, c.n do -- all of them
+        values[2 * k - 1], values[2 * k] = -1, err
+      end
+    end
+    self.values, self.pos, self.index, self.left = values, 1, c.at, c.n
+  end
+  run.waiting = run.waiting - 1
+  self.left = self.left - 1
+  self.index = self.index + 1
+  local count = self.values[self.pos]
+  local from = self.pos + 1
+  if count == -1 then
+    self.pos = from + 1
+    if not run.keep then
+      local err = self.values[from]
+      run:stop()
+      self.left = 0
+      error(err, 0)
+    end
+    return self.index, from, from
+  end
+  self.pos = from + count
+  return self.index, from, from + count - 1
+end
+
+--- Apply a function lazily: `for i, r in server:imap(f, source) do`.
+-- @function Server:imap
+-- @func f called with an item; all its results come after `i`
+-- @tparam table|func source a list, a `pp.range`, or an iterator function whose
+--   first value is the item, possibly endless
+-- @tparam[opt] table options as for map; `ordered` (true), `buffer` (most items
+--   under way)
+-- @return iterator, nil, nil, and a value whose closing cancels what is left
+function iterate.imap(server, f, source, options)
+  local run = new_run(server, "imap", f, source, options, true)
+  local stream = setmetatable({ run = run, left = 0 }, Stream)
+  local closing = setmetatable({}, {
+    __close = function()
+      run:stop()
+    end,
+  })
+  return function()
+    local i, from, to = stream:step()
+    if i then
+      return i, table.unpack(stream.values, from, to)
+    end
+  end, nil, nil, closing
+end
+
+--- Iterate over jobs as they finish.
+-- @function Server:completed
+-- @tparam[opt] table jobs a list; without it, all jobs not yet taken or asked
+-- @number[opt] timeout seconds to wait for each; the loop ends when they pass
+-- @return an iterator over jobs
+function iterate.completed(server, jobs, timeout)
+  if type(jobs) == "number" and timeout == nil then
+    jobs, timeout = nil, jobs
+  end
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0) then
+    bad(2, jobs and 2 or 1, "completed", "timeout must be a number >= 0, got %s", tostring(timeout))
+  end
+  if jobs == nil then
+    return function()
+      return server:pop(timeout)
+    end
+  elseif type(jobs) ~= "table" then
+    bad(2, 1, "completed", "jobs must be a table, got %s", type(jobs))
+  end
+  local left = table.move(jobs, 1, #jobs, 1, {})
+  local ready, at = {}, 0
+  local seen = 0
+  return function()
+    local deadline = timeout and core.time() + timeout
+    while at >= #ready do
+      if #left == 0 then
+        return nil
+      end
+      local rest
+      ready, at, rest = {}, 0, {}
+      for _, job in ipairs(left) do
+        local to = core.over(job) and ready or rest
+        to[#to + 1] = job
+      end
+      left = rest
+      if #ready == 0 then
+        local now = core.ended(server, seen, deadline and math.max(0, deadline - core.time()))
+        if not now then
+          return nil
+        end
+        seen = now
+      end
+    end
+    at = at + 1
+    core.take(ready[at])
+    return ready[at]
+  end
+end
+
+--- Take the jobs that finish within a time.
+-- @function Server:drain
+-- @number timeout seconds in all; none: until nothing is pending
+-- @treturn table a list of jobs
+function iterate.drain(server, timeout)
+  local deadline = timeout and core.time() + timeout
+  local list = {}
+  while true do
+    local job = server:pop(deadline and math.max(0, deadline - core.time()))
+    if not job then
+      return list
+    end
+    list[#list + 1] = job
+  end
+end
+
+--- The results of the first job to succeed; cancels the others.
+-- @function Server:first
+-- @tparam table jobs a list of jobs
+-- @return its results
+-- @raise the last error, when all fail
+function iterate.first(server, jobs)
+  if type(jobs) ~= "table" or #jobs == 0 then
+    bad(2, 1, "first", "jobs must be a list of jobs")
+  end
+  local last
+  for job in iterate.completed(server, jobs) do
+    local r = table.pack(job:pcall())
+    if r[1] then
+      for _, other in ipairs(jobs) do
+        if other ~= job then
+          other:cancel()
+        end
+      end
+      return table.unpack(r, 2, r.n)
+    end
+    last = r[2]
+  end
+  error(last, 0)
+end
+
+return iterate
