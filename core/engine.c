@@ -196,8 +196,10 @@ static void turn(pp_engine *e, int64_t now, int64_t until, bool doze) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
   } else {
     if (ms > 0) {
+      /* It repeats: the loop runs timers before it polls, and one that is due
+       * by then would leave the poll without an end. */
       uv_update_time(&e->loop);
-      uv_timer_start(&e->tick, on_tick, (uint64_t)ms, 0);
+      uv_timer_start(&e->tick, on_tick, (uint64_t)ms, (uint64_t)ms);
     }
     uv_run(&e->loop, UV_RUN_ONCE);
     if (ms > 0)
