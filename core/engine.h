@@ -50,10 +50,11 @@ struct pp_engine {
   size_t closing; /* links whose handles are being closed */
 
   pp_blobs blobs;
-  pp_server *servers;
-  size_t pending;   /* unfinished jobs of all servers */
-  size_t callbacks; /* due, of all servers */
-  pp_buf past;      /* tables of servers that were destroyed, for --stats */
+  pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
+  size_t pending;              /* unfinished jobs of all servers */
+  size_t callbacks;            /* due, of all servers */
+  size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
+  pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
   pp_codec *codec;
@@ -79,6 +80,8 @@ int pp_engine_end(int status);
  * there is none. Async-signal-safe. */
 bool pp_engine_late(int status);
 _Noreturn void pp_engine_end_late(pp_engine *e);
+/* Report failed jobs of a server that nobody asked about. */
+void pp_engine_unseen(pp_engine *e, pp_server *s);
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);
 

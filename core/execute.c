@@ -94,6 +94,28 @@ static void require_modules(lua_State *L, call *c, int env) {
   }
 }
 
+static int text_of(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* Push the text of the error value at err, as lua(1) would show it; a
+ * __tostring that fails does not count. */
+static void push_message(lua_State *L, int err) {
+  if (lua_type(L, err) == LUA_TSTRING) {
+    lua_pushvalue(L, err);
+    return;
+  }
+  if (lua_type(L, err) == LUA_TNUMBER ||
+      luaL_getmetafield(L, err, "__tostring") != LUA_TNIL) {
+    lua_pushcfunction(L, text_of);
+    lua_pushvalue(L, err);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING)
+      return;
+  }
+  lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
+}
+
 /* Replace the error value at the top by what the submitter gets to know of
  * it, and append that: message, traceback, value. */
 static int append_error(lua_State *L, call *c, int kind) {
@@ -103,16 +125,8 @@ static int append_error(lua_State *L, call *c, int kind) {
   size_t msg_len, tb_len;
 
   luaL_checkstack(L, 10, NULL);
-  msg =
-      lua_type(L, err) == LUA_TSTRING ? lua_tolstring(L, err, &msg_len) : NULL;
-  if (msg == NULL) {
-    if (lua_type(L, err) == LUA_TNUMBER ||
-        luaL_getmetafield(L, err, "__tostring") != LUA_TNIL)
-      luaL_tolstring(L, err, NULL);
-    else
-      lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
-    msg = lua_tolstring(L, -1, &msg_len);
-  }
+  push_message(L, err);
+  msg = lua_tolstring(L, -1, &msg_len);
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->traceback);
   tb = lua_tolstring(L, -1, &tb_len);
   if (tb == NULL)
@@ -124,7 +138,10 @@ static int append_error(lua_State *L, call *c, int kind) {
     status = pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
                            NULL);
     if (status != 0) { /* its tostring must do */
-      luaL_tolstring(L, err, NULL);
+      lua_pushcfunction(L, text_of);
+      lua_pushvalue(L, err);
+      if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+        lua_pushlstring(L, msg, msg_len);
       if (pp_codec_pack(r->codec, L, lua_gettop(L), 1, "error value", c->out,
                         NULL) != 0)
         return luaL_error(L, "not enough memory");
@@ -151,9 +168,23 @@ static void begin_execution(lua_State *L, call *c) {
   lua_remove(L, env); /* the registry holds it */
 }
 
+/* What a job has set that is not a global: default files, a hook. */
+static void reset(lua_State *L, pp_runner *r) {
+  static const char *const keys[] = {"_IO_input", "_IO_output"};
+
+  if (lua_gethook(L) != NULL)
+    lua_sethook(L, NULL, 0, 0);
+  for (int i = 0; i < 2; i++) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->files[i]);
+    lua_setfield(L, LUA_REGISTRYINDEX, keys[i]);
+  }
+}
+
 static void end_execution(lua_State *L, call *c) {
-  if (c->bound)
+  if (c->bound) {
     pp_codec_unbind(c->r->codec, L);
+    reset(L, c->r);
+  }
   c->bound = false;
 }
 
@@ -185,20 +216,15 @@ static void item_error(lua_State *L, call *c, int kind) {
   pp_buf trial = {0};
 
   lua_createtable(L, 0, 6);
-  if (lua_type(L, err) == LUA_TSTRING || lua_type(L, err) == LUA_TNUMBER ||
-      luaL_getmetafield(L, err, "__tostring") != LUA_TNIL) {
-    lua_settop(L, err + 1);
-    luaL_tolstring(L, err, NULL);
-  } else {
-    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, err));
-  }
+  push_message(L, err);
   lua_setfield(L, err + 1, "message");
+  lua_settop(L, err + 1);
   lua_pushvalue(L, err);
   if (pp_codec_pack(c->r->codec, L, lua_gettop(L), 1, "error value", &trial,
                     NULL) == 0)
     lua_pop(L, 1);
   else
-    luaL_tolstring(L, err, NULL);
+    push_message(L, err);
   pp_buf_clear(&trial);
   lua_setfield(L, err + 1, "value");
   lua_settop(L, err + 1);

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,8 +237,7 @@ int pp_engine_open_loop(pp_engine *e) {
 /* Failures with one and the same text are told so often. */
 #define SAME_TOLD 10
 
-/* Report the failed jobs of a server that nobody asked about; how many. */
-static size_t report_unseen(pp_server *s) {
+void pp_engine_unseen(pp_engine *e, pp_server *s) {
   size_t unseen = 0, same = 0;
   const pp_job *last = NULL;
 
@@ -264,13 +265,29 @@ static size_t report_unseen(pp_server *s) {
   }
   if (unseen > 1)
     fprintf(stderr, "ppsh: %zu jobs failed and nobody asked\n", unseen);
-  return unseen;
+  e->unseen += unseen;
+}
+
+/* Let the zygote kill everything below it and go; not even one that was
+ * stopped or is stuck keeps this process. */
+static void end_zygote(pp_engine *e) {
+  int64_t give_up = pp_now_ns() + 10 * (int64_t)1000000000;
+  int ms = 0;
+
+  close(e->ctl);
+  kill(e->zygote, SIGCONT);
+  while (waitpid(e->zygote, NULL, WNOHANG) == 0) {
+    if (pp_now_ns() > give_up) {
+      kill(e->zygote, SIGKILL);
+      break;
+    }
+    poll(NULL, 0, ms);
+    ms = ms < 1 ? 1 : 5;
+  }
 }
 
 /* The lock held. */
 static int end(pp_engine *e, int status) {
-  size_t dropped = 0, unseen = 0;
-
   if (e->loop_open) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);
@@ -281,22 +298,22 @@ static int end(pp_engine *e, int status) {
   }
   pp_engine_flush(e);
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
-    dropped += s->pending;
-    unseen += report_unseen(s);
+    e->dropped += s->pending;
+    pp_engine_unseen(e, s);
   }
-  if (dropped > 0)
-    pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", dropped,
-           dropped == 1 ? "" : "s");
+  for (pp_server *s = e->closed; s != NULL; s = s->next)
+    pp_engine_unseen(e, s);
+  if (e->dropped > 0)
+    pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
+           e->dropped == 1 ? "" : "s");
   if (e->options->stats) {
     for (pp_server *s = e->servers; s != NULL; s = s->next)
       pp_server_table(s, &e->past);
     fflush(stdout);
     fwrite(e->past.data, 1, e->past.len, stderr);
   }
-  close(e->ctl);
-  while (waitpid(e->zygote, NULL, 0) < 0 && errno == EINTR) {
-  }
-  return status == 0 && unseen > 0 ? 1 : status;
+  end_zygote(e);
+  return status == 0 && e->unseen > 0 ? 1 : status;
 }
 
 int pp_engine_end(int status) {

@@ -117,6 +117,8 @@ static int chunk(lua_State *L) {
   pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
   pp_keep_handle(L, 1);
+  if (!s->anchored)
+    pp_anchor(L, s, 1);
   lua_pushboolean(L, single);
   return 2;
 }

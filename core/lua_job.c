@@ -9,7 +9,11 @@
 #include "lua_pp.h"
 
 static pp_ujob *check_job(lua_State *L, int idx) {
-  return luaL_checkudata(L, idx, PP_JOB_META);
+  pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
+
+  if (u->j == NULL) /* a finalizer came across it */
+    luaL_error(L, "attempt to use a collected job");
+  return u;
 }
 
 /* --- waiting -------------------------------------------------------------- */
@@ -31,6 +35,11 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
   pp_engine *e = pp_check_engine(L);
   int r;
 
+  if (e->ended) {
+    if (!until(ud))
+      luaL_error(L, "ppsh is ending: there is nothing to wait for");
+    return true;
+  }
   for (;;) {
     bool due;
 
@@ -39,10 +48,12 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
     due = e->callbacks > 0 && !e->in_callback;
     pp_engine_leave(e);
     pp_interrupt_check(L);
-    if (due)
+    if (due) {
       pp_run_callbacks(L, e);
-    else if (r >= 0)
+    } else if (r >= 0) {
+      pp_unanchor(L, e);
       return r > 0;
+    }
   }
 }
 
@@ -348,7 +359,7 @@ static int job_tostring(lua_State *L) {
 }
 
 static int job_gc(lua_State *L) {
-  pp_ujob *u = check_job(L, 1);
+  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   pp_engine *e = pp_engine_get();
 
   if (u->j != NULL && e != NULL) {

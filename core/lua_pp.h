@@ -30,6 +30,10 @@ enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
 /* The engine; raises where there is none (in a job, in a forked child). */
 pp_engine *pp_check_engine(lua_State *L);
+/* Keep the server at idx, which has unfinished jobs now, from being collected;
+ * let go those that have none any more. */
+void pp_anchor(lua_State *L, pp_server *s, int idx);
+void pp_unanchor(lua_State *L, pp_engine *e);
 /* The open server at idx; raises "attempt to use a closed server". */
 pp_server *pp_check_server(lua_State *L, int idx);
 

@@ -44,6 +44,17 @@ static lua_Integer option(lua_State *L, const char *name, lua_Integer d) {
   return d;
 }
 
+typedef struct closing {
+  const pp_engine *e;
+  size_t was;
+} closing;
+
+static bool fewer_closing(void *ud) {
+  const closing *c = ud;
+
+  return c->e->closing < c->was;
+}
+
 /* core.server{ncpus =, retries =, restart =, output =, timeout =, memory =},
  * all checked -> server, or nil, message */
 static int server_new(lua_State *L) {
@@ -54,10 +65,12 @@ static int server_new(lua_State *L) {
   pp_server *s = NULL;
   int why;
 
-  if (e == NULL) {
+  if (e == NULL || e->ended) {
     lua_pushnil(L);
-    lua_pushliteral(L, "a server can only be made in the script itself, not "
-                       "in a job");
+    lua_pushstring(L, e == NULL
+                          ? "a server can only be made in the script itself, "
+                            "not in a job"
+                          : "ppsh is ending");
     return 2;
   }
   o.ncpus = (uint32_t)option(L, "ncpus", 1);
@@ -81,8 +94,19 @@ static int server_new(lua_State *L) {
   lua_setiuservalue(L, -3, PP_UV_HANDLES);
   pp_engine_enter(e);
   errno = 0;
-  if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0)
+  if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0) {
+    pp_engine_look(e, pp_now_ns());
     s = pp_server_new(e, &o);
+    if (s == NULL && errno == EMFILE) {
+      /* Workers that are ending still hold descriptors: wait for some. */
+      const size_t was = e->closing;
+
+      pp_engine_wait(e, fewer_closing, &(closing){e, was},
+                     pp_now_ns() + 1000000000);
+      errno = 0;
+      s = pp_server_new(e, &o);
+    }
+  }
   why = errno;
   pp_engine_leave(e);
   if (s == NULL) {
@@ -98,16 +122,36 @@ static int server_new(lua_State *L) {
   return 1;
 }
 
-static int server_destroy(lua_State *L) {
-  pp_userver *u = to_server(L, 1);
-  pp_engine *e = pp_engine_get();
+/* A server with unfinished jobs stays, whoever forgets it: an anchored one is
+ * in a table of the registry. */
+#define ANCHORED "pp.anchored"
 
-  if (u->s != NULL && e != NULL) {
+void pp_anchor(lua_State *L, pp_server *s, int idx) {
+  idx = lua_absindex(L, idx);
+  s->anchored = true;
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
+  lua_pushvalue(L, idx);
+  lua_rawsetp(L, -2, s);
+  lua_pop(L, 1);
+}
+
+void pp_unanchor(lua_State *L, pp_engine *e) {
+  for (;;) {
+    pp_server *s;
+
     pp_engine_enter(e);
-    pp_server_destroy(u->s);
+    for (s = e->servers; s != NULL; s = s->next)
+      if (s->anchored && s->pending == 0 && s->callbacks.n == 0)
+        break;
     pp_engine_leave(e);
+    if (s == NULL)
+      return;
+    s->anchored = false;
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, s);
+    lua_pop(L, 1);
   }
-  return 0;
 }
 
 static int server_gc(lua_State *L) {
@@ -120,6 +164,25 @@ static int server_gc(lua_State *L) {
     pp_engine_leave(e);
   }
   u->s = NULL;
+  return 0;
+}
+
+static int server_destroy(lua_State *L) {
+  pp_userver *u = to_server(L, 1);
+  pp_engine *e = pp_engine_get();
+
+  if (u->s != NULL && e != NULL && !e->ended) {
+    pp_engine_enter(e);
+    pp_server_destroy(u->s);
+    pp_engine_leave(e);
+    if (u->s->anchored) {
+      u->s->anchored = false;
+      luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
+      lua_pushnil(L);
+      lua_rawsetp(L, -2, u->s);
+      lua_pop(L, 1);
+    }
+  }
   return 0;
 }
 
@@ -335,6 +398,14 @@ static int server_get_ncpus(lua_State *L) {
   return 1;
 }
 
+/* core.closed(server) */
+static int server_closed(lua_State *L) {
+  pp_userver *u = to_server(L, 1);
+
+  lua_pushboolean(L, u->s == NULL || u->s->closed);
+  return 1;
+}
+
 /* core.resize(server, n) */
 static int server_resize(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
@@ -466,11 +537,9 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg funcs[] = {
-    {"server", server_new},
-    {"resize", server_resize},
-    {"table", server_table},
-    {"sleep", pp_sleep},
-    {NULL, NULL},
+    {"server", server_new},    {"resize", server_resize},
+    {"closed", server_closed}, {"table", server_table},
+    {"sleep", pp_sleep},       {NULL, NULL},
 };
 
 void pp_open_server(lua_State *L) {

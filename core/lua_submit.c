@@ -517,6 +517,8 @@ static int submit(lua_State *L, submission *b) {
   pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
   pp_keep_handle(L, AT_SELF);
+  if (!s->anchored)
+    pp_anchor(L, s, AT_SELF);
   if (!lua_isnil(L, AT_CALLBACK)) {
     int handle = lua_gettop(L);
 

@@ -159,6 +159,10 @@ static int prepare(lua_State *L) {
   lua_pushcclosure(L, env_pairs, 1);
   lua_setfield(L, -2, "__pairs");
   r->env_meta = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_input");
+  r->files[0] = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
+  r->files[1] = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushboolean(L, 0);
   r->traceback = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);

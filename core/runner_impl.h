@@ -34,6 +34,7 @@ struct pp_runner {
   int base;  /* registry: the worker's globals */
   int env_meta;
   int traceback; /* registry slot for the failing job's traceback */
+  int files[2];  /* default input and output */
   int handler;   /* message handler */
 };
 

@@ -79,17 +79,24 @@ int pp_script_file(lua_State *L, const char *name) {
 
 int pp_script_main(lua_State *L, char **argv, int n) {
   const char *name = argv[0];
-  int status, i;
+  int status, i, count;
 
   if (strcmp(name, "-") == 0 && strcmp(argv[-1], "--") != 0)
     name = NULL;
   status = explain_load(L, luaL_loadfile(L, name));
   if (status != LUA_OK)
     return status;
-  luaL_checkstack(L, n + 1, "too many arguments to script");
-  for (i = 1; i < n; i++)
-    lua_pushstring(L, argv[i]);
-  return pp_script_call(L, n - 1, 0);
+  /* The script's arguments are what the table says by now: -e may have
+   * changed it. */
+  (void)n;
+  if (lua_getglobal(L, "arg") != LUA_TTABLE)
+    return luaL_error(L, "'arg' is not a table");
+  count = (int)luaL_len(L, -1);
+  luaL_checkstack(L, count + 3, "too many arguments to script");
+  for (i = 1; i <= count; i++)
+    lua_rawgeti(L, -i, i);
+  lua_remove(L, -i);
+  return pp_script_call(L, count, 0);
 }
 
 int pp_script_require(lua_State *L, const char *what) {

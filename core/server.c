@@ -62,7 +62,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   }
   s->cap = n;
   pp_server_tend(s, s->created);
-  if (n > 0 && s->alive == 0) {
+  if (n > 0 && s->alive == 0 && errno != EAGAIN) {
     int why = errno;
 
     free(s->workers);
@@ -151,8 +151,8 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   pp_server_tend(s, pp_now_ns());
 }
 
-static void forget(pp_server *s) {
-  for (pp_server **p = &s->engine->servers; *p != NULL; p = &(*p)->next)
+static void unlist(pp_server **p, pp_server *s) {
+  for (; *p != NULL; p = &(*p)->next)
     if (*p == s) {
       *p = s->next;
       return;
@@ -188,7 +188,9 @@ void pp_server_destroy(pp_server *s) {
                          "the server was destroyed while this job ran");
       pp_link_kill(l);
     }
-  forget(s);
+  unlist(&e->servers, s);
+  s->next = e->closed;
+  e->closed = s;
   e->callbacks -= s->callbacks.n;
   if (e->options->stats)
     pp_server_table(s, &e->past);
@@ -199,10 +201,15 @@ void pp_server_free(pp_server *s) {
   pp_group *g;
   pp_job *j;
 
-  if (e->ended)
-    forget(s); /* its workers are gone */
-  else
+  if (e->ended) { /* its workers are gone */
+    unlist(&e->servers, s);
+  } else {
+    if (!s->closed)
+      e->dropped += s->pending;
+    pp_engine_unseen(e, s);
     pp_server_destroy(s);
+  }
+  unlist(&e->closed, s);
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
       while ((j = pp_jobs_pop(&s->workers[i]->place.jobs)) != NULL)

@@ -47,6 +47,7 @@ struct pp_server {
   int64_t timeout;       /* ns, of a job that has none of its own; 0: none */
   uint64_t memory;       /* bytes of a worker's Lua heap; 0: any */
   bool closed;
+  bool anchored; /* the bindings keep its handle */
 };
 
 /* How a server is to be. */

@@ -47,6 +47,17 @@ local measuring = [[
     return tonumber(pid), tonumber(parent)
   end
 
+  -- Wait until the workers that were let go are gone, with their pipes.
+  local function settle()
+    local _, zygote = server:submit(self_and_parent)()
+    local deadline = pp.time() + 30
+    repeat
+      collectgarbage()
+      pp.sleep(0.01)
+    until children(zygote) <= 2 or pp.time() > deadline
+    for _ = 1, 10 do pp.sleep(0.001) end
+  end
+
   local function measure()
     local driver = self_and_parent()
     local worker, zygote = server:submit(self_and_parent)()
@@ -154,12 +165,7 @@ describe("descriptors, children and memory stay flat", function()
           other = nil
           if i % 10 == 0 then collectgarbage() end
         end
-        collectgarbage()
-        collectgarbage()
-        -- the last workers of servers that were collected are on their way out
-        local driver = self_and_parent()
-        local deadline = pp.time() + 30
-        while children(driver) > 2 and pp.time() < deadline do pp.sleep(0.01) end
+        settle()
       end
       round(20)
       local before = measure()
@@ -176,11 +182,7 @@ describe("descriptors, children and memory stay flat", function()
           server:submit(function() end)()
         end
         server:set_ncpus(2)
-        server:submit(function() end)()
-        -- those that were let go are gone
-        local _, zygote = server:submit(self_and_parent)()
-        local deadline = pp.time() + 30
-        while children(zygote) > 2 and pp.time() < deadline do pp.sleep(0.01) end
+        settle()
       end
       round(50)
       local before = measure()

@@ -21,7 +21,7 @@ end
 
 after_each(child.clean)
 
-describe("what a job prints", function()
+describe("what a job prints #tsan", function()
   it("comes out on standard output and standard error, before job() returns",
     function()
       local r = output([[

@@ -253,7 +253,7 @@ describe("a mistake in a call", function()
   end)
 end)
 
-describe("a callback", function()
+describe("a callback #tsan", function()
   it("gets the callbackargs, then the results", function()
     local server <close> = pp.Server(1)
     local got

@@ -159,7 +159,7 @@ describe("a job whose worker dies", function()
   end)
 end)
 
-describe("jobs behind one whose worker dies", function()
+describe("jobs behind one whose worker dies #tsan", function()
   it("lose no attempt and no result", function()
     local server <close> = pp.Server{ncpus = 1, retries = 0}
     local killer = server:submit(function() os.exit(1) end)

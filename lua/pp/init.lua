@@ -175,6 +175,11 @@ function core.server_methods:set_ncpus(n)
   local i, why = workers(n == nil and false or n)
   if not i then
     bad(1, "set_ncpus", "%s", why)
+  elseif i == 0 then
+    bad(1, "set_ncpus", "ncpus = 0 is not supported by this version")
+  end
+  if core.closed(self) then
+    error("attempt to use a closed server", 2)
   end
   core.resize(self, i)
 end

@@ -23,10 +23,11 @@ end
 --- What a shell command prints.
 child.output_of = output_of
 
---- Is the program under test built with a sanitizer?
-function child.sanitized()
-  return tonumber(output_of("grep -c -a -e __asan_init -e __tsan_init "
-    .. run.quote(run.ppsh_path))) ~= 0
+--- Is the program under test built with a sanitizer ("asan", "tsan"; none: with
+-- any)?
+function child.sanitized(which)
+  return tonumber(output_of(("grep -c -a -e __%s_init %s"):format(
+    which or "[at]san", run.quote(run.ppsh_path)))) ~= 0
 end
 
 --- Can the shell find this program?
