@@ -229,10 +229,10 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
     if (stop(e, ud))
       return;
     now = pp_now_ns();
-    if (deadline >= 0 && now >= deadline)
-      return;
     next = tend(e, now);
     if (stop(e, ud)) /* a job may have run out of time */
+      return;
+    if (deadline >= 0 && now >= deadline)
       return;
     if (next >= 0 && (until < 0 || next < until))
       until = next;
@@ -312,7 +312,7 @@ void pp_engine_leave(pp_engine *e) {
 
   if (--e->depth > 0)
     return;
-  call = e->standby_parked && e->pending > 0;
+  call = e->standby_parked && pp_engine_works(e);
   if (PP_UNLIKELY(call)) {
     e->standby_parked = false;
     sem_post(&e->park);

@@ -52,6 +52,7 @@ struct pp_engine {
   pp_blobs blobs;
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   size_t pending;              /* unfinished jobs of all servers */
+  size_t stopping;             /* workers that have a second to leave a job */
   size_t callbacks;            /* due, of all servers */
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
@@ -82,6 +83,10 @@ bool pp_engine_late(int status);
 _Noreturn void pp_engine_end_late(pp_engine *e);
 /* Report failed jobs of a server that nobody asked about. */
 void pp_engine_unseen(pp_engine *e, pp_server *s);
+/* Is there anything to move or to watch? */
+static inline bool pp_engine_works(const pp_engine *e) {
+  return e->pending + e->stopping > 0;
+}
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);
 

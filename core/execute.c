@@ -358,9 +358,13 @@ static int run(lua_State *L) {
   begin_execution(L, c);
   if (gather(r, c->deps, c->ndeps) != 0)
     return luaL_error(L, "code of this job did not arrive");
+  pp_state_memory(L)->limit = c->memory;
   n = pp_codec_unpack(r->codec, L, c->args, c->args_len, r->codes, c->ndeps);
-  if (n < 0)
+  if (n < 0) {
+    if (n == PP_ENOMEM && c->memory > 0)
+      c->kind = PP_KIND_MEMORY;
     return lua_error(L);
+  }
   c->taken(c->ud);
   c->taken = NULL;
   c->started = pp_now_ns();
@@ -455,6 +459,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   lua_pushcfunction(L, c.flags & PP_JOBF_CHUNK ? run_chunk : run);
   lua_pushlightuserdata(L, &c);
   failed = lua_pcall(L, 1, 1, 0) != LUA_OK;
+  pp_state_memory(L)->limit = 0;
   if (failed) {
     out->len = body;
     lua_pushcfunction(L, report);

@@ -57,17 +57,27 @@ void pp_link_stop(pp_job *j, int kind) {
   *(j->next != NULL ? &j->next->prev : &list->tail) = ghost;
   j->prev = j->next = NULL;
   j->worker = l->number;
+  for (int k = 0; k < 2; k++) { /* what it has written so far is its own */
+    pp_outlet *o = &l->outlet[k];
+
+    pp_outlet_read_to(o, o->read + LAST_WORDS);
+    if (o->mode == PP_OUTPUT_JOB)
+      pp_outlet_collect(o, o->read, pp_job_output(j, k));
+    else
+      pp_outlet_pass(o, o->read, true);
+  }
   l->kill_at = pp_now_ns() + 1000000000;
   l->server->stopping++;
+  l->engine->stopping++;
   atomic_store(&l->map.lane->stop, (uint64_t)j->seq << 8 | (unsigned)kind);
   pp_zygote_send(l->engine->ctl, &req, NULL, 0);
   pp_sched_spread(&l->place);
 }
 
-/* The worker has left the job it was to stop, or is gone. */
-static void stopped(pp_link *l) {
+void pp_link_stopped(pp_link *l) {
   l->kill_at = 0;
   l->server->stopping--;
+  l->engine->stopping--;
 }
 
 static pp_job *job_by_seq(pp_link *l, uint32_t seq) {
@@ -122,13 +132,16 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   uint64_t stops[2] = {j->stops[0], j->stops[1]};
 
   l->done++;
-  if (l->server->restart > 0)
-    l->place.most =
-        l->done < l->server->restart ? l->server->restart - l->done : 1;
+  if (l->server->restart > 0) {
+    if (l->done >= l->server->restart)
+      pp_link_retire(l); /* first, so that it is given no more */
+    else
+      l->place.most = l->server->restart - l->done;
+  }
   if (j->flags & PP_JOB_GHOST) {
     pp_sched_ended(&l->place, j);
     pp_job_unref(j, &l->engine->blobs);
-    stopped(l);
+    pp_link_stopped(l);
     s = NULL;
   } else {
     j->state = PP_JOB_ENDING;
@@ -149,8 +162,6 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
     return;
   s->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
-  if (s->restart > 0 && l->done >= s->restart)
-    pp_link_retire(l);
 }
 
 /* There is no memory for its result: an error instead, if that fits. */
@@ -440,7 +451,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     while ((j = pp_jobs_pop(&l->place.jobs)) != NULL) {
       if (j->flags & PP_JOB_GHOST) {
         pp_job_unref(j, &e->blobs);
-        stopped(l);
+        pp_link_stopped(l);
         continue;
       }
       j->attempts++;

@@ -64,6 +64,8 @@ bool pp_link_withdraw(pp_job *j);
 /* Take a begun job from its worker, which is told to leave it and killed if it
  * has not within a second. The job is in no list then. */
 void pp_link_stop(pp_job *j, int kind);
+/* The worker has left the job it was to leave, or is gone. */
+void pp_link_stopped(pp_link *l);
 /* When a worker began this job (which is SENT), ns; -1: not yet. */
 int64_t pp_link_begun_at(const pp_job *j);
 /* Has a worker begun this job (which is SENT)? */

@@ -135,14 +135,19 @@ void pp_anchor(lua_State *L, pp_server *s, int idx) {
   lua_pop(L, 1);
 }
 
+static bool idle_anchored(const pp_server *s) {
+  return s->anchored && s->pending == 0 && s->callbacks.n == 0;
+}
+
 void pp_unanchor(lua_State *L, pp_engine *e) {
   for (;;) {
     pp_server *s;
 
     pp_engine_enter(e);
-    for (s = e->servers; s != NULL; s = s->next)
-      if (s->anchored && s->pending == 0 && s->callbacks.n == 0)
-        break;
+    for (s = e->servers; s != NULL && !idle_anchored(s); s = s->next) {
+    }
+    for (s = s != NULL ? s : e->closed; s != NULL && !idle_anchored(s);)
+      s = s->next;
     pp_engine_leave(e);
     if (s == NULL)
       return;
@@ -175,13 +180,7 @@ static int server_destroy(lua_State *L) {
     pp_engine_enter(e);
     pp_server_destroy(u->s);
     pp_engine_leave(e);
-    if (u->s->anchored) {
-      u->s->anchored = false;
-      luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
-      lua_pushnil(L);
-      lua_rawsetp(L, -2, u->s);
-      lua_pop(L, 1);
-    }
+    pp_unanchor(L, e);
   }
   return 0;
 }
@@ -233,6 +232,8 @@ void pp_run_callbacks(lua_State *L, pp_engine *e) {
 
     pp_engine_enter(e);
     for (s = e->servers; s != NULL && j == NULL; s = s->next)
+      j = pp_jobs_pop(&s->callbacks);
+    for (s = e->closed; s != NULL && j == NULL; s = s->next)
       j = pp_jobs_pop(&s->callbacks);
     if (j != NULL) {
       e->callbacks--;

@@ -63,26 +63,40 @@ static int in_base(lua_State *L) {
   return lua_gettop(L) - 2;
 }
 
-static int seeding(lua_State *L) {
-  pp_runner *r = runner_of(L, 1);
-  int n = lua_gettop(L);
-
-  r->reseed = true;
+/* Call what a wrapper stands for, its arguments checked: an error in there
+ * would not know the name. */
+static int call_wrapped(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_insert(L, 1);
-  lua_call(L, n, LUA_MULTRET);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
   return lua_gettop(L);
 }
 
-/* What the job has written comes before what a program it starts writes. */
-static int flushing(lua_State *L) {
-  int n = lua_gettop(L);
+static int seeding(lua_State *L) {
+  if (!lua_isnone(L, 1)) {
+    luaL_checknumber(L, 1);
+    luaL_optinteger(L, 2, 0);
+  }
+  runner_of(L, 1)->reseed = true;
+  return call_wrapped(L);
+}
 
+/* What the job has written comes before what a program it starts writes. */
+static int execute(lua_State *L) {
+  luaL_optstring(L, 1, NULL);
   fflush(stdout);
-  lua_pushvalue(L, lua_upvalueindex(2));
-  lua_insert(L, 1);
-  lua_call(L, n, LUA_MULTRET);
-  return lua_gettop(L);
+  return call_wrapped(L);
+}
+
+static int popen_(lua_State *L) {
+  const char *mode;
+
+  luaL_checkstring(L, 1);
+  mode = luaL_optstring(L, 2, "r");
+  luaL_argcheck(L, (mode[0] == 'r' || mode[0] == 'w') && mode[1] == '\0', 2,
+                "invalid mode");
+  fflush(stdout);
+  return call_wrapped(L);
 }
 
 /* next over a job's globals, then over those of the base it does not hide. */
@@ -145,8 +159,8 @@ static int prepare(lua_State *L) {
 
   wrap(L, r, "_G", "require", in_base);
   wrap(L, r, "math", "randomseed", seeding);
-  wrap(L, r, "os", "execute", flushing);
-  wrap(L, r, "io", "popen", flushing);
+  wrap(L, r, "os", "execute", execute);
+  wrap(L, r, "io", "popen", popen_);
   lua_newtable(L);
   r->cache = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushglobaltable(L);

@@ -181,9 +181,10 @@ void pp_server_destroy(pp_server *s) {
       pp_job *j;
 
       while ((j = pp_jobs_pop(&l->place.jobs)) != NULL)
-        if (j->flags & PP_JOB_GHOST)
+        if (j->flags & PP_JOB_GHOST) {
           pp_job_unref(j, &e->blobs);
-        else
+          pp_link_stopped(l);
+        } else
           pp_server_fail(s, j, PP_KIND_DESTROYED,
                          "the server was destroyed while this job ran");
       pp_link_kill(l);
@@ -191,7 +192,6 @@ void pp_server_destroy(pp_server *s) {
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
-  e->callbacks -= s->callbacks.n;
   if (e->options->stats)
     pp_server_table(s, &e->past);
 }
@@ -210,6 +210,7 @@ void pp_server_free(pp_server *s) {
     pp_server_destroy(s);
   }
   unlist(&e->closed, s);
+  e->callbacks -= s->callbacks.n;
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
       while ((j = pp_jobs_pop(&s->workers[i]->place.jobs)) != NULL)
@@ -306,6 +307,8 @@ bool pp_server_again(pp_server *s, pp_job *j) {
 }
 
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
+  if (j->state == PP_JOB_SENT) /* it may have ended, and those before it */
+    pp_link_drain((pp_link *)(void *)j->place);
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
   if (!pp_sched_take(&s->sched, j) && !pp_link_withdraw(j)) {
@@ -318,8 +321,7 @@ bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
     }
     s->stats.njobs++;
     s->stats.time += j->run;
-    if (kind != PP_KIND_TIMEOUT)
-      j->attempts++;
+    j->attempts++;
     pp_link_stop(j, kind);
   }
   pp_server_fail(s, j, kind, msg);
@@ -343,7 +345,6 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
       if (at + j->timeout <= now) {
         snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
                  (double)j->timeout / 1e9);
-        j->attempts++;
         pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
       } else {
         (void)pp_deadlines_add(&s->deadlines, at + j->timeout, j);

@@ -16,8 +16,8 @@
 
 static bool standby_stops(pp_engine *e, void *ud) {
   (void)ud;
-  return atomic_load(&e->main_wants) || e->pending == 0 || e->standby_quit ||
-         atomic_load(&e->late);
+  return atomic_load(&e->main_wants) || !pp_engine_works(e) ||
+         e->standby_quit || atomic_load(&e->late);
 }
 
 /* Wait, without the lock, until there is something to do. */
@@ -38,7 +38,7 @@ static void *standby_main(void *arg) {
   while (!e->standby_quit) {
     if (atomic_load(&e->late))
       pp_engine_end_late(e);
-    if (e->pending == 0) {
+    if (!pp_engine_works(e)) {
       park(e);
       continue;
     }
@@ -50,7 +50,7 @@ static void *standby_main(void *arg) {
       pthread_mutex_lock(&e->lock);
       continue;
     }
-    if (atomic_load(&e->epoch) == seen && e->pending > 0)
+    if (atomic_load(&e->epoch) == seen && pp_engine_works(e))
       pp_engine_pump(e, standby_stops, NULL, -1);
     if (atomic_load(&e->main_wants)) {
       /* Let it in: an unfair lock might not. */

@@ -60,6 +60,11 @@ local function bad(number, name, text, ...)
   error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), 3)
 end
 
+-- A number without fraction as an integer; all else as it is.
+local function whole(v)
+  return type(v) == "number" and math.tointeger(v) or v
+end
+
 -- `n` as a number of workers, or nil and what is wrong with it.
 local function workers(n)
   if n == nil then
@@ -136,13 +141,16 @@ function pp.Server(options, hosts)
     bad(1, "Server", "timeout must be a number > 0, got %s", tostring(timeout))
   end
   local memory = options.memory
+  memory = whole(memory)
   if memory ~= nil and (math.type(memory) ~= "integer" or memory < 0) then
     bad(1, "Server", "memory must be an integer >= 0, got %s", tostring(memory))
   end
   local restart = options.restart
   if restart == true or restart == false then
     restart = restart and 1 or 0
-  elseif restart ~= nil
+  end
+  restart = whole(restart)
+  if restart ~= nil
     and (math.type(restart) ~= "integer" or restart < 0 or restart > 0x7fffffff) then
     bad(1, "Server", "restart must be an integer >= 0 or a boolean, got %s", tostring(restart))
   end
