@@ -244,21 +244,68 @@ static void item_error(lua_State *L, call *c, int kind) {
   lua_replace(L, err);
 }
 
+static bool sendable(lua_State *L, call *c, int first, int n, pp_buf *trial) {
+  trial->len = 0;
+  if (pp_codec_pack(c->r->codec, L, first, n, "result", trial, NULL) != 0)
+    return false; /* why is at the top */
+  lua_pop(L, 1);
+  return true;
+}
+
+static void no_traceback(lua_State *L, call *c) {
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
+}
+
 /* Results that cannot travel become errors in their places. */
 static void weed_out(lua_State *L, call *c, int first, int n) {
   pp_buf trial = {0};
 
-  for (int i = first; i < first + n; i++) {
-    trial.len = 0;
-    if (pp_codec_pack(c->r->codec, L, i, 1, "result", &trial, NULL) == 0) {
-      lua_pop(L, 1);
-      continue;
+  no_traceback(L, c);
+  for (int i = first; i < first + n; i++)
+    if (!sendable(L, c, i, 1, &trial)) {
+      item_error(L, c, PP_KIND_UNSENDABLE);
+      c->failed_items++;
+      lua_replace(L, i);
     }
-    lua_pushboolean(L, 0); /* no traceback */
-    lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
-    item_error(L, c, PP_KIND_UNSENDABLE);
-    lua_replace(L, i);
+  pp_buf_clear(&trial);
+}
+
+/* The same for groups of a number and as many results; the first that cannot
+ * travel is the last unless errors are kept. Groups move down as one shrinks.
+ */
+static void weed_groups(lua_State *L, call *c, int first) {
+  int from = first, to = first, end = lua_gettop(L);
+  pp_buf trial = {0};
+
+  no_traceback(L, c);
+  while (from <= end) {
+    int n = (int)lua_tointeger(L, from);
+    int k = n < 0 ? 2 : n + 1; /* slots of the group */
+    bool ok = sendable(L, c, from, k, &trial);
+
+    if (ok) {
+      for (int i = 0; i < k; i++)
+        lua_copy(L, from + i, to + i);
+      to += k;
+    } else {
+      item_error(L, c, PP_KIND_UNSENDABLE);
+      c->failed_items++;
+      if (n < 1) { /* cannot be: a number alone can travel */
+        lua_pop(L, 1);
+        break;
+      }
+      lua_copy(L, -1, to + 1);
+      lua_pop(L, 1);
+      lua_pushinteger(L, -1);
+      lua_replace(L, to);
+      to += 2;
+      if (!(c->flags & PP_JOBF_KEEP))
+        break;
+    }
+    from += k;
   }
+  lua_settop(L, to - 1);
   pp_buf_clear(&trial);
 }
 
@@ -283,34 +330,59 @@ static int push_item(lua_State *L, const call *c, int i) {
   return (int)n;
 }
 
-/* A chunk: the function once for each of n items at the stack's bottom, each
- * in globals of its own. First results take the items' places; all results
- * gather above them. */
+/* Push the arguments of the next item; how many. Items are either on the
+ * stack, from 2 on, or packed one by one. */
+static int next_item(lua_State *L, call *c, int i, pp_rd *packed) {
+  const unsigned char *p;
+  uint64_t len;
+  int at, n;
+
+  if (!(c->flags & PP_JOBF_EACH))
+    return push_item(L, c, i);
+  if (pp_rd_varint(packed, &len) != 0 || len > pp_rd_left(packed) ||
+      pp_rd_bytes(packed, len, &p) != 0 || gather(c->r, c->deps, c->ndeps) != 0)
+    return luaL_error(L, "malformed chunk");
+  if (pp_codec_unpack(c->r->codec, L, p, len, c->r->codes, c->ndeps) != 1)
+    return lua_error(L);
+  at = lua_gettop(L);
+  n = push_item(L, c, at);
+  lua_remove(L, at);
+  return n;
+}
+
+/* A chunk: the function once for each item, each time in globals of its own.
+ * Results gather on the stack: the first of each, or all behind their number.
+ */
 static int run_chunk(lua_State *L) {
   call *c = lua_touserdata(L, 1);
   pp_runner *r = c->r;
-  bool all = c->flags & PP_JOBF_ALL;
-  int n, first = 2, count;
+  bool all = c->flags & PP_JOBF_ALL, each = c->flags & PP_JOBF_EACH;
+  pp_rd packed = pp_rd_of(c->args, c->args_len);
+  int n = 0, first, count;
 
   lua_settop(L, 0);
   luaL_checkstack(L, 30, "job");
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
-  n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
-  if (n < 0)
-    return lua_error(L);
-  if (c->modules_len == 0) { /* else its bytes are needed to the end */
-    c->taken(c->ud);
-    c->taken = NULL;
+  if (!each) {
+    n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
+    if (n < 0)
+      return lua_error(L);
+    if (c->modules_len == 0) { /* else its bytes are needed to the end */
+      c->taken(c->ud);
+      c->taken = NULL;
+    }
   }
+  first = 2 + n;
   c->started = pp_now_ns();
-  for (int i = 2; i < 2 + n; i++) {
+  for (int i = 2; each ? pp_rd_left(&packed) > 0 : i < 2 + n; i++) {
     int top = lua_gettop(L), status;
 
     luaL_checkstack(L, 30, "too many results");
     if (all)
       lua_pushnil(L); /* their number */
     begin_execution(L, c);
-    status = call_user(L, c, push_item(L, c, i), all ? LUA_MULTRET : 1, 1);
+    status =
+        call_user(L, c, next_item(L, c, i, &packed), all ? LUA_MULTRET : 1, 1);
     if (status != LUA_OK) {
       if (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL)))
         return lua_error(L);
@@ -318,26 +390,27 @@ static int run_chunk(lua_State *L) {
       c->failed_items++;
     }
     end_execution(L, c);
-    if (!all) {
-      lua_replace(L, i);
+    if (!all)
       continue;
-    }
     lua_pushinteger(L, status == LUA_OK ? lua_gettop(L) - top - 1 : -1);
     lua_replace(L, top + 1);
     if (status != LUA_OK && !(c->flags & PP_JOBF_KEEP))
       break;
   }
   c->run = pp_now_ns() - c->started;
-  if (all)
-    first = 2 + n;
   count = lua_gettop(L) - first + 1;
   if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0) {
-    if (!(c->flags & PP_JOBF_KEEP)) {
+    if (!(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))) {
       c->kind = PP_KIND_UNSENDABLE;
+      no_traceback(L, c);
       return lua_error(L);
     }
     lua_pop(L, 1);
-    weed_out(L, c, first, count);
+    if (all)
+      weed_groups(L, c, first);
+    else
+      weed_out(L, c, first, count);
+    count = lua_gettop(L) - first + 1;
     if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0)
       return lua_error(L);
   }
@@ -375,6 +448,7 @@ static int run(lua_State *L) {
   n = lua_gettop(L) - 1;
   if (pp_codec_pack(r->codec, L, 2, n, "result", c->out, NULL) != 0) {
     c->kind = PP_KIND_UNSENDABLE;
+    no_traceback(L, c);
     return lua_error(L);
   }
   lua_pushboolean(L, 0);

@@ -6,22 +6,47 @@
 
 #include "lua_pp.h"
 
+/* Append the n items from `first` of the table at 3, packed one by one. */
+static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
+                     pp_deps *deps, int kept) {
+  pp_buf one = {0};
+  int r = 0;
+
+  for (int i = 0; i < n && r == 0; i++) {
+    one.len = 0;
+    lua_geti(L, 3, first + i);
+    r = pp_codec_pack(e->codec, L, lua_gettop(L), 1, "item", &one, deps);
+    if (r != 0) { /* say which */
+      const char *m = lua_tostring(L, -1);
+
+      lua_pushfstring(L, "%d:%s", i, m != NULL ? m : "");
+      break;
+    }
+    if (!lua_isnil(L, -1))
+      lua_rawseti(L, kept, (lua_Integer)lua_rawlen(L, kept) + 1);
+    r = pp_buf_varint(&e->scratch, one.len);
+    if (r == 0)
+      r = pp_buf_put(&e->scratch, one.data, one.len);
+    lua_settop(L, kept);
+  }
+  pp_buf_clear(&one);
+  return r;
+}
+
 /* core.chunk(server, parcel, items, first, n, flags, group) -> a job that calls
  * the parcel's function for items[first .. first + n - 1]; flags has letters: s
- * spread, k keep errors, a all results. nil when some item needs a job of its
- * own (it brings code along): n = 1 is always possible. Second result: it is
- * not a chunk but an ordinary job of one item. */
+ * spread, k keep errors, a all results. Or nil and a refusal: "K:message", K
+ * the number of the item, from 0. */
 static int chunk(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
   pp_uparcel *u = luaL_checkudata(L, 2, PP_PARCEL_META);
   lua_Integer first = luaL_checkinteger(L, 4);
-  int n = (int)luaL_checkinteger(L, 5), base, r;
+  int n = (int)luaL_checkinteger(L, 5), base, r = 0;
   uint32_t flags = PP_JOBF_CHUNK;
   size_t group_len = 7;
   const char *how = luaL_checkstring(L, 6);
   const char *group = luaL_optlstring(L, 7, "default", &group_len);
-  bool single = false;
   pp_deps deps = {0};
   pp_parcel parcel = u->parcel;
   pp_blob *set;
@@ -37,53 +62,34 @@ static int chunk(lua_State *L) {
   lua_settop(L, 7);
   base = lua_gettop(L) + 1;
   luaL_checkstack(L, n + 20, "too many items in a chunk");
-  for (int i = 0; i < n; i++)
+  lua_createtable(L, 0, 0); /* the kept lists of items */
+  for (int i = 0; i < n && !(flags & PP_JOBF_EACH); i++) {
+    int t;
+
     lua_geti(L, 3, first + i);
+    t = lua_type(L, -1);
+    if (t != LUA_TNUMBER && t != LUA_TSTRING && t != LUA_TBOOLEAN &&
+        t != LUA_TNIL)
+      flags |= PP_JOBF_EACH;
+  }
   e->scratch.len = 0;
   if (pp_buf_put(&e->scratch, u->modules.data, u->modules.len) != 0)
     return luaL_error(L, "not enough memory");
-  r = pp_codec_pack(e->codec, L, base, n, "item", &e->scratch, &deps);
+  if (flags & PP_JOBF_EACH) {
+    lua_settop(L, base);
+    r = pack_each(L, e, first, n, &deps, base);
+  } else {
+    r = pp_codec_pack(e->codec, L, base + 1, n, "item", &e->scratch, NULL);
+  }
   if (r != 0) {
     pp_deps_clear(e->codec, &deps);
-    return lua_error(L);
-  }
-  lua_insert(L, base); /* the kept list */
-  lua_settop(L, base);
-  if (deps.n > 0 && n > 1) {
-    pp_deps_clear(e->codec, &deps);
     lua_pushnil(L);
-    return 1;
+    lua_insert(L, -2);
+    return 2;
   }
-  if (deps.n > 0) {
-    /* Items with code are unpacked in the job's own globals: an ordinary job.
-     */
-    single = true;
-    if (flags & PP_JOBF_SPREAD) {
-      pp_deps_clear(e->codec, &deps);
-      lua_settop(L, base - 1);
-      lua_geti(L, 3, first);
-      if (lua_istable(L, -1)) {
-        lua_getfield(L, -1, "n");
-        n = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1)
-                                 : (int)lua_rawlen(L, -2);
-        lua_pop(L, 1);
-        luaL_checkstack(L, n + 20, "too many arguments in an item");
-        for (int i = 1; i <= n; i++)
-          lua_rawgeti(L, base, i);
-        lua_remove(L, base);
-      }
-      e->scratch.len = u->modules.len;
-      r = pp_codec_pack(e->codec, L, base, n, "argument", &e->scratch, &deps);
-      if (r != 0) {
-        pp_deps_clear(e->codec, &deps);
-        return lua_error(L);
-      }
-      lua_insert(L, base);
-      lua_settop(L, base);
-      n = 1;
-    }
-    flags = 0;
-  }
+  lua_settop(L, base);
+  lua_getiuservalue(L, 2, 1);
+  lua_rawseti(L, base, (lua_Integer)lua_rawlen(L, base) + 1);
   set = pp_setting(L, e);
   pp_engine_enter(e);
   pp_blob_ref(parcel.blob);
@@ -97,18 +103,7 @@ static int chunk(lua_State *L) {
   j->error_retries = u->error_retries;
   j->timeout = u->timeout;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
-  if (lua_isnil(L, base))
-    lua_getiuservalue(L, 2, 1);
-  else if (lua_getiuservalue(L, 2, 1) != LUA_TNIL) {
-    lua_createtable(L, 2, 0);
-    lua_pushvalue(L, base);
-    lua_rawseti(L, -2, 1);
-    lua_pushvalue(L, base + 1);
-    lua_rawseti(L, -2, 2);
-  } else {
-    lua_pushvalue(L, base);
-  }
-  pp_push_job(L, j, 1, lua_gettop(L));
+  pp_push_job(L, j, 1, base);
   now = pp_now_ns();
   pp_engine_enter(e);
   pp_engine_look(e, now);
@@ -119,8 +114,7 @@ static int chunk(lua_State *L) {
   pp_keep_handle(L, 1);
   if (!s->anchored)
     pp_anchor(L, s, 1);
-  lua_pushboolean(L, single);
-  return 2;
+  return 1;
 }
 
 /* core.collect(job, into, first): put the results of a job that is over into a
@@ -265,9 +259,35 @@ static int take(lua_State *L) {
   return 0;
 }
 
+/* core.callbacks(): run those that are due, if none is running. */
+static int callbacks(lua_State *L) {
+  pp_engine *e = pp_check_engine(L);
+  bool due;
+
+  pp_engine_enter(e);
+  pp_engine_look(e, pp_now_ns());
+  due = e->callbacks > 0 && !e->in_callback;
+  pp_engine_leave(e);
+  if (due)
+    pp_run_callbacks(L, e);
+  return 0;
+}
+
+/* core.is_job(v) */
+static int is_job(lua_State *L) {
+  lua_pushboolean(L, luaL_testudata(L, 1, PP_JOB_META) != NULL);
+  return 1;
+}
+
 static const luaL_Reg funcs[] = {
-    {"collect", collect}, {"chunk", chunk}, {"parcel", pp_parcel_new},
-    {"ended", ended},     {"over", over},   {"take", take},
+    {"callbacks", callbacks},
+    {"is_job", is_job},
+    {"collect", collect},
+    {"chunk", chunk},
+    {"parcel", pp_parcel_new},
+    {"ended", ended},
+    {"over", over},
+    {"take", take},
     {NULL, NULL},
 };
 

@@ -31,6 +31,8 @@ typedef struct submission {
   pp_server *s;
   const char *names[AT_EXTRA]; /* of arguments, for errors */
   const char *method;
+  int level;    /* of the caller, for errors */
+  int number;   /* of the table of options among the arguments */
   bool by_name; /* the table form */
   int nargs;
   lua_Integer retries, retry_errors, memory;
@@ -43,8 +45,11 @@ typedef struct submission {
 /* As luaL_argerror, but with our name and numbers however it was called. */
 static int arg_error(lua_State *L, const submission *b, int at,
                      const char *msg) {
-  return luaL_error(L, "bad argument #%d to '%s' (%s)",
-                    (b->by_name ? AT_FUNC : at) - 1, b->method, msg);
+  luaL_where(L, b->level);
+  lua_pushfstring(L, "bad argument #%d to '%s' (%s)",
+                  b->by_name ? b->number : at - 1, b->method, msg);
+  lua_concat(L, 2);
+  return lua_error(L);
 }
 
 static int bad(lua_State *L, const submission *b, int at, const char *what) {
@@ -560,6 +565,8 @@ int pp_parcel_new(lua_State *L) {
 
   begin(L, &b);
   b.method = luaL_checkstring(L, 2);
+  b.level = 3;
+  b.number = 3;
   lua_remove(L, 2);
   by_name(L, &b);
   lua_settop(L, AT_EXTRA);
@@ -578,7 +585,7 @@ int pp_parcel_new(lua_State *L) {
   r = pp_codec_function(b.e->codec, L, AT_FUNC,
                         lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
   if (r != 0) {
-    luaL_where(L, 2);
+    luaL_where(L, b.level);
     lua_insert(L, -2);
     lua_concat(L, 2);
     return lua_error(L);
@@ -589,7 +596,9 @@ int pp_parcel_new(lua_State *L) {
   u->timeout = b.timeout;
   u->memory = (uint64_t)b.memory;
   lua_setiuservalue(L, -2, 1); /* the kept list */
-  return 1;
+  lua_pushboolean(L, b.timeout > 0);
+  lua_pushinteger(L, b.retries);
+  return 3;
 }
 
 static void begin(lua_State *L, submission *b) {
@@ -600,6 +609,8 @@ static void begin(lua_State *L, submission *b) {
   b->timeout = b->s->timeout;
   b->memory = (lua_Integer)b->s->memory;
   b->method = "submit";
+  b->level = 1;
+  b->number = 1;
   memcpy(b->names, names_by_place, sizeof b->names);
 }
 

@@ -37,6 +37,32 @@ function Range.__index(r, i)
   end
 end
 
+-- How many numbers a numeric for passes through; nil: more than can be told.
+local function steps(first, last, step)
+  if math.type(first) == "integer" and math.type(step) == "integer" then
+    if math.type(last) == "float" then -- as the loop does
+      if last ~= last then
+        return 0
+      end
+      last = step > 0 and math.floor(last) or math.ceil(last)
+      if math.type(last) == "float" then -- beyond the integers
+        return (last > 0) ~= (step > 0) and 0 or nil
+      end
+    end
+    if (step > 0 and first > last) or (step < 0 and first < last) then
+      return 0
+    end
+    local way = step > 0 and last - first or first - last
+    local n = way // (step > 0 and step or -step) + 1
+    return way >= 0 and n > 0 and n or nil
+  end
+  local n = (last - first) / step
+  if n ~= n or n < 0 then
+    return 0
+  end
+  return n < 2.0 ^ 53 and math.tointeger(math.floor(n)) + 1 or nil
+end
+
 --- A list from `first` to `last`, like a numeric for.
 -- @number first
 -- @number last
@@ -54,8 +80,11 @@ function iterate.range(first, last, step)
   elseif step == 0 then
     bad(2, 3, "range", "step is zero")
   end
-  local n = math.max(0, (last - first) // step + 1)
-  return setmetatable({ first = first, step = step, n = math.tointeger(n) or 0 }, Range)
+  local n = steps(first, last, step)
+  if not n then
+    bad(2, 2, "range", "it has no end")
+  end
+  return setmetatable({ first = first, step = step, n = n }, Range)
 end
 
 local passed_on = { deps = true, modules = true, globals = true, group = true }
@@ -108,6 +137,9 @@ local Run = {}
 Run.__index = Run
 
 local function new_run(server, name, f, source, options, all)
+  if core.closed(server) then
+    error("attempt to use a closed server", 3)
+  end
   if type(f) ~= "function" then
     bad(3, 1, name, "func must be a function, got %s", type(f))
   elseif type(source) ~= "table" and (type(source) ~= "function" or not all) then
@@ -117,9 +149,17 @@ local function new_run(server, name, f, source, options, all)
   local o, spec = read_options(name, options)
   spec[1] = f
   local keep = o.keep and not spec.retry_errors
+  local n = type(source) == "table" and rawget(source, "n")
+  if n and (math.type(n) ~= "integer" or n < 0) then
+    bad(3, 2, name, "its n must be an integer >= 0, got %s", tostring(n))
+  end
+  local parcel, timed, retries = core.parcel(server, name, spec)
+  if timed or retries == 0 then
+    o.chunk = 1 -- these too are for each item
+  end
   local run = setmetatable({
     server = server,
-    parcel = core.parcel(server, name, spec),
+    parcel = parcel,
     group = spec.group,
     flags = (o.spread and "s" or "") .. (keep and "k" or "") .. (all and "a" or ""),
     keep = o.keep,
@@ -139,7 +179,7 @@ local function new_run(server, name, f, source, options, all)
     run.items = {}
   else
     run.items = source
-    run.n = math.tointeger(rawget(source, "n")) or #source
+    run.n = n or #source
   end
   return run
 end
@@ -171,29 +211,60 @@ function Run:take(want)
   return 1, n
 end
 
+-- Send items; false when one of them cannot travel.
 function Run:send(first, n)
-  local job, single =
+  local job, why =
     core.chunk(self.server, self.parcel, self.items, first, n, self.flags, self.group)
-  if job then
-    self.high = self.high + 1
-    self.out[self.high] = { job = job, at = self.at, n = n, single = single }
-    self.at = self.at + n
-    self.waiting = self.waiting + n
-    return
+  if not job then
+    local k, text = why:match("^(%d+):(.*)$")
+    local place = self.at + (k and k + 1 or 1)
+    self.refusal = (text or why):gsub("item 1", function()
+      return "item " .. math.tointeger(place)
+    end, 1)
+    if not k then -- its number counts within the chunk
+      self.refusal = why:gsub("item (%d+)", function(i)
+        return "item " .. math.tointeger(self.at + i)
+      end, 1)
+    end
+    return false
   end
-  for i = first, first + n - 1 do -- some bring code: one by one
-    self:send(i, 1)
+  self.high = self.high + 1
+  self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
+  self.at = self.at + n
+  self.waiting = self.waiting + n
+  return true
+end
+
+-- The worker of a chunk was lost: its items go on one by one, in its place.
+function Run:split(c)
+  local out, new = self.out, {}
+  for i = self.low, self.high do
+    if out[i] ~= c then
+      new[#new + 1] = out[i]
+    end
   end
+  local place = 1
+  while new[place] and new[place].at < c.at do
+    place = place + 1
+  end
+  for k = 0, c.n - 1 do
+    local job =
+      core.chunk(self.server, self.parcel, c.items, c.first + k, 1, self.flags, self.group)
+    local one = { job = job, at = c.at + k, n = 1, items = c.items, first = c.first + k }
+    table.insert(new, place + k, one)
+  end
+  self.out, self.low, self.high = new, 1, #new
 end
 
 -- Keep the workers supplied.
 function Run:fill()
-  while self.high - self.low + 1 < AHEAD * self.workers do
+  local most = (self.ordered and 8 or 1) * AHEAD * self.workers
+  while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
     if self.buffer then
       local share = math.max(1, self.buffer // (2 * self.workers))
       want = math.min(want, self.buffer - self.waiting, share)
-    elseif self.waiting >= AHEAD * self.workers * self.chunk + 64 then
+    elseif self.waiting >= most * self.chunk + 64 then
       want = 0
     end
     if want < 1 then
@@ -279,20 +350,21 @@ function iterate.map(server, f, list, options)
   run.ordered = false
   while true do
     run:fill()
+    if run.refusal then
+      error(run.refusal, 2)
+    end
     local i = run:next_over()
     if not i then
       return results
     end
-    local c = run:remove(i)
-    run.waiting = run.waiting - c.n
-    local n, err
-    if c.single then
-      local ok, r = c.job:pcall()
-      n, err = ok, r
-      results[c.at + 1] = r
-    else
-      n, err = core.collect(c.job, results, c.at + 1)
+    local c = run.out[i]
+    local n, err = core.collect(c.job, results, c.at + 1)
+    if err and err.kind == "lost" and c.n > 1 then
+      run:split(c)
+      goto continue
     end
+    run:remove(i)
+    run.waiting = run.waiting - c.n
     if n then
       run:learn(c)
     elseif not run.keep then
@@ -302,6 +374,7 @@ function iterate.map(server, f, list, options)
         results[k] = err
       end
     end
+    ::continue::
   end
 end
 
@@ -312,25 +385,24 @@ Stream.__index = Stream
 -- The next item's index and where its results are: values[from .. to].
 function Stream:step()
   local run = self.run
+  core.callbacks()
   while self.left == 0 do
     run:fill()
+    if run.refusal and run.low > run.high then
+      error(run.refusal, 3)
+    end
     local i = run:next_over()
     if not i then
       return nil
     end
-    local c = run:remove(i)
+    local c = run.out[i]
     local values = {}
-    local n, err
-    if c.single then
-      local r = table.pack(c.job:pcall())
-      if r[1] then
-        values, n = table.move(r, 2, r.n, 2, { r.n - 1 }), r.n
-      else
-        err = r[2]
-      end
-    else
-      n, err = core.collect(c.job, values, 1)
+    local n, err = core.collect(c.job, values, 1)
+    if err and err.kind == "lost" and c.n > 1 then
+      run:split(c)
+      goto continue
     end
+    run:remove(i)
     if n then
       run:learn(c)
     else
@@ -339,6 +411,7 @@ function Stream:step()
       end
     end
     self.values, self.pos, self.index, self.left = values, 1, c.at, c.n
+    ::continue::
   end
   run.waiting = run.waiting - 1
   self.left = self.left - 1
@@ -383,12 +456,28 @@ function iterate.imap(server, f, source, options)
   end, nil, nil, closing
 end
 
+-- Raise unless jobs is a list of jobs, at the caller of the caller.
+local function check_jobs(name, jobs)
+  for i = 1, #jobs do
+    if not core.is_job(jobs[i]) then
+      bad(3, 1, name, "jobs must be a list of jobs")
+    end
+  end
+end
+
+local function check_open(server)
+  if core.closed(server) then
+    error("attempt to use a closed server", 3)
+  end
+end
+
 --- Iterate over jobs as they finish.
 -- @function Server:completed
 -- @tparam[opt] table jobs a list; without it, all jobs not yet taken or asked
 -- @number[opt] timeout seconds to wait for each; the loop ends when they pass
 -- @return an iterator over jobs
 function iterate.completed(server, jobs, timeout)
+  check_open(server)
   if type(jobs) == "number" and timeout == nil then
     jobs, timeout = nil, jobs
   end
@@ -399,14 +488,17 @@ function iterate.completed(server, jobs, timeout)
     return function()
       return server:pop(timeout)
     end
-  elseif type(jobs) ~= "table" then
+  end
+  if type(jobs) ~= "table" then
     bad(2, 1, "completed", "jobs must be a table, got %s", type(jobs))
   end
+  check_jobs("completed", jobs)
   local left = table.move(jobs, 1, #jobs, 1, {})
   local ready, at = {}, 0
   local seen = 0
   return function()
     local deadline = timeout and core.time() + timeout
+    core.callbacks()
     while at >= #ready do
       if #left == 0 then
         return nil
@@ -437,6 +529,10 @@ end
 -- @number timeout seconds in all; none: until nothing is pending
 -- @treturn table a list of jobs
 function iterate.drain(server, timeout)
+  check_open(server)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0) then
+    bad(2, 1, "drain", "timeout must be a number >= 0, got %s", tostring(timeout))
+  end
   local deadline = timeout and core.time() + timeout
   local list = {}
   while true do
@@ -457,6 +553,7 @@ function iterate.first(server, jobs)
   if type(jobs) ~= "table" or #jobs == 0 then
     bad(2, 1, "first", "jobs must be a list of jobs")
   end
+  check_jobs("first", jobs)
   local last
   for job in iterate.completed(server, jobs) do
     local r = table.pack(job:pcall())
