@@ -175,6 +175,45 @@ static void push_loaded(lua_State *L) {
   }
 }
 
+/* Is there a file a worker's require would find for this module? What is only
+ * in package.preload, or was put into package.loaded by hand, travels by
+ * value. */
+static bool findable(lua_State *L, const char *name) {
+  static const char *const paths[] = {"path", "cpath", "cpath"};
+  int top = lua_gettop(L);
+  bool found = false;
+
+  push_loaded(L);
+  lua_getfield(L, -1, "package");
+  for (int i = 0; i < 3 && !found && lua_istable(L, top + 2); i++) {
+    const char *dot = strchr(name, '.');
+
+    lua_settop(L, top + 2);
+    lua_getfield(L, -1, "searchpath");
+    if (i < 2)
+      lua_pushstring(L, name);
+    else if (dot != NULL) /* a part of a C library */
+      lua_pushlstring(L, name, (size_t)(dot - name));
+    else
+      break;
+    lua_getfield(L, top + 2, paths[i]);
+    found = lua_pcall(L, 2, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING;
+  }
+  lua_settop(L, top);
+  return found;
+}
+
+/* Was the value at the top there before any user code? */
+static bool is_pristine(pp_codec *c, lua_State *L) {
+  bool is;
+
+  pp_ref(c, L, REF_NAMES);
+  lua_pushvalue(L, -2);
+  is = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 2);
+  return is;
+}
+
 void pp_names_modules(pp_codec *c, lua_State *L) {
   uint64_t sum = 1;
   int loaded;
@@ -198,7 +237,9 @@ void pp_names_modules(pp_codec *c, lua_State *L) {
   lua_replace(L, -2);
   lua_pushnil(L);
   while (lua_next(L, loaded)) {
-    if (lua_type(L, -2) == LUA_TSTRING && is_object(L, -1)) {
+    if (lua_type(L, -2) == LUA_TSTRING && is_object(L, -1) &&
+        (c->role == PP_CODEC_WORKER || is_pristine(c, L) ||
+         findable(L, lua_tostring(L, -2)))) {
       lua_pushvalue(L, -2); /* value as key, name as value */
       lua_rawset(L, -4);
     } else {

@@ -184,6 +184,7 @@ check("many of a class",
       "assert(getmetatable(r[1]))");
 check("modules", "local m = {name = 'm', add = function(a) return a + 1 end} "
                  "package.loaded.mm = m\n"
+                 "package.searchpath = function() return 'a file' end\n"
                  "T.worker('package.preload.mm = function() return {name = "
                  "\"w\", cf = print, C = {}} end')\n"
                  "same(T.run(function() return m.name end), 'w') "
