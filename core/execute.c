@@ -158,6 +158,15 @@ static void begin_execution(lua_State *L, call *c) {
   lua_createtable(L, 0, 2);
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
   lua_setmetatable(L, -2);
+  if (c->flags & PP_JOBF_INLINE) { /* the function comes with the arguments */
+    if (pp_codec_bind(r->codec, L, env, 0) != 0)
+      luaL_error(L, "not enough memory");
+    c->bound = true;
+    if (c->modules_len > 0)
+      require_modules(L, c, env);
+    lua_settop(L, env - 1);
+    return;
+  }
   push_function(L, c); /* function, bindings */
   if (pp_codec_bind(r->codec, L, env, lua_isnil(L, env + 2) ? 0 : env + 2) != 0)
     luaL_error(L, "not enough memory");
@@ -438,10 +447,12 @@ static int run(lua_State *L) {
       c->kind = PP_KIND_MEMORY;
     return lua_error(L);
   }
+  if (c->flags & PP_JOBF_INLINE && (n < 1 || !lua_isfunction(L, 2)))
+    return luaL_error(L, "malformed job");
   c->taken(c->ud);
   c->taken = NULL;
   c->started = pp_now_ns();
-  status = call_user(L, c, n, LUA_MULTRET, 1);
+  status = call_user(L, c, lua_gettop(L) - 2, LUA_MULTRET, 1);
   c->run = pp_now_ns() - c->started;
   if (status != LUA_OK)
     return lua_error(L);

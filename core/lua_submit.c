@@ -447,6 +447,48 @@ pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
   return j;
 }
 
+/* May an argument share something with what the function captured? A function
+ * may share upvalues, a table be captured too. */
+static bool may_share(lua_State *L, int nargs, bool tables) {
+  for (int i = 1; i <= nargs; i++) {
+    int t = lua_rawgeti(L, AT_ARGS, i);
+
+    lua_pop(L, 1);
+    if (t == LUA_TFUNCTION || (tables && t == LUA_TTABLE))
+      return true;
+  }
+  return false;
+}
+
+/*
+ * Pack the arguments anew, the function before them, as one graph: a table or
+ * an upvalue that it captured and that is also an argument is one thing in the
+ * job. Both have been found fit to travel. The kept list joins that at kept.
+ */
+static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
+                       int kept) {
+  pp_engine *e = b->e;
+  int first = lua_gettop(L) + 1, r;
+
+  pp_deps_clear(e->codec, deps);
+  e->scratch.len = mods;
+  lua_pushvalue(L, AT_FUNC);
+  for (int i = 1; i <= b->nargs; i++)
+    lua_rawgeti(L, AT_ARGS, i);
+  r = pp_codec_pack(e->codec, L, first, b->nargs + 1, "argument", &e->scratch,
+                    deps);
+  if (r != 0)
+    return r;
+  lua_createtable(L, 2, 0);
+  lua_pushvalue(L, kept);
+  lua_rawseti(L, -2, 1);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, 2);
+  lua_replace(L, kept);
+  lua_settop(L, kept);
+  return 0;
+}
+
 /* Everything is at its place on the stack and checked. Pushes the handle. */
 static int submit(lua_State *L, submission *b) {
   pp_engine *e = b->e;
@@ -459,6 +501,7 @@ static int submit(lua_State *L, submission *b) {
   const char *group = "default";
   int64_t now;
   int r, kept, first = lua_gettop(L) + 1;
+  uint32_t flags = 0;
 
   if (lua_type(L, AT_GROUP) == LUA_TSTRING)
     group = lua_tolstring(L, AT_GROUP, &group_len);
@@ -498,8 +541,19 @@ static int submit(lua_State *L, submission *b) {
     }
   }
   lua_settop(L, kept);
+  if (lua_isnil(L, AT_EXTRA) &&
+      may_share(L, b->nargs, parcel.flags & PP_PARCEL_MUTABLE)) {
+    r = pack_inline(L, b, &deps, mods, kept);
+    if (r != 0) {
+      pp_engine_enter(e);
+      pp_blob_unref(&e->blobs, parcel.blob);
+      pp_engine_leave(e);
+      goto unsendable;
+    }
+    flags = PP_JOBF_INLINE;
+  }
   set = pp_setting(L, e);
-  j = pp_compose(e, &parcel, &deps, 0, mods);
+  j = pp_compose(e, &parcel, &deps, flags, mods);
   if (j == NULL)
     return luaL_error(L, "not enough memory");
   j->retries = (uint32_t)b->retries;

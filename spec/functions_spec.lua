@@ -675,3 +675,17 @@ describe("a function as a result", function()
       end
     end)
 end)
+
+describe("what is both captured and an argument", function()
+  it("is one thing in the job: tables and upvalues", function()
+    local server <close> = pp.Server(1)
+    local none = {}
+    assert.is_true(server:spawn(function(v) return v == none end, none)())
+    assert.is_false(server:spawn(function(v) return v == none end, {})())
+    local n = 0
+    local function inc() n = n + 1 end
+    assert.are.equal(2, server:spawn(function(f) f() f() return n end, inc)())
+    assert.are.equal(2, server:spawn(function(f) f() f() return n end, inc)())
+    assert.are.equal(0, n)
+  end)
+end)
