@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "proc.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Read a small file; its length, or -1. */
@@ -59,32 +59,51 @@ void pp_proc_name(const char *name) {
   }
 }
 
+/* As linux_dirent64 has it; the C library does not name it for all. */
+typedef struct entry {
+  uint64_t ino;
+  int64_t off;
+  unsigned short len;
+  unsigned char type;
+  char name[];
+} entry;
+
+/* No allocation, no stdio: a signal handler may be here. */
 int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud) {
-  char path[300], stat[2048];
+  _Alignas(entry) char list[4096];
+  char path[32], stat[1024];
   pid_t self = getpid();
-  DIR *d = opendir("/proc");
-  struct dirent *e;
-  int n = 0;
+  int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0;
+  long got;
 
-  if (d == NULL)
+  if (dir < 0)
     return 0;
-  while ((e = readdir(d)) != NULL) {
-    const char *parent;
-    pid_t pid;
+  while ((got = syscall(SYS_getdents64, dir, list, sizeof list)) > 0)
+    for (long at = 0; at < got;) {
+      const entry *e = (const entry *)(const void *)(list + at);
+      const char *parent;
+      size_t len = strlen(e->name);
+      pid_t pid = 0, of = 0;
 
-    if (!isdigit((unsigned char)e->d_name[0]))
-      continue;
-    snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
-    if (slurp(path, stat, sizeof stat) <= 0)
-      continue;
-    parent = stat_field(stat, 4);
-    pid = (pid_t)atol(e->d_name);
-    if (parent == NULL || atol(parent) != self || spare(ud, pid))
-      continue;
-    kill(pid, SIGKILL);
-    n++;
-  }
-  closedir(d);
+      at += e->len;
+      if (e->name[0] < '0' || e->name[0] > '9' || len > 10)
+        continue;
+      memcpy(path, "/proc/", 6);
+      memcpy(path + 6, e->name, len);
+      memcpy(path + 6 + len, "/stat", 6);
+      if (slurp(path, stat, sizeof stat) <= 0)
+        continue;
+      parent = stat_field(stat, 4);
+      for (const char *p = e->name; *p != '\0'; p++)
+        pid = pid * 10 + (*p - '0');
+      for (; parent != NULL && *parent >= '0' && *parent <= '9'; parent++)
+        of = of * 10 + (*parent - '0');
+      if (of != self || spare(ud, pid))
+        continue;
+      kill(pid, SIGKILL);
+      n++;
+    }
+  close(dir);
   return n;
 }
 

@@ -11,7 +11,7 @@ void pp_proc_name(const char *name);
 
 /* SIGKILL each child of this process that `spare` does not spare; children of
  * children come to their nearest subreaper and are for its next call. Returns
- * how many were killed. Reads all of /proc: milliseconds. */
+ * how many were killed. Reads all of /proc: milliseconds. Async-signal-safe. */
 int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud);
 
 /* CPUs this process may use: affinity and cgroup quota (v1, v2), at least 1. */

@@ -354,9 +354,13 @@ static _Noreturn void loop(worker *w) {
 
 /* --- start ---------------------------------------------------------------- */
 
-/* The zygote is gone: so is everything in this process group. */
+/* The zygote is gone: so is everything in this process group, and whatever
+ * left it, which comes to this process as its parents die. */
 static void on_orphan(int sig) {
   (void)sig;
+  for (int i = 0; i < 200 && pp_proc_kill_children(nobody, NULL) > 0; i++)
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
   kill(0, SIGKILL);
   _exit(1);
 }

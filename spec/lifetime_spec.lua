@@ -112,6 +112,42 @@ describe("when the script is over", function()
   end)
 end)
 
+describe("a killed zygote", function()
+  it("is replaced, its jobs run again, and nothing of the old ones is left", function()
+    local r = ran [[
+      local s = pp.Server(2)
+      local function first(file)
+        local seen = io.open(file, "r")
+        if seen then seen:close() return "again" end
+        io.open(file, "w"):close()
+        os.execute("setsid sleep 1000 & (setsid sh -c 'sleep 1001 & sleep 1002' &) ; sleep 1003")
+      end
+      local names = {os.tmpname(), os.tmpname()}
+      for i = 1, 2 do os.remove(names[i]) end
+      local jobs = {s:spawn(first, names[1]), s:spawn(first, names[2])}
+      for i = 1, 2 do
+        local f
+        repeat pp.sleep(0.001) f = io.open(names[i]) until f
+        f:close()
+      end
+      local me = io.open("/proc/self/stat"):read("n")
+      for pid in io.popen("ls /proc"):lines() do
+        local f = tonumber(pid) and io.open("/proc/" .. pid .. "/stat")
+        local name, parent
+        if f then name, parent = f:read("a"):match("%((.-)%) %a (%d+)") end
+        if name == "pp-zygote" and tonumber(parent) == me then
+          os.execute("kill -KILL " .. pid)
+        end
+      end
+      print(jobs[1](), jobs[2]())
+      for i = 1, 2 do os.remove(names[i]) end
+    ]]
+    assert.are.equal("again\tagain\n", r.out, r.err)
+    assert.are.equal(0, r.status)
+    assert.is_true(child.eventually(function() return #child.left(r.tag) == 0 end))
+  end)
+end)
+
 describe("what a job sets that is no global", function()
   it("does not reach the next: default files, hooks", function()
     local server <close> = pp.Server(1)
