@@ -101,7 +101,7 @@ describe("when the script is over", function()
       for pid in io.popen("ls /proc"):lines() do
         local f = tonumber(pid) and io.open("/proc/" .. pid .. "/stat")
         local name, parent
-        if f then name, parent = f:read("a"):match("%((.-)%) %a (%d+)") end
+        if f then name, parent = (f:read("a") or ""):match("%((.-)%) %a (%d+)") end
         if name == "pp-zygote" and tonumber(parent) == me then
           os.execute("kill -STOP " .. pid)
         end
@@ -134,7 +134,7 @@ describe("a killed zygote", function()
       for pid in io.popen("ls /proc"):lines() do
         local f = tonumber(pid) and io.open("/proc/" .. pid .. "/stat")
         local name, parent
-        if f then name, parent = f:read("a"):match("%((.-)%) %a (%d+)") end
+        if f then name, parent = (f:read("a") or ""):match("%((.-)%) %a (%d+)") end
         if name == "pp-zygote" and tonumber(parent) == me then
           os.execute("kill -KILL " .. pid)
         end
