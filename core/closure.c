@@ -194,9 +194,25 @@ static int add_check(pp_enc *e, int kind, int up, int nvalues) {
   return pp_buf_put(&e->s.checks, &k, sizeof k);
 }
 
+/* The table on top: is what it has not looked for in the globals? Such is an
+ * _ENV made by setmetatable({}, {__index = _G}). */
+static bool stands_before_globals(pp_enc *e) {
+  lua_State *L = e->L;
+  int top = lua_gettop(L);
+  bool does = false;
+
+  if (lua_getmetatable(L, -1)) {
+    lua_pushliteral(L, "__index");
+    lua_rawget(L, -2);
+    does = lua_rawequal(L, -1, e->ix + IX_GLOBALS);
+  }
+  lua_settop(L, top);
+  return does;
+}
+
 /* Note what the function on top, of that code, reaches. */
 static int reach(pp_enc *e, const pp_codeinfo *k, int fn, int strings) {
-  enum { OTHER, GLOBALS, STD };
+  enum { OTHER, GLOBALS, STD, BEFORE_GLOBALS };
   reacher r = {e, k, fn, strings};
   lua_State *L = e->L;
   unsigned char kind[256];
@@ -220,6 +236,8 @@ static int reach(pp_enc *e, const pp_codeinfo *k, int fn, int strings) {
         if (lua_rawget(L, e->ix + IX_STD) == LUA_TTABLE)
           kind[nups] = STD;
         lua_pop(L, 1);
+        if (kind[nups] == OTHER && stands_before_globals(e))
+          kind[nups] = BEFORE_GLOBALS;
       }
     }
     if (planning && add_check(e, CHECK_UPVALUE, nups + 1, 1) < 0)
@@ -232,6 +250,19 @@ static int reach(pp_enc *e, const pp_codeinfo *k, int fn, int strings) {
 
     if (use->up >= nups || kind[use->up] == OTHER)
       continue;
+    if (kind[use->up] == BEFORE_GLOBALS) {
+      bool own = use->kind == PP_BC_ESCAPE;
+
+      if (!own) {
+        lua_getupvalue(L, fn, use->up + 1);
+        lua_rawgeti(L, strings, use->name);
+        own = lua_rawget(L, -2) != LUA_TNIL;
+        lua_settop(L, top);
+      }
+      if (!own)
+        reach_global(&r, use);
+      continue;
+    }
     if (kind[use->up] == GLOBALS) {
       if (use->kind == PP_BC_ESCAPE)
         want_globals(&r);

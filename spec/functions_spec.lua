@@ -689,3 +689,18 @@ describe("what is both captured and an argument", function()
     assert.are.equal(0, n)
   end)
 end)
+
+describe("an _ENV that stands before the globals", function()
+  it("takes along what is found through it", function()
+    local code = [[
+      function helper() return "h" .. factor end
+      factor = 2
+      local f = load("return helper(), own, math.type(1)", "=c", "t",
+        setmetatable({own = "o"}, {__index = _G}))
+      local pp = require "pp"
+      print(pp.Server(1):spawn(f)())
+    ]]
+    local r = child.run(code)
+    assert.are.equal("h2\to\tinteger\n", r.out, r.err)
+  end)
+end)
