@@ -4,58 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
 #include "link.h"
-#include "lua_pp.h"
+#include "lua_submission.h"
 
 #define ARGS_MAX 200000
 
 /* --- submit --------------------------------------------------------------- */
 
-/* Where the parts of a submission are on the stack. */
-enum {
-  AT_SELF = 1,
-  AT_FUNC,
-  AT_ARGS,
-  AT_DEPS,
-  AT_MODULES,
-  AT_CALLBACK,
-  AT_CBARGS,
-  AT_GROUP,
-  AT_GLOBALS,
-  AT_EXTRA /* more globals for the function: a table or nil */
-};
-
-typedef struct submission {
-  pp_engine *e;
-  pp_server *s;
-  const char *names[AT_EXTRA]; /* of arguments, for errors */
-  const char *method;
-  int level;    /* of the caller, for errors */
-  int number;   /* of the table of options among the arguments */
-  bool by_name; /* the table form */
-  int nargs;
-  lua_Integer retries, retry_errors, memory;
-  int64_t timeout; /* ns */
-  bool forget;
-  const char *name;
-  pp_buf modules; /* lives in e->scratch's tail: not owned */
-} submission;
-
-/* As luaL_argerror, but with our name and numbers however it was called. */
-static int arg_error(lua_State *L, const submission *b, int at,
-                     const char *msg) {
-  luaL_where(L, b->level);
-  lua_pushfstring(L, "bad argument #%d to '%s' (%s)",
-                  b->by_name ? b->number : at - 1, b->method, msg);
-  lua_concat(L, 2);
-  return lua_error(L);
-}
-
 static int bad(lua_State *L, const submission *b, int at, const char *what) {
-  return arg_error(L, b, at,
-                   lua_pushfstring(L, "%s must be %s, got %s", b->names[at],
-                                   what, luaL_typename(L, at)));
+  return pp_arg_error(L, b, at,
+                      lua_pushfstring(L, "%s must be %s, got %s", b->names[at],
+                                      what, luaL_typename(L, at)));
 }
 
 static const char *const names_by_place[AT_EXTRA] = {
@@ -80,9 +39,9 @@ static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
     otherwise = lua_tointegerx(L, -1, &ok);
     if (!ok || lua_type(L, -1) != LUA_TNUMBER || otherwise < 0 ||
         otherwise > most)
-      arg_error(L, b, AT_FUNC,
-                lua_pushfstring(L, "%s must be an integer >= 0, got %s", name,
-                                luaL_typename(L, -1)));
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "%s must be an integer >= 0, got %s",
+                                   name, luaL_typename(L, -1)));
   }
   lua_pop(L, 1);
   return otherwise;
@@ -105,7 +64,7 @@ static void by_name(lua_State *L, submission *b) {
     if (known) {
       known = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
       if (!known)
-        arg_error(L, b, AT_FUNC, "only the function stands without a name");
+        pp_arg_error(L, b, AT_FUNC, "only the function stands without a name");
     } else if (lua_type(L, -2) == LUA_TSTRING) {
       k = lua_tostring(L, -2);
       known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
@@ -116,15 +75,16 @@ static void by_name(lua_State *L, submission *b) {
         known = strcmp(k, keys[i]) == 0;
       for (size_t i = 0; not_yet[i] != NULL && !known; i++)
         if (strcmp(k, not_yet[i]) == 0)
-          arg_error(L, b, AT_FUNC,
-                    lua_pushfstring(L,
-                                    "option '%s' is not supported by "
-                                    "this version",
-                                    k));
+          pp_arg_error(L, b, AT_FUNC,
+                       lua_pushfstring(L,
+                                       "option '%s' is not supported by "
+                                       "this version",
+                                       k));
       if (!known)
-        arg_error(L, b, AT_FUNC, lua_pushfstring(L, "unknown option '%s'", k));
+        pp_arg_error(L, b, AT_FUNC,
+                     lua_pushfstring(L, "unknown option '%s'", k));
     } else {
-      arg_error(
+      pp_arg_error(
           L, b, AT_FUNC,
           lua_pushfstring(L, "unknown option (a %s)", luaL_typename(L, -2)));
     }
@@ -138,9 +98,9 @@ static void by_name(lua_State *L, submission *b) {
     lua_Number t = lua_tonumber(L, -1);
 
     if (lua_type(L, -1) != LUA_TNUMBER || !(t > 0))
-      arg_error(L, b, AT_FUNC,
-                lua_pushfstring(L, "timeout must be a number > 0, got %s",
-                                luaL_typename(L, -1)));
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "timeout must be a number > 0, got %s",
+                                   luaL_typename(L, -1)));
     b->timeout = t < 9e9 ? (int64_t)(t * 1e9) : 0;
   }
   lua_pop(L, 1);
@@ -150,9 +110,9 @@ static void by_name(lua_State *L, submission *b) {
   lua_getfield(L, spec, "name");
   if (!lua_isnil(L, -1)) {
     if (lua_type(L, -1) != LUA_TSTRING)
-      arg_error(L, b, AT_FUNC,
-                lua_pushfstring(L, "name must be a string, got %s",
-                                luaL_typename(L, -1)));
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "name must be a string, got %s",
+                                   luaL_typename(L, -1)));
     b->name = lua_tostring(L, -1); /* the spec keeps it */
   }
   lua_settop(L, spec);
@@ -213,204 +173,16 @@ static int count_args(lua_State *L, const submission *b, int at) {
 
     n = lua_tointegerx(L, -1, &ok);
     if (!ok || n < 0)
-      arg_error(
+      pp_arg_error(
           L, b, at,
           lua_pushfstring(L, "%s.n must be an integer >= 0", b->names[at]));
   }
   lua_pop(L, 1);
   if (n > ARGS_MAX)
-    arg_error(L, b, at,
-              lua_pushfstring(L, "%s has more than %d values", b->names[at],
-                              ARGS_MAX));
+    pp_arg_error(L, b, at,
+                 lua_pushfstring(L, "%s has more than %d values", b->names[at],
+                                 ARGS_MAX));
   return (int)n;
-}
-
-/* --- depfuncs and globals ------------------------------------------------- */
-
-/* The name under which the function at `f` is known: upvalue of func, local
- * of the caller, global. Pushes it; false if there is none. */
-static bool name_of(lua_State *L, int f) {
-  lua_Debug ar;
-  const char *name;
-
-  for (int i = 1; (name = lua_getupvalue(L, AT_FUNC, i)) != NULL; i++) {
-    bool same = lua_rawequal(L, -1, f);
-
-    lua_pop(L, 1);
-    if (same && *name != '\0') {
-      lua_pushstring(L, name);
-      return true;
-    }
-  }
-  lua_pushglobaltable(L);
-  lua_pushnil(L);
-  while (lua_next(L, -2) != 0) {
-    bool same = lua_rawequal(L, -1, f) && lua_type(L, -2) == LUA_TSTRING;
-
-    lua_pop(L, 1);
-    if (same) {
-      lua_remove(L, -2);
-      return true;
-    }
-  }
-  lua_pop(L, 1);
-  if (lua_getstack(L, 1, &ar))
-    for (int i = 1; (name = lua_getlocal(L, &ar, i)) != NULL; i++) {
-      bool same = lua_rawequal(L, -1, f);
-
-      lua_pop(L, 1);
-      if (same && *name != '(') {
-        lua_pushstring(L, name);
-        return true;
-      }
-    }
-  return false;
-}
-
-static void need_extra(lua_State *L) {
-  if (lua_isnil(L, AT_EXTRA)) {
-    lua_newtable(L);
-    lua_replace(L, AT_EXTRA);
-  }
-}
-
-static int bad_in(lua_State *L, const submission *b, int at, const char *what) {
-  return arg_error(L, b, at, lua_pushfstring(L, "%s %s", b->names[at], what));
-}
-
-static void add_deps(lua_State *L, submission *b) {
-  if (lua_isnil(L, AT_DEPS))
-    return;
-  lua_pushnil(L);
-  while (lua_next(L, AT_DEPS) != 0) {
-    int k = lua_gettop(L) - 1, v = k + 1;
-
-    if (!lua_isfunction(L, v))
-      bad_in(L, b, AT_DEPS,
-             lua_pushfstring(L, "must hold functions, got %s",
-                             luaL_typename(L, v)));
-    if (lua_type(L, k) == LUA_TSTRING) {
-      lua_pushvalue(L, k);
-    } else if (!name_of(L, v)) {
-      lua_Debug ar;
-
-      lua_pushvalue(L, v);
-      lua_getinfo(L, ">S", &ar);
-      bad_in(L, b, AT_DEPS,
-             lua_pushfstring(L,
-                             "holds a function without a name (%s:%d); "
-                             "give a map from name to function",
-                             ar.short_src, ar.linedefined));
-    }
-    need_extra(L);
-    lua_pushvalue(L, v);
-    lua_rawset(L, AT_EXTRA);
-    lua_settop(L, k);
-  }
-}
-
-static void add_globals(lua_State *L, submission *b) {
-  if (lua_isnil(L, AT_GLOBALS))
-    return;
-  need_extra(L);
-  lua_pushnil(L);
-  while (lua_next(L, AT_GLOBALS) != 0) {
-    int k = lua_gettop(L) - 1;
-
-    if (lua_type(L, k) == LUA_TSTRING) { /* name -> value */
-      lua_pushvalue(L, k);
-      lua_pushvalue(L, k + 1);
-      lua_rawset(L, AT_EXTRA);
-    } else if (lua_type(L, k + 1) == LUA_TSTRING) { /* a name */
-      lua_pushglobaltable(L);
-      lua_pushvalue(L, k + 1);
-      if (lua_rawget(L, -2) == LUA_TNIL)
-        bad_in(L, b, AT_GLOBALS,
-               lua_pushfstring(L, "names '%s', which is not a global",
-                               lua_tostring(L, k + 1)));
-      lua_pushvalue(L, k + 1);
-      lua_insert(L, -2);
-      lua_rawset(L, AT_EXTRA);
-    } else {
-      bad_in(L, b, AT_GLOBALS,
-             "must be a list of names or a map from name to "
-             "value");
-    }
-    lua_settop(L, k);
-  }
-}
-
-/* Append the names of modules to scratch; returns bytes. Raises. */
-static size_t add_modules(lua_State *L, submission *b) {
-  pp_buf *out = &b->e->scratch;
-  size_t was = out->len, len;
-  int n;
-
-  if (lua_isnil(L, AT_MODULES))
-    return 0;
-  n = (int)lua_rawlen(L, AT_MODULES);
-  for (int i = 1; i <= n; i++) {
-    const char *m;
-
-    if (lua_rawgeti(L, AT_MODULES, i) != LUA_TSTRING)
-      bad_in(L, b, AT_MODULES,
-             lua_pushfstring(L, "must be a list of strings, got %s",
-                             luaL_typename(L, -1)));
-    m = lua_tolstring(L, -1, &len);
-    if (pp_buf_varint(out, len) != 0 || pp_buf_put(out, m, len) != 0)
-      luaL_error(L, "not enough memory");
-    lua_pop(L, 1);
-  }
-  return out->len - was;
-}
-
-/* The blob of package.path and package.cpath as they are, a new reference;
- * NULL while they are what ppsh started with. */
-pp_blob *pp_setting(lua_State *L, pp_engine *e) {
-  static const char *seen[2]; /* strings of the registry's copies */
-  static pp_blob *blob;
-  const char *now[2];
-  size_t len[2];
-
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  if (!lua_istable(L, -1)) {
-    lua_pop(L, 2);
-    return NULL;
-  }
-  lua_getfield(L, -1, "path");
-  lua_getfield(L, -2, "cpath");
-  now[0] = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len[0]) : 0;
-  now[1] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len[1]) : 0;
-  if (now[0] == NULL || now[1] == NULL) {
-    lua_pop(L, 4);
-    return NULL;
-  }
-  if (now[0] != seen[0] || now[1] != seen[1]) {
-    pp_buf b = {0};
-    pp_blob *was = blob;
-    bool first = seen[0] == NULL;
-
-    lua_pushvalue(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, "pp.path");
-    lua_pushvalue(L, -1);
-    lua_setfield(L, LUA_REGISTRYINDEX, "pp.cpath");
-    seen[0] = now[0];
-    seen[1] = now[1];
-    if (!first && pp_buf_put(&b, now[0], len[0] + 1) == 0 &&
-        pp_buf_put(&b, now[1], len[1]) == 0) {
-      pp_hash h = pp_hash_of(b.data, b.len, 0);
-
-      pp_engine_enter(e);
-      blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len, NULL,
-                             0);
-      pp_blob_unref(&e->blobs, was);
-      pp_engine_leave(e);
-    }
-    pp_buf_clear(&b);
-  }
-  lua_pop(L, 4);
-  return blob;
 }
 
 /* --- the submission ------------------------------------------------------- */
@@ -509,7 +281,7 @@ static int submit(lua_State *L, submission *b) {
     group_len = 7;
   /* Arguments. */
   e->scratch.len = 0;
-  mods = add_modules(L, b);
+  mods = pp_add_modules(L, b);
   luaL_checkstack(L, b->nargs + 10, "too many arguments");
   for (int i = 1; i <= b->nargs; i++)
     lua_rawgeti(L, AT_ARGS, i);
@@ -627,13 +399,13 @@ int pp_parcel_new(lua_State *L) {
   lua_pushnil(L);
   lua_replace(L, AT_EXTRA);
   check_parts(L, &b);
-  add_deps(L, &b);
-  add_globals(L, &b);
+  pp_add_deps(L, &b);
+  pp_add_globals(L, &b);
   u = lua_newuserdatauv(L, sizeof *u, 1);
   memset(u, 0, sizeof *u);
   luaL_setmetatable(L, PP_PARCEL_META);
   b.e->scratch.len = 0;
-  mods = add_modules(L, &b);
+  mods = pp_add_modules(L, &b);
   if (pp_buf_put(&u->modules, b.e->scratch.data, mods) != 0)
     return luaL_error(L, "not enough memory");
   r = pp_codec_function(b.e->codec, L, AT_FUNC,
@@ -677,7 +449,7 @@ int pp_server_submit(lua_State *L) {
     by_name(L, &b);
   } else {
     if (top > AT_GLOBALS)
-      arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
+      pp_arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
   }
   lua_settop(L, AT_EXTRA);
   if (b.by_name && b.name != NULL)
@@ -687,8 +459,8 @@ int pp_server_submit(lua_State *L) {
   check_parts(L, &b);
   b.nargs = count_args(L, &b, AT_ARGS);
   count_args(L, &b, AT_CBARGS);
-  add_deps(L, &b);
-  add_globals(L, &b);
+  pp_add_deps(L, &b);
+  pp_add_globals(L, &b);
   return submit(L, &b);
 }
 

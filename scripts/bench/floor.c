@@ -34,10 +34,10 @@
 #include <unistd.h>
 
 enum {
-  MSG = 64,            /* bytes of a small message: about a no-op job's frame */
-  BATCH = 64 * 1024,   /* bytes moved by one call when messages are batched */
-  AHEAD = 256 * 1024,  /* bytes under way to one child when batched */
-  INFLIGHT = 256,      /* messages under way when each has its own call */
+  MSG = 64,           /* bytes of a small message: about a no-op job's frame */
+  BATCH = 64 * 1024,  /* bytes moved by one call when messages are batched */
+  AHEAD = 256 * 1024, /* bytes under way to one child when batched */
+  INFLIGHT = 256,     /* messages under way when each has its own call */
   MEGA = 1024 * 1024,
 };
 
@@ -330,7 +330,7 @@ static double run_spin(long n, size_t size) {
   struct {
     _Alignas(64) atomic_long there;
     _Alignas(64) atomic_long back;
-  } *s;
+  } * s;
   bool yield = pinned || sysconf(_SC_NPROCESSORS_ONLN) < 2;
   pid_t pid;
   double t = 0;
@@ -398,8 +398,8 @@ static void report(const struct measure *m, bool quick, bool json) {
     if (best == 0 || t < best)
       best = t;
   }
-  rate = m->per_second ? (double)n * m->scale / best
-                       : best * m->scale / (double)n;
+  rate =
+      m->per_second ? (double)n * m->scale / best : best * m->scale / (double)n;
   if (json)
     printf("{\"name\":\"%s\",\"n\":%ld,\"seconds\":%.6f,\"rate\":%.6g,"
            "\"unit\":\"%s\"}\n",

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lua_submission: one call of submit while its parts are on the Lua stack:
+ * lua_submit.c makes a job of it, lua_travel.c sees to what goes along beside
+ * the arguments.
+ */
+#ifndef PP_LUA_SUBMISSION_H
+#define PP_LUA_SUBMISSION_H
+
+#include "lua_pp.h"
+
+/* Where the parts of a submission are on the stack. */
+enum {
+  AT_SELF = 1,
+  AT_FUNC,
+  AT_ARGS,
+  AT_DEPS,
+  AT_MODULES,
+  AT_CALLBACK,
+  AT_CBARGS,
+  AT_GROUP,
+  AT_GLOBALS,
+  AT_EXTRA /* more globals for the function: a table or nil */
+};
+
+typedef struct submission {
+  pp_engine *e;
+  pp_server *s;
+  const char *names[AT_EXTRA]; /* of arguments, for errors */
+  const char *method;
+  int level;    /* of the caller, for errors */
+  int number;   /* of the table of options among the arguments */
+  bool by_name; /* the table form */
+  int nargs;
+  lua_Integer retries, retry_errors, memory;
+  int64_t timeout; /* ns */
+  bool forget;
+  const char *name;
+  pp_buf modules; /* lives in e->scratch's tail: not owned */
+} submission;
+
+/* As luaL_argerror, but with our name and numbers however it was called. */
+int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg);
+
+/* Add depfuncs and globals to the table at AT_EXTRA. Raise on bad ones. */
+void pp_add_deps(lua_State *L, submission *b);
+void pp_add_globals(lua_State *L, submission *b);
+/* Append the names of modules to e->scratch; returns bytes. Raises. */
+size_t pp_add_modules(lua_State *L, submission *b);
+
+#endif
