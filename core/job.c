@@ -25,6 +25,20 @@ void pp_jobs_front(pp_jobs *l, pp_job *j) {
   l->n++;
 }
 
+void pp_jobs_after(pp_jobs *l, pp_job *at, pp_job *j) {
+  if (at == NULL) {
+    pp_jobs_front(l, j);
+  } else if (at == l->tail) {
+    pp_jobs_push(l, j);
+  } else {
+    j->prev = at;
+    j->next = at->next;
+    at->next->prev = j;
+    at->next = j;
+    l->n++;
+  }
+}
+
 void pp_jobs_remove(pp_jobs *l, pp_job *j) {
   if (j->prev != NULL)
     j->prev->next = j->next;

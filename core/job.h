@@ -25,8 +25,9 @@ typedef struct pp_jobs {
   size_t n;
 } pp_jobs;
 
-void pp_jobs_push(pp_jobs *l, pp_job *j);  /* at the end */
-void pp_jobs_front(pp_jobs *l, pp_job *j); /* at the front */
+void pp_jobs_push(pp_jobs *l, pp_job *j);              /* at the end */
+void pp_jobs_after(pp_jobs *l, pp_job *at, pp_job *j); /* NULL: at the front */
+void pp_jobs_front(pp_jobs *l, pp_job *j);             /* at the front */
 void pp_jobs_remove(pp_jobs *l, pp_job *j);
 pp_job *pp_jobs_pop(pp_jobs *l);
 
@@ -66,6 +67,7 @@ struct pp_job {
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
   uint32_t error_retries;     /* how many of its own errors to repeat */
   int64_t timeout;            /* ns of one attempt; 0: none */
+  double priority;            /* higher ones first */
   uint32_t items;             /* how many it counts for; 0: one */
   uint32_t worker;            /* number of the worker it ended on, from 1 */
   uint8_t state, flags;

@@ -102,6 +102,7 @@ static int chunk(lua_State *L) {
   j->retries = u->retries;
   j->error_retries = u->error_retries;
   j->timeout = u->timeout;
+  j->priority = u->priority;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
   pp_push_job(L, j, 1, base);
   now = pp_now_ns();

@@ -71,6 +71,7 @@ typedef struct pp_uparcel {
   pp_buf modules;   /* section of the frame */
   uint32_t retries, error_retries;
   int64_t timeout;
+  double priority;
   uint64_t memory;
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);

@@ -34,6 +34,7 @@ typedef struct submission {
   int nargs;
   lua_Integer retries, retry_errors, memory;
   int64_t timeout; /* ns */
+  double priority;
   bool forget;
   const char *name;
   pp_buf modules; /* lives in e->scratch's tail: not owned */

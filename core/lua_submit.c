@@ -27,7 +27,7 @@ static const char *const names_by_name[AT_EXTRA] = {
 };
 
 /* Options of the table form that other parts of the contract bring. */
-static const char *const not_yet[] = {"priority", "on", "slots", NULL};
+static const char *const not_yet[] = {"on", "slots", NULL};
 
 /* An optional integer >= 0 of the table form. */
 static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
@@ -69,8 +69,9 @@ static void by_name(lua_State *L, submission *b) {
       k = lua_tostring(L, -2);
       known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
               strcmp(k, "name") == 0 || strcmp(k, "timeout") == 0 ||
-              strcmp(k, "memory") == 0 || strcmp(k, "forget") == 0 ||
-              strcmp(k, "retry_errors") == 0 || strcmp(k, "depfuncs") == 0;
+              strcmp(k, "priority") == 0 || strcmp(k, "memory") == 0 ||
+              strcmp(k, "forget") == 0 || strcmp(k, "retry_errors") == 0 ||
+              strcmp(k, "depfuncs") == 0;
       for (size_t i = 0; i < sizeof keys / sizeof *keys && !known; i++)
         known = strcmp(k, keys[i]) == 0;
       for (size_t i = 0; not_yet[i] != NULL && !known; i++)
@@ -102,6 +103,14 @@ static void by_name(lua_State *L, submission *b) {
                    lua_pushfstring(L, "timeout must be a number > 0, got %s",
                                    luaL_typename(L, -1)));
     b->timeout = t < 9e9 ? (int64_t)(t * 1e9) : 0;
+  }
+  lua_pop(L, 1);
+  if (lua_getfield(L, spec, "priority") != LUA_TNIL) {
+    b->priority = lua_tonumber(L, -1);
+    if (lua_type(L, -1) != LUA_TNUMBER || b->priority != b->priority)
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "priority must be a number, got %s",
+                                   luaL_typename(L, -1)));
   }
   lua_pop(L, 1);
   lua_getfield(L, spec, "forget");
@@ -331,6 +340,7 @@ static int submit(lua_State *L, submission *b) {
   j->retries = (uint32_t)b->retries;
   j->error_retries = (uint32_t)b->retry_errors;
   j->timeout = b->timeout;
+  j->priority = b->priority;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
@@ -420,6 +430,7 @@ int pp_parcel_new(lua_State *L) {
   u->retries = (uint32_t)b.retries;
   u->error_retries = (uint32_t)b.retry_errors;
   u->timeout = b.timeout;
+  u->priority = b.priority;
   u->memory = (uint64_t)b.memory;
   lua_setiuservalue(L, -2, 1); /* the kept list */
   lua_pushboolean(L, b.timeout > 0);

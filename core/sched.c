@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "sched.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* A place is given this much work ahead: enough to cover a sleeping driver and
  * a busy script, little enough to lose nothing by. */
 #define AHEAD_NS 400000
@@ -32,6 +35,90 @@ static bool takes(const pp_place *p, const pp_job *j) {
     return t <= BEHIND_NS;
   return p->jobs.n < AHEAD_JOBS && p->load + t <= AHEAD_NS;
 }
+
+/* --- the queue ------------------------------------------------------------ */
+
+/* The place of a priority among the levels, made if need be. Without memory
+ * the nearest one there is: order suffers, no job does. */
+static size_t level_of(pp_sched *s, double priority) {
+  size_t i = 0;
+
+  while (i < s->nlevels && s->levels[i].priority > priority)
+    i++;
+  if (i < s->nlevels && s->levels[i].priority == priority)
+    return i;
+  if (s->nlevels == s->cap_levels) {
+    size_t cap = s->cap_levels ? s->cap_levels * 2 : 4;
+    pp_level *v = realloc(s->levels, cap * sizeof *v);
+
+    if (v == NULL)
+      return s->nlevels > 0 ? (i < s->nlevels ? i : i - 1) : SIZE_MAX;
+    s->levels = v;
+    s->cap_levels = cap;
+  }
+  memmove(s->levels + i + 1, s->levels + i,
+          (s->nlevels - i) * sizeof *s->levels);
+  s->levels[i] = (pp_level){priority, 0, NULL};
+  s->nlevels++;
+  return i;
+}
+
+/* The last job before level i; NULL: there is none. */
+static pp_job *before_level(const pp_sched *s, size_t i) {
+  while (i > 0)
+    if (s->levels[--i].n > 0)
+      return s->levels[i].last;
+  return NULL;
+}
+
+void pp_sched_put(pp_sched *s, pp_job *j, bool front) {
+  size_t i = level_of(s, j->priority);
+  pp_level *l;
+
+  if (i == SIZE_MAX) {
+    pp_jobs_push(&s->queue, j);
+    return;
+  }
+  l = &s->levels[i];
+  pp_jobs_after(&s->queue, front || l->n == 0 ? before_level(s, i) : l->last,
+                j);
+  if (!front || l->n == 0)
+    l->last = j;
+  l->n++;
+}
+
+void pp_sched_remove(pp_sched *s, pp_job *j) {
+  for (size_t i = 0; i < s->nlevels; i++) {
+    pp_level *l = &s->levels[i];
+
+    if (l->priority != j->priority)
+      continue;
+    if (l->last == j)
+      l->last = j->prev;
+    if (--l->n == 0 && s->nlevels > 1) {
+      s->nlevels--;
+      memmove(l, l + 1, (s->nlevels - i) * sizeof *l);
+    }
+    break;
+  }
+  pp_jobs_remove(&s->queue, j);
+}
+
+pp_job *pp_sched_first(pp_sched *s) {
+  pp_job *j = s->queue.head;
+
+  if (j != NULL)
+    pp_sched_remove(s, j);
+  return j;
+}
+
+void pp_sched_clear(pp_sched *s) {
+  free(s->levels);
+  s->levels = NULL;
+  s->nlevels = s->cap_levels = 0;
+}
+
+/* --- places --------------------------------------------------------------- */
 
 static void ring_add(pp_place **ring, pp_place *p) {
   if (*ring == NULL) {
@@ -78,6 +165,8 @@ static bool give(pp_sched *s, pp_place *p, pp_job *j) {
   } else if (p->jobs.n == 1) {
     s->fat++;
   }
+  if (s->fat == 0 || j->priority < s->lowest)
+    s->lowest = j->priority;
   pp_jobs_push(&p->jobs, j);
   p->load += cost(j);
   j->place = p;
@@ -87,10 +176,10 @@ static bool give(pp_sched *s, pp_place *p, pp_job *j) {
 
 static void fill(pp_sched *s, pp_place *p) {
   while (s->queue.head != NULL && takes(p, s->queue.head)) {
-    pp_job *j = pp_jobs_pop(&s->queue);
+    pp_job *j = pp_sched_first(s);
 
     if (!give(s, p, j)) {
-      pp_jobs_front(&s->queue, j);
+      pp_sched_put(s, j, true);
       break;
     }
   }
@@ -126,7 +215,7 @@ static void steal(pp_sched *s, pp_place *p) {
   }
   while ((j = got.tail) != NULL) {
     pp_jobs_remove(&got, j);
-    pp_jobs_front(&s->queue, j);
+    pp_sched_put(s, j, true);
   }
 }
 
@@ -140,9 +229,9 @@ static void place_queue(pp_sched *s) {
     for (end = p; !takes(p, j);)
       if ((p = p->next) == end)
         goto busy;
-    pp_jobs_pop(&s->queue);
+    pp_sched_first(s);
     if (!give(s, p, j))
-      pp_jobs_front(&s->queue, j);
+      pp_sched_put(s, j, true);
   }
 busy:
   if (s->queue.head == NULL || s->saturated || s->busy == NULL)
@@ -183,25 +272,46 @@ void pp_sched_close(pp_sched *s, pp_place *p) {
     leave(s, p, j);
     j->state = PP_JOB_QUEUED;
     j->place = NULL;
-    pp_jobs_front(&s->queue, j);
+    pp_sched_put(s, j, true);
   }
   place_queue(s);
+}
+
+/* Jobs that wait at places behind others give way to one of this priority. */
+static void overtake(pp_sched *s, double priority) {
+  pp_place *p = s->busy;
+
+  if (p == NULL)
+    return;
+  do {
+    while (p->jobs.tail != p->jobs.head && p->jobs.tail->priority < priority) {
+      pp_job *j = p->jobs.tail;
+
+      if (!p->ops->recall(p, j))
+        break;
+      leave(s, p, j);
+      j->state = PP_JOB_QUEUED;
+      j->place = NULL;
+      pp_sched_put(s, j, true);
+      s->saturated = false;
+    }
+    p = p->next;
+  } while (p != s->busy);
 }
 
 void pp_sched_add(pp_sched *s, pp_job *j, bool front) {
   j->state = PP_JOB_QUEUED;
   j->place = NULL;
-  if (front)
-    pp_jobs_front(&s->queue, j);
-  else
-    pp_jobs_push(&s->queue, j);
+  pp_sched_put(s, j, front);
+  if (s->fat > 0 && j->priority > s->lowest)
+    overtake(s, j->priority);
   if (s->idle != NULL || !s->saturated)
     place_queue(s);
 }
 
 bool pp_sched_take(pp_sched *s, pp_job *j) {
   if (j->state == PP_JOB_QUEUED) {
-    pp_jobs_remove(&s->queue, j);
+    pp_sched_remove(s, j);
     return true;
   }
   if (j->state == PP_JOB_SENT && j->place->ops->recall(j->place, j)) {
@@ -237,7 +347,7 @@ void pp_sched_spread(pp_place *p) {
     leave(s, p, j);
     j->state = PP_JOB_QUEUED;
     j->place = NULL;
-    pp_jobs_front(&s->queue, j);
+    pp_sched_put(s, j, true);
   }
   if (s->queue.head != NULL)
     place_queue(s);

@@ -40,10 +40,20 @@ struct pp_place {
   bool full;             /* said PP_EAGAIN */
 };
 
+/* Where the jobs of one priority end in the queue. */
+typedef struct pp_level {
+  double priority;
+  size_t n;
+  pp_job *last; /* while n > 0 */
+} pp_level;
+
 struct pp_sched {
-  pp_jobs queue;
+  pp_jobs queue;    /* by priority, then as they came; change it by put, take */
+  pp_level *levels; /* owned; highest first */
+  size_t nlevels, cap_levels;
   pp_place *idle, *busy; /* rings of open places */
   size_t fat;            /* places that hold two jobs or more */
+  double lowest;         /* no job waiting at a place has less */
   bool saturated;        /* no busy place would take another job */
 };
 
@@ -52,6 +62,11 @@ void pp_sched_open(pp_sched *s, pp_place *p);
 /* Give it no more; recall what has not begun and place it elsewhere. Jobs that
  * have begun stay in p->jobs. */
 void pp_sched_close(pp_sched *s, pp_place *p);
+/* Queue without placing; take the first (NULL: none) or any queued job out. */
+void pp_sched_put(pp_sched *s, pp_job *j, bool front);
+pp_job *pp_sched_first(pp_sched *s);
+void pp_sched_remove(pp_sched *s, pp_job *j);
+void pp_sched_clear(pp_sched *s); /* of an empty one: frees */
 /* Queue a job (at the front: it was here before) and place what can be. */
 void pp_sched_add(pp_sched *s, pp_job *j, bool front);
 /* Take a queued or recallable job out: true if it will never run. */

@@ -78,7 +78,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
 static void fail_all(pp_server *s, int kind, const char *msg) {
   pp_job *j;
 
-  while ((j = pp_jobs_pop(&s->sched.queue)) != NULL)
+  while ((j = pp_sched_first(&s->sched)) != NULL)
     pp_server_fail(s, j, kind, msg);
 }
 
@@ -219,7 +219,7 @@ void pp_server_free(pp_server *s) {
     }
   while ((j = pp_jobs_pop(&s->ended)) != NULL ||
          (j = pp_jobs_pop(&s->callbacks)) != NULL ||
-         (j = pp_jobs_pop(&s->sched.queue)) != NULL) {
+         (j = pp_sched_first(&s->sched)) != NULL) {
     j->server = NULL;
     j->group = NULL;
     pp_job_unref(j, &e->blobs);
@@ -229,6 +229,7 @@ void pp_server_free(pp_server *s) {
     free(g);
   }
   pp_deadlines_clear(&s->deadlines, &e->blobs);
+  pp_sched_clear(&s->sched);
   free(s->workers);
   free(s);
 }
@@ -375,7 +376,7 @@ size_t pp_server_cancel_all(pp_server *s) {
       pp_sched_close(&s->sched, &s->workers[i]->place);
       s->workers[i]->place.open = false;
     }
-  while ((j = pp_jobs_pop(&s->sched.queue)) != NULL) {
+  while ((j = pp_sched_first(&s->sched)) != NULL) {
     pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");
     n++;
   }

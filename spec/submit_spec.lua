@@ -497,3 +497,36 @@ describe("wait", function()
     assert.is_true(slow.finished)
   end)
 end)
+
+describe("priority", function()
+  it("puts higher ones first, equals as they came, also before what waits at a worker", function()
+    local server <close> = pp.Server(1)
+    local gate, order = child.gate(), {}
+    local function note(v) order[#order + 1] = v end
+    for _ = 1, 50 do server:submit(id) end
+    server:wait()
+    server:submit{function(path) io.open(path):close() return "first" end,
+      args = {gate.path}, callback = note}
+    local function add(prefix, n, priority)
+      for i = 1, n do
+        server:submit{id, args = {prefix .. i}, priority = priority, callback = note}
+      end
+    end
+    add("l", 3)
+    add("h", 3, 5)
+    add("z", 2, -1.5)
+    add("t", 2, 7)
+    gate:open()
+    server:wait()
+    assert.are.equal("first t1 t2 h1 h2 h3 l1 l2 l3 z1 z2", table.concat(order, " "))
+  end)
+
+  it("is a number", function()
+    local server <close> = pp.Server(1)
+    for _, bad in ipairs{"1", {}, 0 / 0} do
+      local ok, err = pcall(server.submit, server, {id, priority = bad})
+      assert.is_false(ok)
+      assert.is_truthy(err:find("priority must be a number, got " .. type(bad), 1, true), err)
+    end
+  end)
+end)

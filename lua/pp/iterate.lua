@@ -88,7 +88,7 @@ function iterate.range(first, last, step)
 end
 
 local passed_on = { deps = true, modules = true, globals = true, group = true }
-for _, k in ipairs { "timeout", "retries", "retry_errors", "memory" } do
+for _, k in ipairs { "timeout", "retries", "retry_errors", "memory", "priority" } do
   passed_on[k] = true
 end
 local own = {

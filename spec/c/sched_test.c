@@ -151,6 +151,7 @@ static void run_world(const char *what, size_t njobs, int64_t (*length)(void),
   printf("%s: %zu jobs, %.1f %% busy\n", what, njobs,
          100.0 * (double)busy / ((double)w->now * PLACES));
   CHECK((double)busy >= least_busy * (double)w->now * PLACES);
+  pp_sched_clear(&w->sched);
   free(w->runs);
   free(w->length);
   free(w);
@@ -188,12 +189,59 @@ static void refusing_place_gets_nothing_until_it_has_room(void) {
   CHECK(!pp_sched_take(&s, j));
   j->fn = NULL;
   pp_job_unref(j, NULL);
+  pp_sched_clear(&s);
   free(fn);
+}
+
+/* Queued and removed in any order, they come out by priority, then as they
+ * came; one that was there before comes first among its equals. */
+static void queue_is_by_priority(void) {
+  enum { N = 2000 };
+  pp_sched s = {0};
+  pp_job *jobs[N], *last = NULL, *j;
+  size_t left = N;
+
+  for (int i = 0; i < N; i++) {
+    jobs[i] = pp_job_new(0);
+    jobs[i]->id = (uint64_t)i;
+    jobs[i]->priority = (rand() % 7 - 3) / 2.0;
+    pp_sched_put(&s, jobs[i], false);
+    if (i % 5 == 4) {
+      int k = rand() % (i + 1);
+
+      if (jobs[k] != NULL) {
+        pp_sched_remove(&s, jobs[k]);
+        if (k % 2 == 0) {
+          pp_sched_put(&s, jobs[k], true);
+          CHECK(jobs[k]->prev == NULL ||
+                jobs[k]->prev->priority > jobs[k]->priority);
+          pp_sched_remove(&s, jobs[k]);
+        }
+        pp_job_unref(jobs[k], NULL);
+        jobs[k] = NULL;
+        left--;
+      }
+    }
+  }
+  CHECK(s.queue.n == left && s.nlevels <= 7);
+  while ((j = pp_sched_first(&s)) != NULL) {
+    if (last != NULL) {
+      CHECK(last->priority > j->priority ||
+            (last->priority == j->priority && last->id < j->id));
+      pp_job_unref(last, NULL);
+    }
+    last = j;
+    left--;
+  }
+  pp_job_unref(last, NULL);
+  CHECK(left == 0 && s.queue.n == 0);
+  pp_sched_clear(&s);
 }
 
 int main(void) {
   srand(1);
   refusing_place_gets_nothing_until_it_has_room();
+  queue_is_by_priority();
   run_world("no-op jobs", 200000, tiny, 0.95);
   run_world("10 ms jobs", 3200, even, 0.95);
   run_world("mixed lengths", 5000, mixed, 0.80);

@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     engine.pending++;
     pp_sched_add(&s->sched, jobs[i], false);
     if (jobs[i]->state != PP_JOB_SENT) { /* no wish to queue behind others */
-      pp_jobs_remove(&s->sched.queue, jobs[i]);
+      pp_sched_remove(&s->sched, jobs[i]);
       pp_jobs_push(&l->place.jobs, jobs[i]);
       jobs[i]->state = PP_JOB_SENT;
       jobs[i]->place = &l->place;
@@ -116,6 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   for (int i = 0; i < JOBS; i++)
     pp_job_unref(jobs[i], &engine.blobs);
   pp_buf_clear(&l->rx_buf);
+  pp_sched_clear(&s->sched);
   free(l);
   free(s);
   return 0;
