@@ -44,6 +44,7 @@ typedef struct call {
   bool bound; /* its globals are in force */
   int64_t started, run;
   size_t memory;
+  uint64_t seed, index;  /* of the server; of a chunk's first item */
   uint32_t failed_items; /* of a chunk that goes on */
 } call;
 
@@ -195,6 +196,29 @@ static void end_execution(lua_State *L, call *c) {
     reset(L, c->r);
   }
   c->bound = false;
+}
+
+/* One step of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
+ * number generators", 2014): neighbours in, nothing alike out. */
+static uint64_t mix(uint64_t x) {
+  x += UINT64_C(0x9e3779b97f4a7c15);
+  x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+  x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+  return x ^ x >> 31;
+}
+
+/* The random numbers of job k, or of item k of a map, depend on the seed and
+ * on k alone. */
+static void seed_random(lua_State *L, call *c, uint64_t k, bool item) {
+  pp_runner *r = c->r;
+
+  r->now.seed = mix(mix(c->seed ^ (item ? UINT64_C(0x6d6170) : 0)) ^ k);
+  r->now.seeded = true;
+  r->reseed = true; /* the next is not to go on from here */
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->randomseed);
+  lua_pushinteger(L, (lua_Integer)r->now.seed);
+  lua_pushinteger(L, (lua_Integer)mix(r->now.seed));
+  lua_call(L, 2, 0);
 }
 
 /* Call the job's own code: function and n arguments at the top. */
@@ -389,6 +413,8 @@ static int run_chunk(lua_State *L) {
     luaL_checkstack(L, 30, "too many results");
     if (all)
       lua_pushnil(L); /* their number */
+    if (c->flags & PP_JOBF_SEEDED)
+      seed_random(L, c, c->index + (uint64_t)i - 2, true);
     begin_execution(L, c);
     status =
         call_user(L, c, next_item(L, c, i, &packed), all ? LUA_MULTRET : 1, 1);
@@ -437,6 +463,8 @@ static int run(lua_State *L) {
   lua_settop(L, 0);
   luaL_checkstack(L, 20, "job");
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
+  if (c->flags & PP_JOBF_SEEDED)
+    seed_random(L, c, r->now.id, false);
   begin_execution(L, c);
   if (gather(r, c->deps, c->ndeps) != 0)
     return luaL_error(L, "code of this job did not arrive");
@@ -505,6 +533,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   extra = pp_get32(p + PP_JOB_EXTRA);
   setting = pp_get32(p + PP_JOB_SETTING);
   c.memory = (size_t)pp_get64(p + PP_JOB_MEMORY);
+  c.seed = pp_get64(p + PP_JOB_SEED);
+  c.index = pp_get64(p + PP_JOB_INDEX);
   if (c.ndeps > (len - PP_JOB_HEAD) / 4 ||
       extra > len - PP_JOB_HEAD - 4 * (size_t)c.ndeps)
     return PP_EBAD;
@@ -528,6 +558,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   r->now.id = pp_get64(p + PP_JOB_ID);
   r->now.attempt = pp_get32(p + PP_JOB_ATTEMPT);
   r->now.active = true;
+  r->now.seeded = false;
   if (setting != r->setting && setting != 0 &&
       pp_held_at(r, setting - 1) != NULL) {
     lua_pushcfunction(L, set_paths);

@@ -33,7 +33,8 @@ static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
   return r;
 }
 
-/* core.chunk(server, parcel, items, first, n, flags, group) -> a job that calls
+/* core.chunk(server, parcel, items, first, n, flags, group, index of the first
+ * item in the whole) -> a job that calls
  * the parcel's function for items[first .. first + n - 1]; flags has letters: s
  * spread, k keep errors, a all results. Or nil and a refusal: "K:message", K
  * the number of the item, from 0. */
@@ -47,6 +48,7 @@ static int chunk(lua_State *L) {
   size_t group_len = 7;
   const char *how = luaL_checkstring(L, 6);
   const char *group = luaL_optlstring(L, 7, "default", &group_len);
+  uint64_t index;
   pp_deps deps = {0};
   pp_parcel parcel = u->parcel;
   pp_blob *set;
@@ -59,6 +61,7 @@ static int chunk(lua_State *L) {
     flags |= PP_JOBF_KEEP;
   if (strchr(how, 'a') != NULL)
     flags |= PP_JOBF_ALL;
+  index = (uint64_t)luaL_optinteger(L, 8, 1);
   lua_settop(L, 7);
   base = lua_gettop(L) + 1;
   luaL_checkstack(L, n + 20, "too many items in a chunk");
@@ -104,6 +107,7 @@ static int chunk(lua_State *L) {
   j->timeout = u->timeout;
   j->priority = u->priority;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
+  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_INDEX, index);
   pp_push_job(L, j, 1, base);
   now = pp_now_ns();
   pp_engine_enter(e);

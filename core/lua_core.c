@@ -67,6 +67,10 @@ static int core_running(lua_State *L) {
   lua_setfield(L, -2, "worker");
   lua_pushinteger(L, r->attempt);
   lua_setfield(L, -2, "attempt");
+  if (r->seeded) {
+    lua_pushinteger(L, (lua_Integer)r->seed);
+    lua_setfield(L, -2, "seed");
+  }
   return 1;
 }
 

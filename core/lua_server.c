@@ -77,6 +77,9 @@ static int server_new(lua_State *L) {
   o.retries = (uint32_t)option(L, "retries", 2);
   o.restart = (uint32_t)option(L, "restart", 0);
   o.memory = (uint64_t)option(L, "memory", 0);
+  o.seeded = lua_getfield(L, 1, "seed") != LUA_TNIL;
+  o.seed = (uint64_t)luaL_optinteger(L, -1, 0);
+  lua_pop(L, 1);
   lua_getfield(L, 1, "timeout");
   o.timeout = (int64_t)(luaL_optnumber(L, -1, 0) * 1e9);
   lua_getfield(L, 1, "output");

@@ -158,6 +158,10 @@ static int prepare(lua_State *L) {
   pp_runner *r = lua_touserdata(L, 1);
 
   wrap(L, r, "_G", "require", in_base);
+  lua_getglobal(L, "math");
+  lua_getfield(L, -1, "randomseed");
+  r->randomseed = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
   wrap(L, r, "math", "randomseed", seeding);
   wrap(L, r, "os", "execute", execute);
   wrap(L, r, "io", "popen", popen_);

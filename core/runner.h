@@ -19,6 +19,8 @@ typedef struct pp_running {
   uint32_t attempt;
   uint32_t worker;
   const char *node; /* borrowed */
+  uint64_t seed;    /* of its random numbers, if seeded */
+  bool seeded;
   bool active;
 } pp_running;
 

@@ -33,9 +33,10 @@ struct pp_runner {
   int cache; /* registry: [2 id] function, [2 id + 1] bindings */
   int base;  /* registry: the worker's globals */
   int env_meta;
-  int traceback; /* registry slot for the failing job's traceback */
-  int files[2];  /* default input and output */
-  int handler;   /* message handler */
+  int traceback;  /* registry slot for the failing job's traceback */
+  int randomseed; /* math.randomseed as it was */
+  int files[2];   /* default input and output */
+  int handler;    /* message handler */
 };
 
 static inline pp_held *pp_held_at(pp_runner *r, uint32_t id) {

@@ -54,6 +54,8 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->output = o->output;
   s->timeout = o->timeout;
   s->memory = o->memory;
+  s->seed = o->seed;
+  s->seeded = o->seeded;
   s->ncpus = n;
   s->workers = calloc(n ? n : 1, sizeof *s->workers);
   if (s->workers == NULL) {
@@ -241,6 +243,12 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   j->id = s->next_id++;
   j->submitted = now;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
+  if (s->seeded) {
+    unsigned char *flags = j->frame + PP_FRAME_HEAD + PP_JOB_FLAGS;
+
+    pp_put32(flags, pp_get32(flags) | PP_JOBF_SEEDED);
+    pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_SEED, s->seed);
+  }
   s->pending++;
   s->engine->pending++;
   if (j->group != NULL)

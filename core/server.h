@@ -46,6 +46,8 @@ struct pp_server {
   enum pp_output output; /* what becomes of its jobs' output */
   int64_t timeout;       /* ns, of a job that has none of its own; 0: none */
   uint64_t memory;       /* bytes of a worker's Lua heap; 0: any */
+  uint64_t seed;         /* of its jobs' random numbers, if seeded */
+  bool seeded;
   bool closed;
   bool anchored; /* the bindings keep its handle */
 };
@@ -55,7 +57,8 @@ typedef struct pp_server_options {
   uint32_t ncpus, retries, restart;
   enum pp_output output;
   int64_t timeout;
-  uint64_t memory;
+  uint64_t memory, seed;
+  bool seeded;
 } pp_server_options;
 
 /* Open a server; NULL without memory or, with errno, when no worker could be

@@ -43,19 +43,22 @@ static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
 #define PP_JOB_EXTRA 28   /* bytes of the modules section */
 #define PP_JOB_SETTING 32 /* number of its setting blob + 1, or 0 */
 #define PP_JOB_MEMORY 40  /* most bytes its worker's Lua may hold; 0: any */
-#define PP_JOB_HEAD 48
+#define PP_JOB_SEED 48    /* if SEEDED: its server's seed */
+#define PP_JOB_INDEX 56   /* of a chunk: its first item's, from 1 */
+#define PP_JOB_HEAD 64
 
 enum {
-  PP_JOBF_AFRESH = 1,  /* the function captures what one run may change */
-  PP_JOBF_CHUNK = 2,   /* call it once for each argument: first results */
-  PP_JOBF_SPREAD = 4,  /* each of those is a list of arguments */
-  PP_JOBF_KEEP = 8,    /* an error takes the place of its result */
-  PP_JOBF_ALL = 16,    /* all results, behind their number; an error is -1 and
-                          the error, and the last unless KEEP */
-  PP_JOBF_INLINE = 64, /* the function is the first argument: it shares
-                          tables with the others */
-  PP_JOBF_EACH = 32    /* the items are packed one by one, each behind its
-                          length: they share nothing */
+  PP_JOBF_AFRESH = 1,   /* the function captures what one run may change */
+  PP_JOBF_CHUNK = 2,    /* call it once for each argument: first results */
+  PP_JOBF_SPREAD = 4,   /* each of those is a list of arguments */
+  PP_JOBF_KEEP = 8,     /* an error takes the place of its result */
+  PP_JOBF_ALL = 16,     /* all results, behind their number; an error is -1 and
+                           the error, and the last unless KEEP */
+  PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
+  PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
+                           tables with the others */
+  PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
+                           length: they share nothing */
 };
 
 /* Kinds of blobs. A setting is package.path, a zero byte, package.cpath. */

@@ -91,9 +91,9 @@ local known = {
   memory = true,
   restart = true,
   output = true,
+  seed = true,
   name = true,
 }
-local later = { seed = true }
 local outputs = { line = true, prefix = true, job = true, none = true }
 
 --- Start a job server.
@@ -103,7 +103,8 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 --   `timeout` (seconds of one attempt of a job, none), `memory` (most bytes of
 --   Lua heap in one worker, none), `restart` (replace a worker after so many
 --   jobs, 0 never, true 1), `output` ("line", "prefix", "job" or "none"),
---   `name`; or ncpus alone
+--   `seed` (integer: random numbers of job k depend on it and k alone), `name`;
+--   or ncpus alone
 -- @param[opt] hosts not supported by this version
 -- @treturn Server
 -- @raise on unknown options and bad values, and when no worker can be started
@@ -114,9 +115,7 @@ function pp.Server(options, hosts)
     bad(2, "Server", "hosts belong into the table of options")
   end
   for k in pairs(options) do
-    if later[k] then
-      bad(1, "Server", "option '%s' is not supported by this version", k)
-    elseif not known[k] then
+    if not known[k] then
       bad(1, "Server", "unknown option '%s'", tostring(k))
     end
   end
@@ -154,6 +153,10 @@ function pp.Server(options, hosts)
     and (math.type(restart) ~= "integer" or restart < 0 or restart > 0x7fffffff) then
     bad(1, "Server", "restart must be an integer >= 0 or a boolean, got %s", tostring(restart))
   end
+  local seed = whole(options.seed)
+  if seed ~= nil and math.type(seed) ~= "integer" then
+    bad(1, "Server", "seed must be an integer, got %s", tostring(seed))
+  end
   local output = options.output
   if output ~= nil and not outputs[output] then
     bad(1, "Server", "output must be 'line', 'prefix', 'job' or 'none', got %s", tostring(output))
@@ -167,6 +170,7 @@ function pp.Server(options, hosts)
     timeout = timeout and timeout < 9e9 and timeout or nil,
     memory = memory,
     restart = restart,
+    seed = seed,
     output = output,
   }
   if not server then

@@ -211,10 +211,13 @@ function Run:take(want)
   return 1, n
 end
 
+function Run:chunk_of(items, first, n, index)
+  return core.chunk(self.server, self.parcel, items, first, n, self.flags, self.group, index)
+end
+
 -- Send items; false when one of them cannot travel.
 function Run:send(first, n)
-  local job, why =
-    core.chunk(self.server, self.parcel, self.items, first, n, self.flags, self.group)
+  local job, why = self:chunk_of(self.items, first, n, self.at + 1)
   if not job then
     local k, text = why:match("^(%d+):(.*)$")
     local place = self.at + (k and k + 1 or 1)
@@ -248,8 +251,7 @@ function Run:split(c)
     place = place + 1
   end
   for k = 0, c.n - 1 do
-    local job =
-      core.chunk(self.server, self.parcel, c.items, c.first + k, 1, self.flags, self.group)
+    local job = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
     local one = { job = job, at = c.at + k, n = 1, items = c.items, first = c.first + k }
     table.insert(new, place + k, one)
   end
