@@ -147,6 +147,8 @@ static void leave(pp_sched *s, pp_place *p, pp_job *j) {
     p->load = 0;
   if (p->jobs.n == 1)
     s->fat--;
+  if (p->jobs.n == 0)
+    p->full = false; /* nothing in its window: it may well take one now */
   if (p->open && p->jobs.n == 0) {
     ring_remove(&s->busy, p);
     ring_add(&s->idle, p);
@@ -331,6 +333,7 @@ void pp_sched_ended(pp_place *p, pp_job *j) {
   leave(s, p, j);
   if (!p->open)
     return;
+  p->full = false; /* its window has moved on; if not, it says so again */
   fill(s, p);
   if (p->jobs.n == 0)
     steal(s, p);

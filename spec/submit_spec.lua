@@ -521,6 +521,17 @@ describe("priority", function()
     assert.are.equal("first t1 t2 h1 h2 h3 l1 l2 l3 z1 z2", table.concat(order, " "))
   end)
 
+  it("may change with every job, thousands of times", function()
+    for _, workers in ipairs{1, 2} do
+      local server <close> = pp.Server(workers)
+      for i = 1, 20000 do
+        server:submit{id, args = {i}, priority = workers == 1 and i or i % 2, forget = true}
+      end
+      assert.is_true(server:wait(child.patience))
+      assert.are.equal(1, server:submit(id, {1})())
+    end
+  end)
+
   it("is a number", function()
     local server <close> = pp.Server(1)
     for _, bad in ipairs{"1", {}, 0 / 0} do
