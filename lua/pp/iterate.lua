@@ -388,6 +388,9 @@ Stream.__index = Stream
 function Stream:step()
   local run = self.run
   core.callbacks()
+  if core.closed(run.server) then
+    error("attempt to use a closed server", 3)
+  end
   while self.left == 0 do
     run:fill()
     if run.refusal and run.low > run.high then
@@ -501,6 +504,9 @@ function iterate.completed(server, jobs, timeout)
   return function()
     local deadline = timeout and core.time() + timeout
     core.callbacks()
+    if core.closed(server) then
+      error("attempt to use a closed server", 2)
+    end
     while at >= #ready do
       if #left == 0 then
         return nil
