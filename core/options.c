@@ -34,6 +34,8 @@ const char pp_options_help[] =
     "                       terminal (or always)\n"
     "  --trace FILE         write a timeline in the Chrome trace-event format\n"
     "  --log LEVEL          error, warn (default), info or debug\n"
+    "  (-H, --progress, --trace and servers of 0 workers are refused by this\n"
+    "  version)\n"
     "\n"
     "  --help               show this\n"
     "  --version            show the version of all parts\n"
