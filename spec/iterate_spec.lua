@@ -1193,24 +1193,25 @@ describe("imap", function()
     end
   end)
 
-  it("passes 200,000 items of a function in flat memory", function()
+  it("passes 400,000 items of a function in flat memory", function()
     local server <close> = pp.Server(2)
     local at, sum, base, most = 0, 0, nil, 0
     for i, r in server:imap(function(s) return s .. "!", #s end, function()
       at = at + 1
-      if at <= 200000 then return ("%09d"):format(at) end
+      if at <= 400000 then return ("%09d"):format(at) end
     end) do
       sum = sum + #r
-      if i % 20000 == 0 then
+      if i % 40000 == 0 then
         collectgarbage()
         collectgarbage()
         base = base or collectgarbage("count")
         most = math.max(most, collectgarbage("count") - base)
       end
     end
-    assert.are.equal(2000000, sum)
-    assert.are.equal(200000, server:get_stats()["local"].njobs)
-    assert.is_true(most < 2048, ("%.0f KiB more"):format(most))
+    assert.are.equal(4000000, sum)
+    assert.are.equal(400000, server:get_stats()["local"].njobs)
+    -- Kept, items and results would be some 35 MiB; how much is on its way at a look depends on how fast they go.
+    assert.is_true(most < 8192, ("%.0f KiB more"):format(most))
   end)
 end)
 
