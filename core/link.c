@@ -34,8 +34,8 @@ bool pp_link_unsettled(const pp_link *l) {
 
 /* --- results -------------------------------------------------------------- */
 
-void pp_link_stop(pp_job *j, int kind) {
-  pp_link *l = pp_link_of(j->place);
+void pp_link_stop(pp_place *p, pp_job *j, int kind) {
+  pp_link *l = pp_link_of(p);
   pp_jobs *list = &l->place.jobs;
   pp_job *ghost = pp_job_new(0);
   pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};

@@ -57,19 +57,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss);
 /* Let it finish what it has begun and end. */
 void pp_link_retire(pp_link *l);
 void pp_link_kill(pp_link *l);
-/* Take a job from its worker that has not begun it and now never will; its
- * bytes may still be on the way. False if it has begun. The job is in no list
- * then. */
-bool pp_link_withdraw(pp_job *j);
-/* Take a begun job from its worker, which is told to leave it and killed if it
- * has not within a second. The job is in no list then. */
-void pp_link_stop(pp_job *j, int kind);
 /* The worker has left the job it was to leave, or is gone. */
 void pp_link_stopped(pp_link *l);
-/* When a worker began this job (which is SENT), ns; -1: not yet. */
-int64_t pp_link_begun_at(const pp_job *j);
-/* Has a worker begun this job (which is SENT)? */
-bool pp_link_begun(const pp_job *j);
 /* At the end of ppsh: pass on whatever output is there. */
 void pp_link_last_words(pp_link *l);
 /* It is to forget a blob. */

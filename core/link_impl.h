@@ -13,6 +13,9 @@ static inline _Atomic uint32_t *pp_link_claim(const pp_link *l, uint32_t seq) {
   return &l->map.lane->claim[seq % PP_WINDOW];
 }
 
+/* The stop of its place: a begun job is taken from the worker, which is told to
+ * leave it and killed if it has not within a second. */
+void pp_link_stop(pp_place *p, pp_job *j, int kind);
 /* Push waiting pieces into the ring as far as there is room: true when none is
  * left. */
 bool pp_link_push(pp_link *l);

@@ -232,20 +232,16 @@ static bool place_recall(pp_place *p, pp_job *j) {
                                         j->seq << 2 | PP_CLAIM_RECALLED);
 }
 
-bool pp_link_begun(const pp_job *j) {
-  pp_link *l;
+static int64_t place_begun(pp_place *p, const pp_job *j) {
+  const pp_link *l = pp_link_of(p);
 
-  if (j->state == PP_JOB_ENDING)
-    return true;
-  if (j->state != PP_JOB_SENT)
-    return false;
-  l = pp_link_of(j->place);
-  return atomic_load(pp_link_claim(l, j->seq)) ==
-         (j->seq << 2 | PP_CLAIM_TAKEN);
+  return atomic_load(pp_link_claim(l, j->seq)) == (j->seq << 2 | PP_CLAIM_TAKEN)
+             ? atomic_load(&l->map.lane->begun)
+             : -1;
 }
 
-bool pp_link_withdraw(pp_job *j) {
-  pp_link *l = pp_link_of(j->place);
+static bool place_withdraw(pp_place *p, pp_job *j) {
+  pp_link *l = pp_link_of(p);
   uint32_t want = j->seq << 2 | PP_CLAIM_SENT;
 
   if (!atomic_compare_exchange_strong(pp_link_claim(l, j->seq), &want,
@@ -260,13 +256,16 @@ bool pp_link_withdraw(pp_job *j) {
   return true;
 }
 
-int64_t pp_link_begun_at(const pp_job *j) {
-  return j->state == PP_JOB_SENT && pp_link_begun(j)
-             ? atomic_load(&pp_link_of(j->place)->map.lane->begun)
-             : -1;
-}
+static void place_drain(pp_place *p) { pp_link_drain(pp_link_of(p)); }
 
-const pp_place_ops pp_link_ops = {place_send, place_recall};
+const pp_place_ops pp_link_ops = {
+    .send = place_send,
+    .recall = place_recall,
+    .drain = place_drain,
+    .begun = place_begun,
+    .withdraw = place_withdraw,
+    .stop = pp_link_stop,
+};
 
 void pp_link_drop(pp_link *l, uint32_t id) {
   unsigned char f[PP_FRAME_HEAD + 4];

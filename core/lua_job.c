@@ -269,7 +269,7 @@ static const char *status_of(const pp_job *j) {
   case PP_JOB_QUEUED:
     return "queued";
   default:
-    return pp_link_begun(j) ? "running" : "queued";
+    return pp_job_begun(j) ? "running" : "queued";
   }
 }
 
@@ -310,7 +310,7 @@ static int job_field(lua_State *L) {
     lua_pushstring(L, k);
     return 1;
   }
-  if (!pp_job_over(&now) && pp_link_begun(u->j))
+  if (!pp_job_over(&now) && pp_job_begun(u->j))
     now.attempts++;
   pp_engine_leave(e);
   if (strcmp(k, "finished") == 0)

@@ -27,6 +27,8 @@ static bool takes(const pp_place *p, const pp_job *j) {
 
   if (!p->open || p->full || (p->most > 0 && p->jobs.n >= p->most))
     return false;
+  if (p->wide)
+    return true;
   if (p->jobs.n == 0)
     return true;
   if (t < 0 || first(p) < 0 || first(p) > BEHIND_NS)
@@ -169,6 +171,23 @@ static bool give(pp_sched *s, pp_place *p, pp_job *j) {
   }
   if (s->fat == 0 || j->priority < s->lowest)
     s->lowest = j->priority;
+  pp_jobs_push(&p->jobs, j);
+  p->load += cost(j);
+  j->place = p;
+  j->state = PP_JOB_SENT;
+  return true;
+}
+
+bool pp_sched_lend(pp_place *p, pp_job *j) {
+  pp_sched *s = p->sched;
+
+  pp_sched_remove(s, j);
+  if (p->ops->send(p, j) != 0) {
+    pp_sched_put(s, j, true);
+    return false;
+  }
+  if (p->jobs.n == 1)
+    s->fat++;
   pp_jobs_push(&p->jobs, j);
   p->load += cost(j);
   j->place = p;

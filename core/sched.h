@@ -27,6 +27,18 @@ typedef struct pp_place_ops {
   /* Take back a job it was sent: true if it had not begun and now never
    * will. */
   bool (*recall)(pp_place *p, pp_job *j);
+  /* The rest is for those who own the jobs, not for the schedule.
+   * Take in what the place has produced. */
+  void (*drain)(pp_place *p);
+  /* When a job it was sent was begun there, ns; 0: some time ago; -1: not
+   * yet. */
+  int64_t (*begun)(pp_place *p, const pp_job *j);
+  /* Like recall, but its bytes may still be on the way; the job is in no list
+   * then. */
+  bool (*withdraw)(pp_place *p, pp_job *j);
+  /* Take a begun job from the place, which is to leave it, for this kind of
+   * failure. The job is in no list then. */
+  void (*stop)(pp_place *p, pp_job *j, int kind);
 } pp_place_ops;
 
 struct pp_place {
@@ -37,6 +49,7 @@ struct pp_place {
   int64_t load;          /* ns they are expected to take; unknown counts 0 */
   uint32_t most;         /* jobs it may hold; 0: no limit */
   bool open;             /* may be given jobs */
+  bool wide;             /* takes all jobs there are, at once */
   bool full;             /* said PP_EAGAIN */
 };
 
@@ -67,6 +80,14 @@ void pp_sched_put(pp_sched *s, pp_job *j, bool front);
 pp_job *pp_sched_first(pp_sched *s);
 void pp_sched_remove(pp_sched *s, pp_job *j);
 void pp_sched_clear(pp_sched *s); /* of an empty one: frees */
+/* Has somebody begun this job? */
+static inline bool pp_job_begun(const pp_job *j) {
+  if (j->state != PP_JOB_SENT)
+    return j->state == PP_JOB_ENDING;
+  return j->place->ops->begun(j->place, j) >= 0;
+}
+/* Give a queued job to this place, open or not; false if it takes none. */
+bool pp_sched_lend(pp_place *p, pp_job *j);
 /* Queue a job (at the front: it was here before) and place what can be. */
 void pp_sched_add(pp_sched *s, pp_job *j, bool front);
 /* Take a queued or recallable job out: true if it will never run. */

@@ -317,21 +317,21 @@ bool pp_server_again(pp_server *s, pp_job *j) {
 
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (j->state == PP_JOB_SENT) /* it may have ended, and those before it */
-    pp_link_drain((pp_link *)(void *)j->place);
+    j->place->ops->drain(j->place);
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
-  if (!pp_sched_take(&s->sched, j) && !pp_link_withdraw(j)) {
-    int64_t begun = pp_link_begun_at(j);
+  if (!pp_sched_take(&s->sched, j) && !j->place->ops->withdraw(j->place, j)) {
+    int64_t begun = j->place->ops->begun(j->place, j);
 
     j->ended = pp_now_ns();
-    if (begun >= 0 && begun <= j->ended) {
+    if (begun > 0 && begun <= j->ended) {
       j->started = begun;
       j->run = j->ended - begun;
     }
     s->stats.njobs++;
     s->stats.time += j->run;
     j->attempts++;
-    pp_link_stop(j, kind);
+    j->place->ops->stop(j->place, j, kind);
   }
   pp_server_fail(s, j, kind, msg);
   return true;
@@ -347,7 +347,7 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
 
     if (j->state == PP_JOB_SENT && j->seq == d.seq &&
         j->attempts == d.attempts) {
-      int64_t at = pp_link_begun_at(j);
+      int64_t at = j->place->ops->begun(j->place, j);
 
       if (at < 0)
         at = now;

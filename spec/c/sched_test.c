@@ -48,7 +48,7 @@ static bool sim_recall(pp_place *p, pp_job *j) {
   return j->flags == 0;
 }
 
-static const pp_place_ops ops = {sim_send, sim_recall};
+static const pp_place_ops ops = {.send = sim_send, .recall = sim_recall};
 
 static void begin(sim *s) {
   pp_job *j = s->place.jobs.head;

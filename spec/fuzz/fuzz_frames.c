@@ -28,7 +28,7 @@ static int accept_any(pp_place *p, pp_job *j) {
   (void)p, (void)j;
   return 0;
 }
-static const pp_place_ops ops = {accept_any, refuse};
+static const pp_place_ops ops = {.send = accept_any, .recall = refuse};
 
 static void begin(void) {
   pp_hub *hub;
