@@ -37,6 +37,23 @@ pp_blob *pp_blobs_find(const pp_blobs *s, int kind, pp_hash hash) {
   return NULL;
 }
 
+pp_hash pp_blob_name(int kind, const void *bytes, size_t len,
+                     pp_blob *const *deps, size_t ndeps) {
+  pp_hash h = {0, 0};
+  pp_buf b = {0};
+  int r;
+
+  if (kind == 'c')
+    return pp_hash_of(bytes, len, 0);
+  r = pp_buf_put(&b, bytes, len);
+  for (size_t i = 0; i < ndeps && r == 0; i++)
+    r = pp_buf_put(&b, &deps[i]->hash, sizeof deps[i]->hash);
+  if (r == 0)
+    h = pp_hash_of(b.data, b.len, (uint64_t)kind);
+  pp_buf_clear(&b);
+  return h;
+}
+
 pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
                          size_t len, pp_blob *const *deps, size_t ndeps) {
   pp_blob *b = pp_blobs_find(s, kind, hash);

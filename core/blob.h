@@ -37,6 +37,10 @@ typedef struct pp_blobs {
   void *ud;
 } pp_blobs;
 
+/* The name of a blob: for code the hash of its bytes, else of these and the
+ * names of what it refers to. */
+pp_hash pp_blob_name(int kind, const void *bytes, size_t len,
+                     pp_blob *const *deps, size_t ndeps);
 void pp_blobs_clear(pp_blobs *s);
 /* A new reference to the blob of these bytes; NULL without memory. */
 pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,

@@ -8,8 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "interrupt.h"
 #include "link.h"
+#include "nest.h"
 
 #define MS ((int64_t)1000000)
 
@@ -159,16 +161,16 @@ static int64_t tend(pp_engine *e, int64_t now) {
   int64_t next = -1;
 
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
-    bool missing = s->alive < s->ncpus;
-    int64_t due = pp_server_expire(s, now);
+    int64_t due = pp_server_expire(s, now), tidy = pp_crew_tidy(s, now);
 
     if (due >= 0 && (next < 0 || due < next))
       next = due;
-    if (!missing)
+    if (tidy >= 0 && (next < 0 || tidy < next))
+      next = tidy;
+    if (!pp_crew_missing(s))
       continue;
-    if (now >= s->respawn_at)
-      pp_server_tend(s, now);
-    if (s->alive < s->ncpus) {
+    pp_server_tend(s, now);
+    if (pp_crew_missing(s)) {
       int64_t at = s->respawn_at > now ? s->respawn_at : now + 100 * MS;
 
       if (next < 0 || at < next)
@@ -273,11 +275,18 @@ int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline) {
   waiting w = {until, ud, 0};
 
+  if (e->nest != NULL)
+    return pp_nest_wait(e, until, ud, deadline);
+
   pp_engine_pump(e, main_stops, &w, deadline);
   return w.result;
 }
 
 void pp_engine_look(pp_engine *e, int64_t now) {
+  if (e->nest != NULL) {
+    pp_nest_look(e);
+    return;
+  }
   if (any_ready(e) && now - e->drained > 20000) {
     e->drained = now;
     drain_ready(e);

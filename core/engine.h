@@ -24,8 +24,11 @@
 
 typedef struct pp_engine pp_engine;
 struct pp_link;
+struct pp_nest;
 
 struct pp_engine {
+  struct pp_nest *nest; /* a worker's engine has this in place of a loop */
+
   pthread_mutex_t lock;
   sem_t park; /* the standby thread waits here when it is not needed */
   pthread_t standby;
@@ -51,6 +54,7 @@ struct pp_engine {
 
   pp_blobs blobs;
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
+  pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
   size_t callbacks;            /* due, of all servers */

@@ -107,6 +107,17 @@ static void push_message(lua_State *L, int err) {
     lua_pushvalue(L, err);
     return;
   }
+  if (lua_istable(L, err) && lua_getmetatable(L, err)) { /* a job's error? */
+    luaL_getmetatable(L, "pp.error");
+    lua_pushliteral(L, "message");
+    lua_rawget(L, err); /* where it happened is in the value */
+    if (lua_rawequal(L, -2, -3) && lua_type(L, -1) == LUA_TSTRING) {
+      lua_replace(L, -3);
+      lua_pop(L, 1);
+      return;
+    }
+    lua_pop(L, 3);
+  }
   if (lua_type(L, err) == LUA_TNUMBER ||
       luaL_getmetafield(L, err, "__tostring") != LUA_TNIL) {
     lua_pushcfunction(L, text_of);
@@ -517,6 +528,20 @@ static int set_paths(lua_State *L) {
   return 0;
 }
 
+void pp_runner_set(pp_runner *r, uint32_t setting) {
+  lua_State *L = r->L;
+
+  if (setting == r->setting || setting == 0 ||
+      pp_held_at(r, setting - 1) == NULL)
+    return;
+  lua_pushcfunction(L, set_paths);
+  lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+    r->setting = setting;
+  else
+    lua_pop(L, 1);
+}
+
 int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
                   void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;
@@ -559,15 +584,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   r->now.attempt = pp_get32(p + PP_JOB_ATTEMPT);
   r->now.active = true;
   r->now.seeded = false;
-  if (setting != r->setting && setting != 0 &&
-      pp_held_at(r, setting - 1) != NULL) {
-    lua_pushcfunction(L, set_paths);
-    lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
-    if (lua_pcall(L, 1, 0, 0) == LUA_OK)
-      r->setting = setting;
-    else
-      lua_pop(L, 1);
-  }
+  pp_runner_set(r, setting);
   c.kind = PP_KIND_ERROR;
   c.started = pp_now_ns();
   c.run = 0;

@@ -115,6 +115,7 @@ void pp_job_unref(pp_job *j, pp_blobs *blobs) {
     free(j->output);
   }
   free(j->name);
+  free(j->kin);
   free(j);
 }
 

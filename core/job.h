@@ -16,6 +16,7 @@
 #include "wire.h"
 
 typedef struct pp_job pp_job;
+struct pp_kin;
 struct pp_place;
 struct pp_server;
 
@@ -54,6 +55,7 @@ struct pp_job {
   pp_blob **deps;         /* references; of its arguments */
   pp_blob *setting;       /* reference, or NULL */
   pp_group *group;        /* reference */
+  struct pp_kin *kin;     /* owned: who submitted it, whom it did; or NULL */
   char *name;             /* owned, or NULL */
   unsigned char *frame;   /* owned unless == small */
   pp_buf *output;         /* owned: stdout and stderr collected, or NULL */
@@ -81,7 +83,8 @@ enum {
   PP_JOB_SEEN = 2,     /* somebody asked for its result */
   PP_JOB_ENDED = 4,    /* ended, in the server's list of kept jobs */
   PP_JOB_GHOST = 8,    /* stands for a job that has ended, at its worker */
-  PP_JOB_FORGET = 16   /* nothing is kept of it */
+  PP_JOB_FORGET = 16,  /* nothing is kept of it */
+  PP_JOB_CHILD = 32    /* a job has submitted it */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crew.h"
+#include "kin.h"
 #include "link_impl.h"
 #include "worker.h"
 #include "zygote.h"
@@ -37,9 +39,14 @@ bool pp_link_unsettled(const pp_link *l) {
 void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   pp_link *l = pp_link_of(p);
   pp_jobs *list = &l->place.jobs;
-  pp_job *ghost = pp_job_new(0);
+  pp_job *ghost;
   pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};
 
+  if (l->dead) {
+    pp_jobs_remove(list, j);
+    return;
+  }
+  ghost = pp_job_new(0);
   if (ghost == NULL) { /* then at once */
     pp_jobs_remove(list, j);
     pp_link_kill(l);
@@ -66,25 +73,31 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
     else
       pp_outlet_pass(o, o->read, true);
   }
-  l->kill_at = pp_now_ns() + 1000000000;
+  if (l->ghosts++ == 0)
+    l->kill_at = pp_now_ns() + 1000000000;
   l->server->stopping++;
   l->engine->stopping++;
   atomic_store(&l->map.lane->stop, (uint64_t)j->seq << 8 | (unsigned)kind);
   pp_zygote_send(l->engine->ctl, &req, NULL, 0);
-  pp_sched_spread(&l->place);
+  if (l->place.open)
+    pp_sched_spread(&l->place);
 }
 
 void pp_link_stopped(pp_link *l) {
-  l->kill_at = 0;
+  if (--l->ghosts == 0)
+    l->kill_at = 0;
   l->server->stopping--;
   l->engine->stopping--;
 }
 
-static pp_job *job_by_seq(pp_link *l, uint32_t seq) {
+pp_job *pp_link_job(pp_link *l, uint32_t seq) {
   pp_job *j = l->place.jobs.head;
 
-  while (j != NULL && j->seq != seq)
-    j = j->next;
+  if (j == NULL || j->seq == seq)
+    return j;
+  /* Else it is the innermost of those that run in each other's midst. */
+  for (j = l->place.jobs.tail; j != NULL && j->seq != seq;)
+    j = j->prev;
   return j;
 }
 
@@ -138,6 +151,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
     else
       l->place.most = l->server->restart - l->done;
   }
+  pp_crew_ends(l);
   if (j->flags & PP_JOB_GHOST) {
     pp_sched_ended(&l->place, j);
     pp_job_unref(j, &l->engine->blobs);
@@ -148,6 +162,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
     j->ended = now;
     pp_sched_ended(&l->place, j);
   }
+  pp_crew_ended(l);
   for (int k = 0; k < 2; k++) {
     pp_outlet *o = &l->outlet[k];
 
@@ -177,22 +192,41 @@ static void no_memory(pp_job *j) {
     j->result_len = 0;
 }
 
+/* Has its worker begun it? */
+static bool taken(const pp_link *l, const pp_job *j) {
+  return (j->flags & PP_JOB_GHOST) || (j->kin != NULL && j->kin->begun > 0) ||
+         atomic_load(pp_link_claim(l, j->seq)) ==
+             (j->seq << 2 | PP_CLAIM_TAKEN);
+}
+
 /* One whole frame in the ring, or the beginning of a large one. Returns bytes
  * to consume, 0 to wait for more, SIZE_MAX when it makes no sense. */
 static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
                          int64_t now) {
   uint64_t head = pp_get64(p), len = head >> 8;
   const unsigned char *body = p + PP_FRAME_HEAD;
+  int type = (int)(head & 0xff);
   pp_job *j;
 
-  if ((head & 0xff) != PP_F_RESULT || len < PP_RES_HEAD || len > PP_FRAME_MAX ||
+  if (type < PP_F_RESULT || type > PP_F_ASK || len > PP_FRAME_MAX ||
       len > SIZE_MAX / 2)
+    return SIZE_MAX;
+  if (type != PP_F_RESULT) {
+    if (len <= used - PP_FRAME_HEAD)
+      return pp_link_heard(l, type, body, (size_t)len, now)
+                 ? PP_FRAME_HEAD + (size_t)len
+                 : SIZE_MAX;
+    l->rx_type = type;
+    l->rx_len = (size_t)len;
+    l->rx_buf.len = 0;
+    return PP_FRAME_HEAD;
+  }
+  if (len < PP_RES_HEAD)
     return SIZE_MAX;
   if (used < PP_FRAME_HEAD + PP_RES_HEAD)
     return 0;
-  j = job_by_seq(l, pp_get32(body + PP_RES_SEQ));
-  if (j == NULL ||
-      atomic_load(pp_link_claim(l, j->seq)) != (j->seq << 2 | PP_CLAIM_TAKEN))
+  j = pp_link_job(l, pp_get32(body + PP_RES_SEQ));
+  if (j == NULL || !taken(l, j))
     return SIZE_MAX;
   j->received += PP_FRAME_HEAD + len;
   l->server->stats.received += PP_FRAME_HEAD + len;
@@ -221,6 +255,16 @@ static size_t take_part(pp_link *l, const unsigned char *p, size_t used,
     n = used;
   if (pp_buf_put(&l->rx_buf, p, n) != 0)
     return SIZE_MAX; /* the job is lost with its worker, and says so */
+  if (l->rx_buf.len == l->rx_len && l->rx_type != 0) {
+    pp_buf whole = l->rx_buf;
+    bool ok;
+
+    memset(&l->rx_buf, 0, sizeof l->rx_buf);
+    ok = pp_link_heard(l, l->rx_type, whole.data, whole.len, now);
+    l->rx_type = 0;
+    pp_buf_clear(&whole);
+    return ok ? n : SIZE_MAX;
+  }
   if (l->rx_buf.len == l->rx_len) {
     l->rx = NULL;
     note(l, j, (const unsigned char *)l->rx_head, now);
@@ -247,10 +291,11 @@ void pp_link_drain(pp_link *l) {
       broken(l, "ring");
       break;
     }
-    if (used == 0 || (l->rx == NULL && used < PP_FRAME_HEAD))
+    bool parts = l->rx != NULL || l->rx_type != 0;
+
+    if (used == 0 || (!parts && used < PP_FRAME_HEAD))
       break;
-    n = l->rx != NULL ? take_part(l, p, used, now)
-                      : take_frame(l, p, used, now);
+    n = parts ? take_part(l, p, used, now) : take_frame(l, p, used, now);
     if (n == SIZE_MAX) {
       broken(l, "frame");
       break;
@@ -364,7 +409,8 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   e->closing++;
   l->place.ops = &pp_link_ops;
   l->place.most = s->restart;
-  pp_sched_open(&s->sched, &l->place);
+  pp_link_configure(l);
+  pp_crew_join(l);
   return l;
 fail:
   why = errno;
@@ -421,6 +467,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
   }
   l->dead = true;
   pp_link_unsend(l);
+  pp_link_disown(l);
   for (size_t w = 0; w < l->has_words; w++)
     for (uint64_t bits = l->has[w]; bits != 0; bits &= bits - 1)
       pp_engine_blob_lost(
@@ -432,7 +479,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       s->workers[l->number - 1] = NULL;
       s->alive--;
     }
-    pp_sched_close(&s->sched, &l->place);
+    pp_crew_leave(l);
     if (!l->retiring && !s->closed) {
       pp_log(PP_LOG_INFO, "%s", how);
       if (s->stats.maxrss < maxrss)
@@ -471,7 +518,7 @@ void pp_link_retire(pp_link *l) {
   if (l->retiring || l->dead)
     return;
   l->retiring = true;
-  pp_sched_close(&l->server->sched, &l->place);
+  pp_crew_leave(l);
   pp_frame_head(f, PP_F_QUIT, 0);
   if (pp_link_post(l, f, sizeof f) != 0)
     pp_link_kill(l);

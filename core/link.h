@@ -22,6 +22,14 @@ typedef struct pp_piece {
   unsigned char *owned; /* freed after */
 } pp_piece;
 
+/* What a worker is there for; crew.h. */
+enum pp_duty {
+  PP_DUTY_NONE, /* it retires, or is dead */
+  PP_DUTY_OPEN, /* it has a place: it takes jobs, or serves the one it has */
+  PP_DUTY_AWAY, /* its job waits, or has waited: another has its place */
+  PP_DUTY_SPARE /* it has neither */
+};
+
 typedef struct pp_link pp_link;
 struct pp_link {
   pp_place place; /* first */
@@ -32,7 +40,12 @@ struct pp_link {
   uint32_t done;       /* jobs its worker has ended */
   int pid;             /* 0 until it is known */
   bool dead, retiring;
-  int64_t kill_at; /* the job it is at has ended here: kill it then; 0: no */
+  enum pp_duty duty;
+  bool extra;      /* AWAY, and its job has gone on */
+  bool serving;    /* OPEN, and takes what its job waits for */
+  bool lending;    /* what it is given now is such */
+  int64_t kill_at; /* jobs it is at have ended here: kill it then; 0: no */
+  uint32_t ghosts; /* how many */
   pp_map map;
   pp_outlet outlet[2];
   unsigned handles; /* open uv handles */
@@ -42,9 +55,12 @@ struct pp_link {
   size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
   bool broken;                /* it sent nonsense: nothing is read any more */
   pp_job *rx;                 /* whose result comes in parts */
+  int rx_type;                /* what else comes in parts; 0: nothing */
   pp_buf rx_buf;
   size_t rx_len; /* bytes it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
+  pp_blob **own; /* references: blobs of its worker's, by its numbers */
+  uint32_t nown;
 };
 
 /* Start worker `number` of a server. NULL with errno. */
@@ -57,7 +73,11 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss);
 /* Let it finish what it has begun and end. */
 void pp_link_retire(pp_link *l);
 void pp_link_kill(pp_link *l);
-/* The worker has left the job it was to leave, or is gone. */
+/* Tell the worker how a job ended that `parent`, at it, has submitted. */
+void pp_link_answer(pp_link *l, const pp_job *parent, pp_job *child);
+/* Tell it what goes for the jobs of its server. */
+void pp_link_configure(pp_link *l);
+/* The worker has left a job it was to leave, or is gone. */
 void pp_link_stopped(pp_link *l);
 /* At the end of ppsh: pass on whatever output is there. */
 void pp_link_last_words(pp_link *l);

@@ -16,6 +16,15 @@ static inline _Atomic uint32_t *pp_link_claim(const pp_link *l, uint32_t seq) {
 /* The stop of its place: a begun job is taken from the worker, which is told to
  * leave it and killed if it has not within a second. */
 void pp_link_stop(pp_place *p, pp_job *j, int kind);
+/* The job of this sequence number at it, NULL: none. */
+pp_job *pp_link_job(pp_link *l, uint32_t seq);
+/* A frame of its worker's that is no result; false if it makes no sense. */
+bool pp_link_heard(pp_link *l, int type, const unsigned char *p, size_t len,
+                   int64_t now);
+/* Let its worker's own blobs go. */
+void pp_link_disown(pp_link *l);
+/* Add a piece to what waits to be sent; NULL without memory. */
+pp_piece *pp_link_piece(pp_link *l, const void *p, size_t len);
 /* Push waiting pieces into the ring as far as there is room: true when none is
  * left. */
 bool pp_link_push(pp_link *l);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kin.h"
 #include "link_impl.h"
 
 static bool holds(const pp_link *l, uint32_t id) {
@@ -72,7 +73,7 @@ bool pp_link_push(pp_link *l) {
   return true;
 }
 
-static pp_piece *add_piece(pp_link *l, const void *p, size_t len) {
+pp_piece *pp_link_piece(pp_link *l, const void *p, size_t len) {
   if (l->tx_n == l->tx_cap) {
     size_t cap = l->tx_cap ? l->tx_cap * 2 : 8;
     pp_piece *v = realloc(l->tx, cap * sizeof *v);
@@ -93,7 +94,7 @@ int pp_link_post(pp_link *l, const void *p, size_t len) {
   if (own == NULL)
     return PP_ENOMEM;
   memcpy(own, p, len);
-  t = add_piece(l, own, len);
+  t = pp_link_piece(l, own, len);
   if (t == NULL) {
     free(own);
     return PP_ENOMEM;
@@ -141,13 +142,13 @@ static int send_blob(pp_link *l, pp_blob *b) {
   memcpy(own, head, n);
   for (uint32_t i = 0; i < b->ndeps; i++)
     pp_put32(own + n + 4 * (size_t)i, b->deps[i]->id);
-  t = add_piece(l, own, total);
+  t = pp_link_piece(l, own, total);
   if (t == NULL) {
     free(own);
     return PP_ENOMEM;
   }
   t->owned = own;
-  t = add_piece(l, b->bytes, b->len);
+  t = pp_link_piece(l, b->bytes, b->len);
   if (t == NULL)
     return PP_ENOMEM; /* the half frame before it goes with the link */
   t->blob = pp_blob_ref(b);
@@ -161,6 +162,16 @@ static int watch(pp_link *l, pp_job *j) {
   return 0;
 }
 
+/* Is the claim word of this number free? Jobs that are known to have been begun
+ * need theirs no more. */
+static bool window_has(const pp_place *p, uint32_t seq) {
+  const pp_job *j = p->jobs.head;
+
+  while (j != NULL && j->kin != NULL && j->kin->begun > 0)
+    j = j->next;
+  return j == NULL || seq - j->seq < PP_WINDOW;
+}
+
 static int place_send(pp_place *p, pp_job *j) {
   pp_link *l = pp_link_of(p);
   pp_lane *lane = l->map.lane;
@@ -171,7 +182,7 @@ static int place_send(pp_place *p, pp_job *j) {
   if (l->tx_n > 0)
     return PP_EAGAIN;
   seq = l->seq + 1;
-  if (p->jobs.head != NULL && seq - p->jobs.head->seq >= PP_WINDOW)
+  if (!l->lending && !window_has(p, seq))
     return PP_EAGAIN;
   need =
       !holds(l, j->fn->id) || (j->setting != NULL && !holds(l, j->setting->id));
@@ -194,6 +205,13 @@ static int place_send(pp_place *p, pp_job *j) {
   pp_put32(f + PP_FRAME_HEAD + PP_JOB_SEQ, seq);
   pp_put32(f + PP_FRAME_HEAD + PP_JOB_ATTEMPT, j->attempts + 1);
   pp_put32(f + PP_FRAME_HEAD + PP_JOB_FN, j->fn->id);
+  pp_kin_anew(j);
+  if (j->flags & PP_JOB_CHILD) {
+    unsigned char *flags = f + PP_FRAME_HEAD + PP_JOB_FLAGS;
+    uint32_t was = pp_get32(flags) & ~(uint32_t)PP_JOBF_NOW;
+
+    pp_put32(flags, was | (l->lending ? PP_JOBF_NOW : 0));
+  }
   pp_put32(f + PP_FRAME_HEAD + PP_JOB_SETTING,
            j->setting != NULL ? j->setting->id + 1 : 0);
   for (uint32_t i = 0; i < j->ndeps; i++)
@@ -208,7 +226,7 @@ static int place_send(pp_place *p, pp_job *j) {
     return watch(l, j);
   }
   {
-    pp_piece *t = add_piece(l, f, j->frame_len);
+    pp_piece *t = pp_link_piece(l, f, j->frame_len);
 
     if (t == NULL) {
       pp_link_kill(l);
@@ -235,6 +253,8 @@ static bool place_recall(pp_place *p, pp_job *j) {
 static int64_t place_begun(pp_place *p, const pp_job *j) {
   const pp_link *l = pp_link_of(p);
 
+  if (j->kin != NULL && j->kin->begun > 0)
+    return j->kin->begun;
   return atomic_load(pp_link_claim(l, j->seq)) == (j->seq << 2 | PP_CLAIM_TAKEN)
              ? atomic_load(&l->map.lane->begun)
              : -1;

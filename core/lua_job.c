@@ -7,6 +7,7 @@
 #include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
+#include "nest.h"
 
 static pp_ujob *check_job(lua_State *L, int idx) {
   pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
@@ -48,6 +49,8 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
     due = e->callbacks > 0 && !e->in_callback;
     pp_engine_leave(e);
     pp_interrupt_check(L);
+    if (e->nest != NULL)
+      pp_nest_check(e, L);
     if (due) {
       pp_run_callbacks(L, e);
     } else if (r >= 0) {
@@ -79,6 +82,18 @@ static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
   luaL_setmetatable(L, PP_ERROR_META);
 }
 
+/* Is the value on top the error of a job? */
+static bool is_error(lua_State *L) {
+  bool is;
+
+  if (!lua_istable(L, -1) || !lua_getmetatable(L, -1))
+    return false;
+  luaL_getmetatable(L, PP_ERROR_META);
+  is = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return is;
+}
+
 /* The error of a job that failed: pushes it. */
 static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
   pp_error_view v;
@@ -93,9 +108,13 @@ static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
   if (v.value_len > 0) {
     int n = pp_codec_unpack(e->codec, L, v.value, v.value_len, NULL, 0);
 
-    if (n == 1)
+    if (n == 1) {
+      if (is_error(L)) { /* of a job that it waited for */
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "cause");
+      }
       lua_setfield(L, -2, "value");
-    else
+    } else
       lua_pop(L, n < 0 ? 1 : n);
   } else if (v.kind == PP_KIND_ERROR) {
     lua_pushlstring(L, v.msg, v.msg_len);
@@ -310,7 +329,7 @@ static int job_field(lua_State *L) {
     lua_pushstring(L, k);
     return 1;
   }
-  if (!pp_job_over(&now) && pp_job_begun(u->j))
+  if (!pp_job_over(&now) && strcmp(k, "attempts") == 0 && pp_job_begun(u->j))
     now.attempts++;
   pp_engine_leave(e);
   if (strcmp(k, "finished") == 0)
@@ -419,22 +438,51 @@ void pp_push_handle(lua_State *L, pp_job *j, int server) {
   lua_remove(L, -2);
 }
 
+/* Append a newline and the traceback of the error at idx, if it has one. */
+static void add_traceback(lua_State *L, luaL_Buffer *b, int idx,
+                          const char *above) {
+  lua_pushliteral(L, "traceback");
+  lua_rawget(L, idx);
+  if (lua_type(L, -1) == LUA_TSTRING && lua_rawlen(L, -1) > 0) {
+    luaL_addstring(b, above);
+    luaL_addvalue(b);
+  } else {
+    lua_pop(L, 1);
+  }
+}
+
+/* How far down to look for where an error comes from. */
+#define CAUSES_MAX 100000
+
 static int error_tostring(lua_State *L) {
+  luaL_Buffer b;
+  bool deeper = false;
+
   lua_settop(L, 1);
   if (!lua_istable(L, 1)) {
     lua_pushliteral(L, "pp.error");
     return 1;
   }
+  lua_pushvalue(L, 1); /* 2: the error at the bottom */
+  for (int i = 0; i < CAUSES_MAX; i++) {
+    lua_pushliteral(L, "cause");
+    lua_rawget(L, 2);
+    if (!is_error(L))
+      break;
+    lua_replace(L, 2);
+    deeper = true;
+  }
+  lua_settop(L, 2);
   lua_getfield(L, 1, "message");
   luaL_tolstring(L, -1, NULL);
-  lua_getfield(L, 1, "traceback");
-  if (lua_type(L, -1) == LUA_TSTRING && lua_rawlen(L, -1) > 0) {
-    lua_pushliteral(L, "\n");
-    lua_insert(L, -2);
-    lua_concat(L, 3);
-  } else {
-    lua_pop(L, 1);
-  }
+  lua_replace(L, 3);
+  luaL_buffinit(L, &b);
+  lua_pushvalue(L, 3);
+  luaL_addvalue(&b);
+  add_traceback(L, &b, 1, "\n");
+  if (deeper)
+    add_traceback(L, &b, 2, "\nin a job that it waited for:\n");
+  luaL_pushresult(&b);
   return 1;
 }
 

@@ -30,6 +30,9 @@ enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
 /* The engine; raises where there is none (in a job, in a forked child). */
 pp_engine *pp_check_engine(lua_State *L);
+/* Push a new handle without server; once it has one, note it. */
+pp_userver *pp_push_server(lua_State *L);
+void pp_note_server(lua_State *L, int idx);
 /* Keep the server at idx, which has unfinished jobs now, from being collected;
  * let go those that have none any more. */
 void pp_anchor(lua_State *L, pp_server *s, int idx);

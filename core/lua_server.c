@@ -9,6 +9,7 @@
 #include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
+#include "nest.h"
 #include "proc.h"
 
 /* Registry: light userdata of a pp_server -> its handle (weak values). */
@@ -44,6 +45,32 @@ static lua_Integer option(lua_State *L, const char *name, lua_Integer d) {
   return d;
 }
 
+pp_userver *pp_push_server(lua_State *L) {
+  pp_userver *u = lua_newuserdatauv(L, sizeof *u, 2);
+
+  u->s = NULL;
+  luaL_setmetatable(L, PP_SERVER_META);
+  lua_newtable(L);
+  lua_setiuservalue(L, -2, PP_UV_HELD);
+  lua_newtable(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  lua_getmetatable(L, -1); /* weak values */
+  lua_setmetatable(L, -3);
+  lua_pop(L, 1);
+  lua_setiuservalue(L, -2, PP_UV_HANDLES);
+  return u;
+}
+
+void pp_note_server(lua_State *L, int idx) {
+  const pp_userver *u = lua_touserdata(L, idx);
+
+  idx = lua_absindex(L, idx);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  lua_pushvalue(L, idx);
+  lua_rawsetp(L, -2, u->s);
+  lua_pop(L, 1);
+}
+
 typedef struct closing {
   const pp_engine *e;
   size_t was;
@@ -65,12 +92,12 @@ static int server_new(lua_State *L) {
   pp_server *s = NULL;
   int why;
 
-  if (e == NULL || e->ended) {
+  if (e == NULL || e->ended || e->nest != NULL) {
     lua_pushnil(L);
-    lua_pushstring(L, e == NULL
-                          ? "a server can only be made in the script itself, "
-                            "not in a job"
-                          : "ppsh is ending");
+    lua_pushstring(L, e == NULL   ? "servers belong to the process of the "
+                                    "script and to jobs"
+                      : !e->ended ? "only a job has a server here"
+                                  : "ppsh is ending");
     return 2;
   }
   o.ncpus = (uint32_t)option(L, "ncpus", 1);
@@ -85,16 +112,7 @@ static int server_new(lua_State *L) {
   lua_getfield(L, 1, "output");
   o.output = (enum pp_output)luaL_checkoption(L, -1, "line", modes);
   lua_pop(L, 2);
-  u = lua_newuserdatauv(L, sizeof *u, 2);
-  u->s = NULL;
-  luaL_setmetatable(L, PP_SERVER_META);
-  lua_newtable(L);
-  lua_setiuservalue(L, -2, PP_UV_HELD);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
-  lua_newtable(L);
-  lua_getmetatable(L, -2); /* weak values */
-  lua_setmetatable(L, -2);
-  lua_setiuservalue(L, -3, PP_UV_HANDLES);
+  u = pp_push_server(L);
   pp_engine_enter(e);
   errno = 0;
   if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0) {
@@ -119,9 +137,7 @@ static int server_new(lua_State *L) {
     return 2;
   }
   u->s = s;
-  lua_pushvalue(L, -2);
-  lua_rawsetp(L, -2, s);
-  lua_pop(L, 1);
+  pp_note_server(L, -1);
   return 1;
 }
 
@@ -138,8 +154,22 @@ void pp_anchor(lua_State *L, pp_server *s, int idx) {
   lua_pop(L, 1);
 }
 
-static bool idle_anchored(const pp_server *s) {
-  return s->anchored && s->pending == 0 && s->callbacks.n == 0;
+/* Take one out of the engine's list that has neither unfinished jobs nor
+ * callbacks due. */
+static pp_server *next_idle(pp_engine *e) {
+  pp_server **p = &e->idle, *s;
+
+  while ((s = *p) != NULL) {
+    if (s->callbacks.n > 0) {
+      p = &s->next_idle;
+      continue;
+    }
+    *p = s->next_idle;
+    s->idle = false;
+    if (s->anchored && s->pending == 0)
+      return s;
+  }
+  return NULL;
 }
 
 void pp_unanchor(lua_State *L, pp_engine *e) {
@@ -147,10 +177,7 @@ void pp_unanchor(lua_State *L, pp_engine *e) {
     pp_server *s;
 
     pp_engine_enter(e);
-    for (s = e->servers; s != NULL && !idle_anchored(s); s = s->next) {
-    }
-    for (s = s != NULL ? s : e->closed; s != NULL && !idle_anchored(s);)
-      s = s->next;
+    s = next_idle(e);
     pp_engine_leave(e);
     if (s == NULL)
       return;
@@ -416,6 +443,9 @@ static int server_resize(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   lua_Integer n = luaL_checkinteger(L, 2);
 
+  if (e->nest != NULL)
+    return luaL_error(L, "how many workers there are is not for a job to "
+                         "change");
   pp_engine_enter(e);
   pp_server_resize(s, (uint32_t)n);
   pp_engine_leave(e);
@@ -505,6 +535,10 @@ static int pp_sleep(lua_State *L) {
 
   luaL_checknumber(L, 1);
   deadline = pp_opt_deadline(L, 1);
+  if (e != NULL && e->nest != NULL) {
+    pp_wait_call(L, never, pp_nest_idle, deadline); /* it keeps its place */
+    return 0;
+  }
   if (e == NULL || !e->loop_open) {
     while (deadline < 0 || pp_now_ns() < deadline) {
       int64_t left = deadline < 0 ? INT64_MAX : deadline - pp_now_ns();
@@ -541,9 +575,13 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg funcs[] = {
-    {"server", server_new},    {"resize", server_resize},
-    {"closed", server_closed}, {"table", server_table},
-    {"sleep", pp_sleep},       {NULL, NULL},
+    {"server", server_new},
+    {"resize", server_resize},
+    {"closed", server_closed},
+    {"table", server_table},
+    {"sleep", pp_sleep},
+    {"nested", pp_nest_push_server},
+    {NULL, NULL},
 };
 
 void pp_open_server(lua_State *L) {

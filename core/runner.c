@@ -264,6 +264,17 @@ void pp_runner_unstop(pp_runner *r) {
   r->has_been = 0;
 }
 
+const char *pp_runner_stopping(const pp_runner *r) {
+  return r->user && !r->has_been ? r->stop : NULL;
+}
+
+void pp_runner_stopped(pp_runner *r, lua_State *L) {
+  pp_state_unpoke(L);
+  r->has_been = 1;
+}
+
+lua_State *pp_runner_state(const pp_runner *r) { return r->L; }
+
 /* --- blobs -------------------------------------------------------------- */
 
 static void blob_free(pp_runner *r, uint32_t id) {

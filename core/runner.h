@@ -39,6 +39,13 @@ void pp_runner_stop(pp_runner *r, const char *why);
 /* The job that was to be stopped is over. */
 void pp_runner_unstop(pp_runner *r);
 
+/* Why the job that runs is to stop, as long as it has not been told. */
+const char *pp_runner_stopping(const pp_runner *r);
+/* The caller, in L, tells it by an error. */
+void pp_runner_stopped(pp_runner *r, lua_State *L);
+/* The state jobs run in. */
+lua_State *pp_runner_state(const pp_runner *r);
+
 /* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
 int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);
 int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);
@@ -51,5 +58,11 @@ int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);
  */
 int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
                   void (*taken)(void *ud), void *ud);
+
+/* The same while another job runs, in the midst of a C function that it has
+ * called: in a thread of its own, and all that one has set is as before
+ * afterwards, random numbers included. */
+int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
+                    pp_buf *out, void (*taken)(void *ud), void *ud);
 
 #endif

@@ -39,6 +39,9 @@ struct pp_runner {
   int handler;    /* message handler */
 };
 
+/* Put a setting (number + 1) in force. */
+void pp_runner_set(pp_runner *r, uint32_t setting);
+
 static inline pp_held *pp_held_at(pp_runner *r, uint32_t id) {
   return id < r->cap && r->blobs[id].bytes != NULL ? &r->blobs[id] : NULL;
 }

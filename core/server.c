@@ -6,8 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
 #include "engine.h"
+#include "kin.h"
 #include "link.h"
+#include "nest.h"
 
 /* After this many deaths in a row without a finished job, one new worker a
  * second. */
@@ -107,14 +110,37 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
   }
 }
 
+/* A number no worker has, from 0; UINT32_MAX: none to be had. */
+static uint32_t free_number(pp_server *s) {
+  uint32_t most = s->ncpus + s->away, i;
+  pp_link **v;
+
+  for (i = 0; i < s->cap && s->workers[i] != NULL; i++) {
+  }
+  if (i >= most)
+    return UINT32_MAX;
+  if (i == s->cap) {
+    v = realloc(s->workers, most * sizeof(pp_link *));
+    if (v == NULL)
+      return UINT32_MAX;
+    memset(v + s->cap, 0, (most - s->cap) * sizeof(pp_link *));
+    s->workers = v;
+    s->cap = most;
+  }
+  return i;
+}
+
 void pp_server_tend(pp_server *s, int64_t now) {
-  if (s->closed)
-    return;
-  if (now < s->respawn_at)
-    return;
-  for (uint32_t i = 0; i < s->ncpus; i++) {
-    if (s->workers[i] != NULL)
+  while (pp_crew_missing(s)) {
+    uint32_t i;
+
+    if (pp_crew_call(s))
       continue;
+    if (now < s->respawn_at)
+      return;
+    i = free_number(s);
+    if (i == UINT32_MAX)
+      return;
     s->workers[i] = pp_link_open(s, i + 1);
     if (s->workers[i] == NULL) {
       int why = errno;
@@ -145,11 +171,14 @@ void pp_server_resize(pp_server *s, uint32_t n) {
     s->workers = v;
     s->cap = n;
   }
-  for (uint32_t i = n; i < s->cap; i++)
-    if (s->workers[i] != NULL)
+  for (uint32_t i = s->cap; i-- > 0 && s->open > n;)
+    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN)
       pp_link_retire(s->workers[i]);
   s->ncpus = n;
   s->respawn_at = 0;
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL)
+      pp_link_configure(s->workers[i]);
   pp_server_tend(s, pp_now_ns());
 }
 
@@ -191,6 +220,7 @@ void pp_server_destroy(pp_server *s) {
                          "the server was destroyed while this job ran");
       pp_link_kill(l);
     }
+  pp_nest_close(s);
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
@@ -212,6 +242,11 @@ void pp_server_free(pp_server *s) {
     pp_server_destroy(s);
   }
   unlist(&e->closed, s);
+  for (pp_server **p = &e->idle; s->idle && *p != NULL; p = &(*p)->next_idle)
+    if (*p == s) {
+      *p = s->next_idle;
+      break;
+    }
   e->callbacks -= s->callbacks.n;
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
@@ -238,6 +273,8 @@ void pp_server_free(pp_server *s) {
 
 /* --- jobs ----------------------------------------------------------------- */
 
+static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
+
 void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->id = s->next_id++;
@@ -256,18 +293,71 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   pp_sched_add(&s->sched, j, false);
 }
 
+int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
+                        int64_t now) {
+  if (pp_kin_adopt(parent, j, key) != 0)
+    return PP_ENOMEM;
+  j->flags |= PP_JOB_CHILD;
+  j->server = s;
+  j->id = pp_get64(j->frame + PP_FRAME_HEAD + PP_JOB_ID);
+  j->submitted = now;
+  s->kids++;
+  s->engine->pending++;
+  pp_sched_add(&s->sched, j, false);
+  if (s->serving > 0 && j->state == PP_JOB_QUEUED)
+    pp_crew_serve(s);
+  if (pp_crew_missing(s))
+    pp_server_tend(s, now);
+  return 0;
+}
+
+/*
+ * An attempt of j is over: what it has submitted and has not ended is
+ * cancelled, and what that has submitted; from the leaves up, so that whatever
+ * runs in the midst of another is left before that.
+ */
+static void scatter(pp_server *s, pp_job *j) {
+  while (pp_kin_child(j) != NULL) {
+    pp_job *leaf = pp_kin_leaf(j), *up;
+
+    do {
+      up = leaf->kin->parent;
+      pp_kin_leave(leaf);
+      if (!s->closed)
+        stop(s, leaf, PP_KIND_CANCELLED,
+             "the job that submitted this one has ended");
+      leaf = up;
+    } while (leaf != j && pp_kin_child(leaf) == NULL);
+  }
+}
+
 void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
+  scatter(s, j);
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
     j->ended = pp_now_ns();
   pp_job_shed(j);
-  s->pending--;
-  s->ends++;
-  s->engine->pending--;
-  if (j->group != NULL)
-    j->group->pending--;
   if (failed && !pp_job_dropped(j))
     s->stats.failed++;
+  s->engine->pending--;
+  if (j->flags & PP_JOB_CHILD) {
+    pp_job *parent = pp_kin_parent(j);
+
+    s->kids--;
+    if (parent != NULL && parent->state == PP_JOB_SENT)
+      pp_link_answer((pp_link *)(void *)parent->place, parent, j);
+    pp_kin_leave(j);
+    pp_job_unref(j, &s->engine->blobs);
+    return;
+  }
+  if (--s->pending == 0 && s->anchored && !s->idle) {
+    s->idle = true;
+    s->next_idle = s->engine->idle;
+    s->engine->idle = s;
+  }
+  s->ends++;
+  if (j->group != NULL)
+    j->group->pending--;
   if (j->flags & PP_JOB_CALLBACK) {
     pp_jobs_push(&s->callbacks, j);
     s->engine->callbacks++;
@@ -292,6 +382,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   char msg[300];
 
   s->stats.lost++;
+  scatter(s, j);
   if (j->attempts <= j->retries) {
     s->stats.retried++;
     pp_sched_add(&s->sched, j, true);
@@ -309,6 +400,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
 bool pp_server_again(pp_server *s, pp_job *j) {
   if (j->error_retries == 0 || j->frame == NULL)
     return false;
+  scatter(s, j);
   j->error_retries--;
   s->stats.retried++;
   pp_sched_add(&s->sched, j, false);
@@ -318,15 +410,21 @@ bool pp_server_again(pp_server *s, pp_job *j) {
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (j->state == PP_JOB_SENT) /* it may have ended, and those before it */
     j->place->ops->drain(j->place);
+  return stop(s, j, kind, msg);
+}
+
+/* The same, by what has been taken in so far. */
+static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
+  scatter(s, j);
   if (!pp_sched_take(&s->sched, j) && !j->place->ops->withdraw(j->place, j)) {
     int64_t begun = j->place->ops->begun(j->place, j);
 
     j->ended = pp_now_ns();
     if (begun > 0 && begun <= j->ended) {
       j->started = begun;
-      j->run = j->ended - begun;
+      j->run = j->ended - begun - pp_kin_waited(j, j->ended);
     }
     s->stats.njobs++;
     s->stats.time += j->run;
@@ -347,11 +445,23 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
 
     if (j->state == PP_JOB_SENT && j->seq == d.seq &&
         j->attempts == d.attempts) {
-      int64_t at = j->place->ops->begun(j->place, j);
+      int64_t at, waited;
 
+      if (j->kin != NULL) /* it may be waiting for others */
+        j->place->ops->drain(j->place);
+      if (j->state != PP_JOB_SENT || j->seq != d.seq)
+        goto done;
+      at = j->place->ops->begun(j->place, j);
+      waited = pp_kin_waited(j, now);
       if (at < 0)
         at = now;
-      if (at + j->timeout <= now) {
+      at += waited;
+      if (j->kin != NULL && j->kin->since > 0) {
+        int64_t left = at + j->timeout - now;
+
+        (void)pp_deadlines_add(
+            &s->deadlines, now + (left > SECOND / 50 ? left : SECOND / 50), j);
+      } else if (at + j->timeout <= now) {
         snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
                  (double)j->timeout / 1e9);
         pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
@@ -359,6 +469,7 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
         (void)pp_deadlines_add(&s->deadlines, at + j->timeout, j);
       }
     }
+  done:
     pp_job_unref(j, &s->engine->blobs);
   }
   next = pp_deadlines_next(&s->deadlines);
@@ -376,8 +487,12 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
 }
 
 size_t pp_server_cancel_all(pp_server *s) {
+  pp_jobs kept = {0};
   size_t n = 0;
   pp_job *j;
+
+  if (pp_nest_has(s))
+    return pp_nest_cancel_all(s);
 
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->place.open) {
@@ -385,12 +500,18 @@ size_t pp_server_cancel_all(pp_server *s) {
       s->workers[i]->place.open = false;
     }
   while ((j = pp_sched_first(&s->sched)) != NULL) {
+    if (j->flags & PP_JOB_CHILD) { /* part of one that has started */
+      pp_jobs_push(&kept, j);
+      continue;
+    }
     pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");
     n++;
   }
+  while ((j = pp_jobs_pop(&kept)) != NULL)
+    pp_sched_put(&s->sched, j, false);
   for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && !s->workers[i]->retiring &&
-        !s->workers[i]->dead)
+    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN &&
+        !s->workers[i]->serving)
       pp_sched_open(&s->sched, &s->workers[i]->place);
   return n;
 }
@@ -433,7 +554,8 @@ int pp_server_table(pp_server *s, pp_buf *out) {
     snprintf(line, sizeof line,
              "Time elapsed since server creation %.17g\n"
              "%zu active tasks, %u cores\n",
-             (double)(pp_now_ns() - s->created) / 1e9, s->pending, s->ncpus);
+             (double)(pp_now_ns() - s->created) / 1e9, s->pending + s->kids,
+             s->ncpus);
     r = put(out, line);
   }
   if (r == 0 && (t->failed || t->retried || t->lost)) {

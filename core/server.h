@@ -27,10 +27,14 @@ struct pp_server {
   struct pp_link **workers; /* by number - 1; NULL: none at present */
   uint32_t cap, ncpus;      /* ncpus: how many there should be */
   uint32_t alive;
-  uint32_t deaths;     /* in a row, without a finished job */
-  uint32_t refusals;   /* spawns that failed, in a row */
-  int64_t respawn_at;  /* ns; 0: at once */
-  int64_t stuck_since; /* when it had its last worker; 0: it has some */
+  uint32_t open, away, spare; /* of these; see crew.h */
+  uint32_t extra, serving;    /* of those away, of the open ones */
+  int64_t spare_since;        /* when the last became so */
+  size_t kids;                /* unfinished jobs that jobs have submitted */
+  uint32_t deaths;            /* in a row, without a finished job */
+  uint32_t refusals;          /* spawns that failed, in a row */
+  int64_t respawn_at;         /* ns; 0: at once */
+  int64_t stuck_since;        /* when it had its last worker; 0: it has some */
   int64_t created;
   pp_group *groups;
   pp_jobs ended;     /* kept until taken or asked for */
@@ -48,8 +52,11 @@ struct pp_server {
   uint64_t memory;       /* bytes of a worker's Lua heap; 0: any */
   uint64_t seed;         /* of its jobs' random numbers, if seeded */
   bool seeded;
+  struct pp_up *up; /* in a job: its place; owned */
   bool closed;
   bool anchored; /* the bindings keep its handle */
+  bool idle;     /* in the engine's list of those they may let go */
+  pp_server *next_idle;
 };
 
 /* How a server is to be. */
@@ -82,6 +89,10 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
 /* Take a job in (its reference passes to the server). */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
+/* Take in a job that `parent` has submitted, by the name of key. PP_ENOMEM:
+ * the reference has not passed. */
+int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
+                        int64_t now);
 /* End a job that has not, wherever it is, with this kind and text; false if it
  * had ended. A worker that runs it has one second to leave it. */
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg);

@@ -96,8 +96,16 @@ void pp_lane_reset(int fd, unsigned index) {
                   lane_at(index), (off_t)LANE_BYTES);
 }
 
-void pp_lane_sleep(pp_lane *lane, uint32_t what) {
-  (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAIT, what, NULL, NULL, 0);
+void pp_lane_sleep(pp_lane *lane, uint32_t what, int64_t deadline) {
+  struct timespec t;
+  int64_t left = deadline - pp_now_ns();
+
+  if (deadline >= 0 && left <= 0)
+    return;
+  t.tv_sec = (time_t)(left / 1000000000);
+  t.tv_nsec = (long)(left % 1000000000);
+  (void)syscall(SYS_futex, &lane->asleep, FUTEX_WAIT, what,
+                deadline >= 0 ? &t : NULL, NULL, 0);
 }
 
 void pp_lane_wake_slow(pp_lane *lane) {

@@ -129,8 +129,9 @@ static inline void pp_ring_consume(pp_ring *r, size_t n) {
 
 /* --- sleeping --------------------------------------------------------- */
 
-/* Worker: sleep while lane->asleep == what; a wake-up may be spurious. */
-void pp_lane_sleep(pp_lane *lane, uint32_t what);
+/* Worker: sleep while lane->asleep == what, until the deadline (monotonic ns,
+ * -1 never); a wake-up may be spurious. */
+void pp_lane_sleep(pp_lane *lane, uint32_t what, int64_t deadline);
 /* Driver: wake the worker if it waits for `what`. Call after publishing or
  * consuming. */
 void pp_lane_wake_slow(pp_lane *lane);

@@ -231,6 +231,8 @@ static const luaL_Reg coroutine_funcs[] = {
     {NULL, NULL},
 };
 
+void pp_state_switch(lua_State *to) { switch_to(outside_of(to), to); }
+
 lua_State *pp_state_running(lua_State *L) { return outside_of(L)->running; }
 
 void pp_state_poke(lua_State *L, lua_Hook hook) {

@@ -43,6 +43,9 @@ pp_memory *pp_state_memory(lua_State *L);
  */
 lua_State *pp_state_running(lua_State *L);
 
+/* Say that `to`, a thread made with lua_newthread, runs from now on. */
+void pp_state_switch(lua_State *to);
+
 /*
  * Have hook called at the next VM instruction of whatever runs in L's state,
  * also when that is just changing coroutines. Async-signal-safe as far as

@@ -14,11 +14,21 @@
 #define PP_FRAME_MAX ((uint64_t)1 << 48) /* longest payload */
 
 enum pp_frame_type {
-  PP_F_BLOB = 1,   /* driver: code or a function parcel, by number */
-  PP_F_DROP = 2,   /* driver: forget a blob */
-  PP_F_JOB = 3,    /* driver: run this */
-  PP_F_QUIT = 4,   /* driver: end when all before it is done */
-  PP_F_RESULT = 16 /* worker: how a job ended */
+  PP_F_BLOB = 1,    /* driver: code or a function parcel, by number */
+  PP_F_DROP = 2,    /* driver: forget a blob */
+  PP_F_JOB = 3,     /* driver: run this */
+  PP_F_QUIT = 4,    /* driver: end when all before it is done */
+  PP_F_CONFIG = 5,  /* driver: what goes for jobs that jobs submit */
+  PP_F_CHILD = 6,   /* driver: how one of those ended */
+  PP_F_SAID = 7,    /* driver: the answer to ASK */
+  PP_F_RESULT = 16, /* worker: how a job ended */
+  /* What follows is about jobs that a job submits. */
+  PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */
+  PP_F_OWN_DROP = 18, /* worker: forget that blob */
+  PP_F_SUBMIT = 19,   /* worker: a job */
+  PP_F_CANCEL = 20,   /* worker: end it */
+  PP_F_WAIT = 21,     /* worker: a job begins or ceases to wait for others */
+  PP_F_ASK = 22       /* worker: a question, answered at once */
 };
 
 static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
@@ -55,6 +65,7 @@ enum {
   PP_JOBF_ALL = 16,     /* all results, behind their number; an error is -1 and
                            the error, and the last unless KEEP */
   PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
+  PP_JOBF_NOW = 256,    /* run it in the midst of the job that waits */
   PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
                            tables with the others */
   PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
@@ -77,6 +88,68 @@ enum {
 #define PP_RES_STDOUT 40 /* bytes written there since the worker began */
 #define PP_RES_STDERR 48
 #define PP_RES_HEAD 56
+
+/* CONFIG: of the server its jobs belong to. */
+#define PP_CONF_NCPUS 0
+#define PP_CONF_RETRIES 4
+#define PP_CONF_TIMEOUT 8 /* ns; 0: none */
+#define PP_CONF_MEMORY 16
+#define PP_CONF_OUTPUT 24
+#define PP_CONF_SIZE 32
+
+/* SUBMIT: fixed part, then a JOB payload with the worker's own numbers of
+ * blobs, and its own id for the job. */
+#define PP_SUB_PARENT 0 /* sequence number of the job that submits */
+#define PP_SUB_KEY 4    /* what the worker will know it by */
+#define PP_SUB_RETRIES 8
+#define PP_SUB_ERRORS 12  /* how many of its own errors to repeat */
+#define PP_SUB_TIMEOUT 16 /* ns; 0: none */
+#define PP_SUB_PRIORITY 24
+#define PP_SUB_ITEMS 32
+#define PP_SUB_HEAD 40
+
+/* CANCEL: parent, key. */
+#define PP_CANCEL_SIZE 8
+
+/* WAIT: parent, begins or ceases, bytes written so far if output is kept by
+ * job. */
+#define PP_WAIT_ON 4
+#define PP_WAIT_STDOUT 8
+#define PP_WAIT_STDERR 16
+#define PP_WAIT_SIZE 24
+enum {
+  PP_WAIT_NOT,    /* it goes on */
+  PP_WAIT_BEGINS, /* it waits */
+  PP_WAIT_DEEP    /* it waits, and no more jobs can run in its midst */
+};
+
+/* ASK: parent, key, what, token. SAID: token, value. */
+#define PP_ASK_WHAT 8
+#define PP_ASK_TOKEN 12
+#define PP_ASK_SIZE 16
+#define PP_SAID_VALUE 8
+#define PP_SAID_SIZE 16
+enum {
+  PP_ASK_BEGUN = 1,  /* has that job been begun? */
+  PP_ASK_CANCEL_ALL, /* cancel what has not: how many? */
+};
+
+/* CHILD: fixed part, then as in a RESULT, then what it wrote. */
+#define PP_CHILD_PARENT 0
+#define PP_CHILD_KEY 4
+#define PP_CHILD_STATUS 8 /* as in a RESULT */
+#define PP_CHILD_WORKER 12
+#define PP_CHILD_ATTEMPTS 16
+#define PP_CHILD_START 24
+#define PP_CHILD_RUN 32
+#define PP_CHILD_CPU 40
+#define PP_CHILD_RSS 48
+#define PP_CHILD_SENT 56
+#define PP_CHILD_RECEIVED 64
+#define PP_CHILD_STDOUT 72 /* bytes of what it wrote there */
+#define PP_CHILD_STDERR 80
+#define PP_CHILD_ID 88 /* the worker's own id for it */
+#define PP_CHILD_HEAD 96
 
 /* Kinds of failure, in the order of pp_kind_name. */
 enum pp_kind {

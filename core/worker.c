@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nest.h"
 #include "proc.h"
 
 /* A job that ran for less cannot have started a process or waited for one, so
@@ -33,6 +34,13 @@
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
+/* A job frame's payload, for later. */
+typedef struct stashed {
+  struct stashed *next;
+  size_t len;
+  unsigned char bytes[];
+} stashed;
+
 typedef struct worker {
   pp_runner *runner;
   pp_hub *hub;
@@ -41,7 +49,12 @@ typedef struct worker {
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
   uint64_t written[2]; /* as last looked up */
-  volatile uint32_t current; /* sequence number of the job it is at; 0 none */
+  pp_nest *nest;       /* jobs it is at, and what they have submitted */
+  stashed *first, *last; /* jobs read while another ran, in order */
+  bool may_run;          /* the job at work waits: jobs for it may run */
+  bool quit;             /* to end once those are done */
+  uintptr_t stack;       /* where its C stack begins */
+  size_t stack_room;     /* bytes it may have */
   pp_buf out;
   size_t frame;     /* where the frame being read ends: consume this much */
   unsigned pending; /* results the driver was not told of */
@@ -84,7 +97,8 @@ static void mark_ready(worker *w, int64_t now, bool more) {
   }
 }
 
-static void wait_for(worker *w, uint32_t what, size_t was) {
+/* Sleep until there may be input or room, or the deadline (ns, -1 never). */
+static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
   pp_lane *l = w->map.lane;
 
   if (w->pending > 0)
@@ -92,9 +106,14 @@ static void wait_for(worker *w, uint32_t what, size_t was) {
   atomic_store(&l->asleep, what);
   atomic_thread_fence(memory_order_seq_cst);
   if ((what == PP_WANTS_INPUT ? pp_ring_used(&l->in) : pp_ring_room(&l->out)) ==
-      was)
-    pp_lane_sleep(l, what);
+          was &&
+      (what != PP_WANTS_INPUT || pp_runner_stopping(w->runner) == NULL))
+    pp_lane_sleep(l, what, deadline);
   atomic_store(&l->asleep, PP_BUSY);
+}
+
+static void wait_for(worker *w, uint32_t what, size_t was) {
+  wait_until(w, what, was, -1);
 }
 
 /* --- rings ---------------------------------------------------------------- */
@@ -198,12 +217,12 @@ static int64_t cpu_now(void) {
 }
 
 /* Fill in what only the process knows: cpu, memory, where its output ends. */
-static void settle(worker *w, unsigned char *res) {
+static void settle(worker *w, unsigned char *res, const pp_nested *at) {
   int64_t run = (int64_t)pp_get64(res + PP_RES_RUN), cpu = run;
   bool wrote = has_written(stdout);
 
   wrote = has_written(stderr) || wrote;
-  if (run >= BRIEF_NS)
+  if (run >= BRIEF_NS && at->outer == NULL)
     end_children();
   if (run >= SILENT_NS || wrote)
     for (int s = 0; s < 2; s++)
@@ -222,6 +241,12 @@ static void settle(worker *w, unsigned char *res) {
     getrusage(RUSAGE_SELF, &ru);
     w->maxrss = (uint64_t)ru.ru_maxrss * 1024;
   }
+  if (at->waited > 0) { /* for other jobs: it did not run then */
+    run = run > at->waited ? run - at->waited : 0;
+    if (cpu > run)
+      cpu = run;
+    pp_put64(res + PP_RES_RUN, (uint64_t)run);
+  }
   pp_put64(res + PP_RES_CPU, (uint64_t)cpu);
   pp_put64(res + PP_RES_RSS, w->maxrss);
   pp_put64(res + PP_RES_STDOUT, w->written[0]);
@@ -229,6 +254,16 @@ static void settle(worker *w, unsigned char *res) {
 }
 
 /* --- frames --------------------------------------------------------------- */
+
+/* Is a job it is at to be stopped? Async-signal-safe. */
+static bool to_stop(const worker *w) {
+  uint64_t stop = atomic_load(&w->map.lane->stop) >> 8;
+  const pp_nested *at = pp_nest_at(w->nest);
+
+  while (stop != 0 && at != NULL && at->seq != stop)
+    at = at->outer;
+  return stop != 0 && at != NULL;
+}
 
 static void taken(void *ud) {
   worker *w = ud;
@@ -243,8 +278,13 @@ static _Noreturn void give_up(const char *why) {
   _exit(70);
 }
 
+/* Run a job, unless it was taken back. In the midst of another if that waits.
+ */
 static void job(worker *w, const unsigned char *p, size_t len) {
-  uint32_t seq, sent, got = PP_CLAIM_SENT;
+  uint32_t seq, sent, got;
+  unsigned char *copy = NULL;
+  pp_buf out;
+  pp_nested at;
   int r;
 
   if (len < PP_JOB_HEAD)
@@ -252,25 +292,108 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   seq = pp_get32(p + PP_JOB_SEQ);
   sent = seq << 2 | PP_CLAIM_SENT;
   got = sent;
-  w->current = seq;
+  pp_nest_begin(w->nest, &at, seq);
   atomic_store(&w->map.lane->begun, pp_now_ns());
   if (!atomic_compare_exchange_strong(&w->map.lane->claim[seq % PP_WINDOW],
-                                      &got, seq << 2 | PP_CLAIM_TAKEN))
+                                      &got, seq << 2 | PP_CLAIM_TAKEN)) {
+    pp_nest_end(w->nest, &at);
     return; /* recalled */
-  w->out.len = 0;
-  if (pp_buf_reserve(&w->out, PP_FRAME_HEAD + 256) != 0)
+  }
+  if (w->frame > 0 && ((pp_get32(p + PP_JOB_FLAGS) & PP_JOBF_EACH) != 0 ||
+                       pp_get32(p + PP_JOB_EXTRA) > 0)) {
+    /* It is read while the job runs, and that may read on. */
+    copy = malloc(len);
+    if (copy == NULL)
+      give_up("not enough memory");
+    p = memcpy(copy, p, len);
+    taken(w);
+  }
+  out = w->out;
+  memset(&w->out, 0, sizeof w->out);
+  out.len = 0;
+  if (pp_buf_reserve(&out, PP_FRAME_HEAD + 256) != 0)
     give_up("not enough memory");
-  w->out.len = PP_FRAME_HEAD;
-  r = pp_runner_job(w->runner, p, len, &w->out, taken, w);
+  out.len = PP_FRAME_HEAD;
+  r = at.outer == NULL ? pp_runner_job(w->runner, p, len, &out, taken, w)
+                       : pp_runner_inner(w->runner, p, len, &out, taken, w);
+  free(copy);
   if (r != 0)
     give_up(pp_strerror(r));
-  w->current = 0;
-  pp_runner_unstop(w->runner);
-  settle(w, w->out.data + PP_FRAME_HEAD);
-  pp_frame_head(w->out.data, PP_F_RESULT, w->out.len - PP_FRAME_HEAD);
-  send_bytes(w, w->out.data, w->out.len);
-  if (w->out.cap > 1 << 20)
-    pp_buf_clear(&w->out);
+  pp_nest_end(w->nest, &at);
+  if (!to_stop(w)) /* a stop may be meant for an outer one */
+    pp_runner_unstop(w->runner);
+  settle(w, out.data + PP_FRAME_HEAD, &at);
+  pp_frame_head(out.data, PP_F_RESULT, out.len - PP_FRAME_HEAD);
+  send_bytes(w, out.data, out.len);
+  if (out.cap > 1 << 20)
+    pp_buf_clear(&out);
+  pp_buf_clear(&w->out);
+  w->out = out;
+}
+
+static void stash(worker *w, const unsigned char *p, size_t len) {
+  stashed *s;
+  uint32_t seq;
+
+  if (len < PP_JOB_HEAD)
+    give_up("malformed job");
+  seq = pp_get32(p + PP_JOB_SEQ);
+  if (atomic_load(&w->map.lane->claim[seq % PP_WINDOW]) !=
+      (seq << 2 | PP_CLAIM_SENT))
+    return; /* taken back already */
+  s = malloc(sizeof *s + len);
+  if (s == NULL)
+    give_up("not enough memory for a job");
+  s->next = NULL;
+  s->len = len;
+  memcpy(s->bytes, p, len);
+  if (w->last != NULL)
+    w->last->next = s;
+  else
+    w->first = s;
+  w->last = s;
+}
+
+/* Run the next job that was put aside: in the midst of another only one that
+ * is meant to. False if there is none. */
+static bool unstash(worker *w) {
+  stashed **p = &w->first, *s, *prev = NULL;
+
+  if (pp_nest_at(w->nest) != NULL)
+    while (*p != NULL &&
+           !(pp_get32((*p)->bytes + PP_JOB_FLAGS) & PP_JOBF_NOW)) {
+      prev = *p;
+      p = &prev->next;
+    }
+  s = *p;
+  if (s == NULL)
+    return false;
+  *p = s->next;
+  if (w->last == s)
+    w->last = prev;
+  job(w, s->bytes, s->len);
+  free(s);
+  mark_ready(w, pp_now_ns(), w->first != NULL);
+  return true;
+}
+
+static void leave(worker *w) {
+  fflush(stdout), fflush(stderr);
+  end_children();
+  (void)w;
+  _exit(0);
+}
+
+static void next_job(worker *w, const unsigned char *p, size_t len) {
+  bool now = len >= PP_JOB_HEAD &&
+             (pp_get32(p + PP_JOB_FLAGS) & PP_JOBF_NOW) != 0 && w->may_run;
+
+  if (pp_nest_at(w->nest) != NULL && !now) {
+    stash(w, p, len);
+    return;
+  }
+  job(w, p, len);
+  mark_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
 }
 
 static void frame(worker *w, int type, const unsigned char *p, size_t len) {
@@ -278,7 +401,7 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
 
   switch (type) {
   case PP_F_JOB:
-    job(w, p, len);
+    next_job(w, p, len);
     break;
   case PP_F_BLOB:
     r = pp_runner_blob(w->runner, p, len);
@@ -287,9 +410,13 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
     r = pp_runner_drop(w->runner, p, len);
     break;
   case PP_F_QUIT:
-    fflush(stdout), fflush(stderr);
-    end_children();
-    _exit(0);
+    w->quit = true;
+    break;
+  case PP_F_CONFIG:
+  case PP_F_CHILD:
+  case PP_F_SAID:
+    pp_nest_heard(w->nest, type, p, len);
+    break;
   default:
     give_up("unknown frame");
   }
@@ -324,7 +451,9 @@ static void big_frame(worker *w, int type, size_t len) {
   free(p);
 }
 
-static _Noreturn void loop(worker *w) {
+/* Take one frame of input, waiting for it until the deadline: 1, 0 when the
+ * time is up, PP_EAGAIN when the job at work is to stop. */
+static int take(worker *w, int64_t deadline) {
   pp_ring *in = &w->map.lane->in;
 
   for (;;) {
@@ -334,7 +463,11 @@ static _Noreturn void loop(worker *w) {
     int type;
 
     if (used < PP_FRAME_HEAD) {
-      wait_for(w, PP_WANTS_INPUT, used);
+      if (deadline == 0 || (deadline > 0 && pp_now_ns() >= deadline))
+        return 0;
+      if (pp_runner_stopping(w->runner) != NULL)
+        return PP_EAGAIN;
+      wait_until(w, PP_WANTS_INPUT, used, deadline);
       continue;
     }
     head = pp_get64(p);
@@ -347,10 +480,84 @@ static _Noreturn void loop(worker *w) {
       frame(w, type, p + PP_FRAME_HEAD, len);
       taken(w);
     }
-    if (type == PP_F_JOB)
-      mark_ready(w, pp_now_ns(), pp_ring_used(in) > 0);
+    return 1;
   }
 }
+
+static _Noreturn void loop(worker *w) {
+  for (;;) {
+    if (PP_UNLIKELY(w->first != NULL)) {
+      unstash(w);
+      continue;
+    }
+    if (PP_UNLIKELY(w->quit))
+      leave(w);
+    take(w, -1);
+  }
+}
+
+/* --- for the jobs that jobs submit ---------------------------------------- */
+
+static void nest_send(void *ud, const void *p, size_t len) {
+  send_bytes(ud, p, len);
+}
+
+static void nest_sent(void *ud) { ring_bell(ud); }
+
+static int nest_take(void *ud, int64_t deadline) {
+  worker *w = ud;
+  bool was = w->may_run;
+  int r;
+
+  w->may_run = deadline != 0;
+  r = w->may_run && w->first != NULL && unstash(w) ? 1 : take(w, deadline);
+  w->may_run = was;
+  return r;
+}
+
+/* Jobs that run in the midst of others take C stack: it may grow as far as the
+ * kernel leaves room for it. */
+#define STACK_ROOM ((size_t)96 << 20)
+
+static size_t stack_room(void) {
+  struct rlimit lim;
+
+  if (getrlimit(RLIMIT_STACK, &lim) < 0)
+    return (size_t)1 << 20;
+  return lim.rlim_cur < STACK_ROOM ? (size_t)lim.rlim_cur : STACK_ROOM;
+}
+
+static bool nest_deep(void *ud) {
+  worker *w = ud;
+  size_t used = w->stack - (uintptr_t)&ud;
+  struct rlimit lim;
+
+  if (used <= w->stack_room / 2)
+    return false;
+  if (w->stack_room < STACK_ROOM && getrlimit(RLIMIT_STACK, &lim) == 0 &&
+      lim.rlim_max > lim.rlim_cur) {
+    lim.rlim_cur = lim.rlim_max < STACK_ROOM ? lim.rlim_max : STACK_ROOM;
+    setrlimit(RLIMIT_STACK, &lim);
+    w->stack_room = stack_room();
+  }
+  return used > w->stack_room / 2;
+}
+
+static void nest_written(void *ud, uint64_t bytes[2]) {
+  worker *w = ud;
+
+  has_written(stdout), has_written(stderr);
+  for (int s = 0; s < 2; s++)
+    bytes[s] = w->written[s] = position(w, s);
+}
+
+static const pp_nest_ops nest_ops = {
+    .send = nest_send,
+    .sent = nest_sent,
+    .take = nest_take,
+    .deep = nest_deep,
+    .written = nest_written,
+};
 
 /* --- start ---------------------------------------------------------------- */
 
@@ -373,13 +580,20 @@ static void on_stop(int sig) {
   uint64_t stop = atomic_load(&w->map.lane->stop);
 
   (void)sig;
-  if (w->current != 0 && stop >> 8 == w->current)
-    pp_runner_stop(w->runner, (stop & 0xff) == PP_KIND_TIMEOUT
-                                  ? "the job ran longer than its timeout"
-                                  : "the job was cancelled");
+  if (!to_stop(w))
+    return;
+  pp_runner_stop(w->runner, (stop & 0xff) == PP_KIND_TIMEOUT
+                                ? "the job ran longer than its timeout"
+                                : "the job was cancelled");
+  atomic_store(&w->map.lane->asleep, PP_BUSY); /* do not fall asleep now */
 }
 
-pp_runner *pp_worker_prepare(lua_State *L) { return pp_runner_new(L); }
+pp_runner *pp_worker_prepare(lua_State *L) {
+  pp_runner *r = pp_runner_new(L);
+
+  the_worker.nest = r != NULL ? pp_nest_new(L) : NULL;
+  return the_worker.nest != NULL ? r : NULL;
+}
 
 _Noreturn void pp_worker_main(const pp_worker_start *s) {
   struct sigaction sa = {.sa_handler = on_orphan},
@@ -410,6 +624,9 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
+  pp_nest_start(w->nest, w->runner, &nest_ops, w);
+  w->stack = (uintptr_t)&none;
+  w->stack_room = stack_room();
   w->hub = s->hub;
   w->bell = s->bell;
   w->lane = s->lane;

@@ -126,6 +126,13 @@ function pp.Server(options, hosts)
   local n, why = workers(options.ncpus)
   if not n then
     bad(1, "Server", "%s", why)
+  elseif core.running() then
+    for k in pairs(options) do
+      if k ~= "ncpus" and k ~= "name" then
+        bad(1, "Server", "option '%s' is for the script to set; a job has the running server", k)
+      end
+    end
+    return core.nested()
   elseif n == 0 then
     bad(1, "Server", "ncpus = 0 is not supported by this version")
   end

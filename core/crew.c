@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#include "crew.h"
+
+#include "kin.h"
+
+/* A spare worker ends after so long. */
+#define SPARE_NS ((int64_t)2000000000)
+
+static void set_serving(pp_link *l, bool on) {
+  if (l->serving == on)
+    return;
+  l->serving = on;
+  if (on)
+    l->server->serving++;
+  else
+    l->server->serving--;
+}
+
+static void set_extra(pp_link *l, bool on) {
+  if (l->extra == on)
+    return;
+  l->extra = on;
+  if (on)
+    l->server->extra++;
+  else
+    l->server->extra--;
+}
+
+static uint32_t *counter(pp_server *s, enum pp_duty duty) {
+  return duty == PP_DUTY_OPEN   ? &s->open
+         : duty == PP_DUTY_AWAY ? &s->away
+                                : &s->spare;
+}
+
+static void set_duty(pp_link *l, enum pp_duty duty) {
+  if (l->duty != PP_DUTY_NONE)
+    --*counter(l->server, l->duty);
+  if (duty != PP_DUTY_NONE)
+    ++*counter(l->server, duty);
+  l->duty = duty;
+  if (duty != PP_DUTY_AWAY)
+    set_extra(l, false);
+  if (duty != PP_DUTY_OPEN)
+    set_serving(l, false);
+  if (duty == PP_DUTY_SPARE)
+    l->server->spare_since = pp_now_ns();
+}
+
+void pp_crew_join(pp_link *l) {
+  set_duty(l, PP_DUTY_OPEN);
+  pp_sched_open(&l->server->sched, &l->place);
+}
+
+void pp_crew_leave(pp_link *l) {
+  set_duty(l, PP_DUTY_NONE);
+  pp_sched_close(&l->server->sched, &l->place);
+}
+
+/* Give what the innermost job of l waits for, if nobody has begun it, to l. */
+static void serve(pp_link *l) {
+  pp_job *j = l->place.jobs.tail, *below;
+
+  if (j == NULL || (j->flags & PP_JOB_GHOST))
+    return;
+  below = pp_kin_queued(j);
+  if (below == NULL)
+    return;
+  l->lending = true;
+  if (pp_sched_lend(&l->place, below))
+    set_serving(l, false); /* until that has ended */
+  l->lending = false;
+}
+
+void pp_crew_serve(pp_server *s) {
+  for (uint32_t i = 0; i < s->cap && s->serving > 0; i++)
+    if (s->workers[i] != NULL && s->workers[i]->serving)
+      serve(s->workers[i]);
+}
+
+/* Workers whose jobs have gone on get the places of idle ones. */
+static void trade(pp_server *s) {
+  for (uint32_t i = 0; i < s->cap && s->extra > 0; i++) {
+    pp_link *l = s->workers[i], *idle;
+
+    if (l == NULL || !l->extra)
+      continue;
+    if (s->sched.idle == NULL)
+      return;
+    idle = (pp_link *)(void *)s->sched.idle;
+    pp_sched_close(&s->sched, &idle->place);
+    set_duty(idle, PP_DUTY_SPARE);
+    set_duty(l, PP_DUTY_OPEN);
+    pp_sched_open(&s->sched, &l->place);
+  }
+}
+
+void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
+  pp_server *s = l->server;
+
+  if (j->kin == NULL || j->kin->since > 0)
+    return;
+  if (j->kin->begun == 0)
+    j->kin->begun = atomic_load(&l->map.lane->begun);
+  j->kin->since = now;
+  if (l->duty == PP_DUTY_AWAY) {
+    set_extra(l, false);
+    return;
+  }
+  if (l->duty == PP_DUTY_NONE)
+    return; /* it retires: its place is taken when it is gone */
+  pp_sched_close(&s->sched, &l->place);
+  if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1)) {
+    set_duty(l, PP_DUTY_AWAY);
+    pp_server_tend(s, now);
+  } else {
+    set_duty(l, PP_DUTY_OPEN);
+    set_serving(l, true);
+    serve(l);
+  }
+}
+
+void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
+  if (j->kin == NULL || j->kin->since == 0)
+    return;
+  j->kin->waited += now - j->kin->since;
+  j->kin->since = 0;
+  if (l->duty == PP_DUTY_AWAY) {
+    set_extra(l, true);
+    trade(l->server);
+  } else if (l->duty == PP_DUTY_OPEN) {
+    set_serving(l, false);
+    if (l->place.jobs.tail != j) /* what it has been lent and not begun */
+      pp_sched_spread(&l->place);
+    if (l->place.jobs.n == 1)
+      pp_sched_open(&l->server->sched, &l->place);
+  }
+}
+
+void pp_crew_ends(pp_link *l) {
+  pp_server *s = l->server;
+
+  if (s->extra == 0 || l->duty != PP_DUTY_OPEN || !l->place.open)
+    return;
+  /* Hand the place over to one whose job has gone on. */
+  for (uint32_t i = 0; i < s->cap; i++) {
+    pp_link *x = s->workers[i];
+
+    if (x != NULL && x->extra) {
+      pp_sched_close(&s->sched, &l->place);
+      set_duty(l, PP_DUTY_SPARE);
+      set_duty(x, PP_DUTY_OPEN);
+      pp_sched_open(&s->sched, &x->place);
+      return;
+    }
+  }
+}
+
+void pp_crew_ended(pp_link *l) {
+  pp_server *s = l->server;
+  const pp_job *j = l->place.jobs.tail;
+
+  if (j == NULL) {
+    if (l->duty == PP_DUTY_AWAY) {
+      set_duty(l, PP_DUTY_SPARE);
+      if (pp_crew_missing(s))
+        pp_server_tend(s, pp_now_ns());
+    } else if (l->duty == PP_DUTY_OPEN && !l->place.open) {
+      set_serving(l, false);
+      pp_sched_open(&s->sched, &l->place);
+    }
+  } else if (j->kin != NULL && j->kin->since > 0) { /* the one below waits */
+    set_extra(l, false);
+    if (l->duty == PP_DUTY_OPEN && !l->place.open) {
+      set_serving(l, true);
+      serve(l);
+    }
+  }
+}
+
+bool pp_crew_missing(const pp_server *s) {
+  if (s->closed || s->open >= s->ncpus)
+    return false;
+  if (s->away > 0 && s->sched.queue.head == NULL &&
+      s->open + s->away >= s->ncpus)
+    return false; /* there is nothing to do */
+  return s->spare > 0 || s->alive < s->ncpus + s->away;
+}
+
+bool pp_crew_call(pp_server *s) {
+  for (uint32_t i = 0; i < s->cap && s->spare > 0; i++) {
+    pp_link *l = s->workers[i];
+
+    if (l != NULL && l->duty == PP_DUTY_SPARE) {
+      set_duty(l, PP_DUTY_OPEN);
+      pp_sched_open(&s->sched, &l->place);
+      return true;
+    }
+  }
+  return false;
+}
+
+int64_t pp_crew_tidy(pp_server *s, int64_t now) {
+  if (s->spare == 0)
+    return -1;
+  if (s->kids > 0 || now - s->spare_since < SPARE_NS)
+    return (s->kids > 0 ? now : s->spare_since) + SPARE_NS;
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_SPARE)
+      pp_link_retire(s->workers[i]);
+  return -1;
+}
