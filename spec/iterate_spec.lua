@@ -1210,7 +1210,8 @@ describe("imap", function()
     end
     assert.are.equal(4000000, sum)
     assert.are.equal(400000, server:get_stats()["local"].njobs)
-    -- Kept, items and results would be some 35 MiB; how much is on its way at a look depends on how fast they go.
+    -- Kept, items and results would be some 35 MiB; how much is on its way at a look
+    -- depends on how fast they go.
     assert.is_true(most < 8192, ("%.0f KiB more"):format(most))
   end)
 end)
