@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/***
+Taking jobs as they finish.
+@module pp.taking
+*/
 /* What iterating over a server's jobs is made of; pp/iterate.lua does it. */
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -186,8 +190,14 @@ static bool some_ended(void *ud) {
   return w->s->ended.n > 0 || w->s->pending == 0;
 }
 
-/* server:pop([timeout]): the next finished job nobody has taken or asked, nil
- * when nothing is pending or the time is up. */
+/***
+Take the next finished job that nobody has taken or asked; wait for one.
+A waiting call.
+@function Server:pop
+@number[opt] timeout seconds; none waits as long as a job is unfinished, 0 only
+  looks
+@treturn ?Job its handle; nil when nothing is pending or the time is up
+*/
 static int server_pop(lua_State *L) {
   popping w = {pp_check_server(L, 1)};
   pp_engine *e = pp_check_engine(L);

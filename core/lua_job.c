@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/***
+Jobs and their errors.
+@module pp.jobs
+*/
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
@@ -94,6 +98,22 @@ static bool is_error(lua_State *L) {
   return is;
 }
 
+/***
+Fields of a job's error.
+`tostring(err)` is the message, then the traceback of the worker.
+@table Error.fields
+@tfield string kind "error" (the function raised one), "timeout", "cancelled",
+  "lost" (its worker died), "unsendable" (a result cannot travel), "memory",
+  "destroyed" (the server was) or "connect"
+@tfield string message what happened
+@tfield value value what was passed to `error`, of any type; its tostring if it
+  cannot travel
+@tfield ?string traceback where, in the script's own files and lines
+@tfield ?string node where it ran
+@tfield ?integer worker which worker of that node
+@tfield integer job its id
+@tfield ?Error cause the error of a job it waited for
+*/
 /* The error of a job that failed: pushes it. */
 static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
   pp_error_view v;
@@ -214,6 +234,14 @@ static void await(lua_State *L, pp_ujob *u) {
   pp_engine_leave(e);
 }
 
+/***
+Wait for the job and return what its function returned.
+All results, embedded and trailing nils too; again and again the very same
+values, or the same error object. A waiting call.
+@function Job:__call
+@return the results
+@raise the job's error, whose fields are below
+*/
 static int job_call(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   int n;
@@ -226,6 +254,12 @@ static int job_call(lua_State *L) {
   return n;
 }
 
+/***
+Wait for the job, as pcall(job) does.
+@function Job:pcall
+@treturn boolean whether the job succeeded
+@return its results, or its error
+*/
 static int job_pcall(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   int n;
@@ -238,6 +272,12 @@ static int job_pcall(lua_State *L) {
   return n < 0 ? 2 : n + 1;
 }
 
+/***
+Wait until the job has ended; never raises the job's error. A waiting call.
+@function Job:wait
+@number[opt] timeout seconds; none waits for ever, 0 only looks
+@treturn boolean true if it has ended, false if the time ran out first
+*/
 static int job_wait(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   int64_t deadline = pp_opt_deadline(L, 2);
@@ -246,7 +286,14 @@ static int job_wait(lua_State *L) {
   return 1;
 }
 
-/* job:cancel(): true if that ended it. */
+/***
+End the job with an error of kind "cancelled"; never waits.
+What arrives from it later is dropped. If it is running, an error is raised
+once in its running coroutine; its `<close>` variables have one second in all,
+then its processes are killed and the worker is replaced.
+@function Job:cancel
+@treturn boolean true if that ended it, false if it had ended already
+*/
 static int job_cancel(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -308,6 +355,27 @@ static void push_output(lua_State *L, const pp_job *j, int which) {
     lua_pushnil(L);
 }
 
+/***
+Fields of a job. They cannot be set; reading looks at what has arrived.
+@table Job.fields
+@tfield boolean finished whether it has ended
+@tfield string status "queued", "running" (a worker has begun it), "done" or
+  "failed"
+@tfield integer id counts from 0 for each server
+@tfield string group "default" unless submit said otherwise
+@tfield ?string name what submit said
+@tfield ?string node where it ran last: "local"
+@tfield ?integer worker which worker of that node
+@tfield integer attempts how often it was begun
+@tfield table time seconds, in `queued`, `run`, `cpu` and `total`: until it was
+  begun, in its function, of CPU time, and from submit to its end
+@tfield table bytes `sent` to workers for it and `received` from them
+@tfield ?integer maxrss bytes: the most memory its worker process had taken by
+  its end; with `restart = 1` its own
+@tfield ?string output what it wrote to standard output, where the server was
+  made with `output = "job"`
+@tfield ?string errors the same of standard error
+*/
 static int job_field(lua_State *L) {
   pp_ujob *u = check_job(L, 1);
   const char *k;

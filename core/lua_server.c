@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/***
+Servers: waiting, asking, ending.
+@module pp.server
+*/
 #include <errno.h>
 #include <lauxlib.h>
 #include <poll.h>
@@ -202,6 +206,14 @@ static int server_gc(lua_State *L) {
   return 0;
 }
 
+/***
+End the server's workers.
+Unfinished jobs fail with kind "destroyed"; later submits raise an error. The
+same happens when a `<close>` variable goes out of scope, at exit, and when the
+server is collected, which no unfinished job lets happen. To be called twice is
+no mistake.
+@function Server:destroy
+*/
 static int server_destroy(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_engine_get();
@@ -386,6 +398,15 @@ static bool all_ended(void *ud) {
   return true;
 }
 
+/***
+Wait until all jobs have ended, or all jobs of a group.
+A waiting call: callbacks run. A number as only argument is a timeout.
+@function Server:wait
+@string[opt] group the group; without it, all jobs
+@number[opt] timeout seconds; none waits for ever, 0 only looks
+@treturn boolean true if they have ended, false if the time ran out first
+@raise what a callback raises
+*/
 static int server_wait(lua_State *L) {
   idle w = {pp_check_server(L, 1), NULL, 0};
   int at = 2;
@@ -398,6 +419,11 @@ static int server_wait(lua_State *L) {
   return 1;
 }
 
+/***
+Cancel the jobs that have not started.
+@function Server:cancel_all
+@treturn integer how many that were
+*/
 static int server_cancel_all(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -410,7 +436,11 @@ static int server_cancel_all(lua_State *L) {
   return 1;
 }
 
-/* server:pending(): how many jobs are unfinished. */
+/***
+Count the unfinished jobs: queued and running. Looks at what has arrived.
+@function Server:pending
+@treturn integer
+*/
 static int server_pending(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -424,6 +454,11 @@ static int server_pending(lua_State *L) {
   return 1;
 }
 
+/***
+Tell the number of local workers.
+@function Server:get_ncpus
+@treturn integer
+*/
 static int server_get_ncpus(lua_State *L) {
   lua_pushinteger(L, pp_check_server(L, 1)->ncpus);
   return 1;
@@ -452,6 +487,11 @@ static int server_resize(lua_State *L) {
   return 0;
 }
 
+/***
+Tell which nodes there are, and how many workers each has.
+@function Server:get_active_nodes
+@treturn table name -> workers; "local" is always there
+*/
 static int server_active(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
 
@@ -466,6 +506,27 @@ static void set_int(lua_State *L, const char *k, uint64_t v) {
   lua_setfield(L, -2, k);
 }
 
+/***
+Tell what has been done so far. Works on a closed server too.
+@function Server:get_stats
+@treturn table name of a node -> `Server.stats`
+*/
+/***
+Statistics of a node, as get_stats returns them.
+@table Server.stats
+@tfield integer ncpus workers
+@tfield integer njobs jobs that ended there; an item of a map counts as one
+@tfield number time seconds they ran, in all
+@tfield integer failed how many of them failed
+@tfield integer retried attempts after the first
+@tfield integer lost workers that died
+@tfield number cpu seconds of CPU time they took
+@tfield integer maxrss peak memory of a worker process, bytes
+@tfield integer sent bytes that went to the workers
+@tfield integer received bytes that came from them
+@tfield string state "connected" or "closed"
+@tfield ?string reason why a node cannot be used; nil if it can
+*/
 static int server_stats(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_check_engine(L);

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/***
+Submitting jobs.
+@module pp.submission
+*/
 /* server:submit in both its forms, and server:spawn. */
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -451,6 +455,53 @@ static void begin(lua_State *L, submission *b) {
   memcpy(b->names, names_by_place, sizeof b->names);
 }
 
+/***
+Submit a job: a call of a function in a worker. Does not wait.
+The arguments stand in parallelpython's order, all but `func` are optional; or a
+table of options (see below) is the only argument, as in
+`server:submit{func, args = {1, 2}}`. All of it is taken as it is at the call.
+@function Server:submit
+@func func called as `func(args[1], ..., args[n])` in a worker
+@tparam[opt] table args its arguments: `args.n`, else `#args` of them
+@tparam[opt] table depfuncs functions to be found under their names: a list, or
+  a map name -> function. Rarely needed: what `func` reaches by name goes along
+@tparam[opt] table modules names of modules to be required first; each is set
+  as a global of the job
+@func[opt] callback called in a waiting call of the script when the job has
+  ended: `callback(a1, ..., an, results...)`, with the callbackargs first; for a
+  failed job `callback(a1, ..., an, nil, err)`
+@tparam[opt] table callbackargs `callbackargs.n`, else `#callbackargs` of them
+@string[opt] group a name to wait for with others; "default"
+@tparam[opt] table globals more globals: a list of names of the script's, or a
+  map name -> value
+@treturn Job its handle
+@raise bad arguments, options that do not exist, and what cannot travel, with
+  the path to it: all at the caller's line
+*/
+/***
+Options of submit. The function stands without a name or as `func`.
+@table Server.submit_options
+@tfield function func the function
+@tfield[opt] table args its arguments
+@tfield[opt] table deps depfuncs; `depfuncs` is the same
+@tfield[opt] table modules as above
+@tfield[opt] function callback as above
+@tfield[opt] table callbackargs as above
+@tfield[opt] string group as above
+@tfield[opt] table globals as above
+@tfield[opt] number timeout seconds one attempt may run; then the job is stopped
+  and fails with kind "timeout", without retry. Default: the server's
+@tfield[opt] integer retries how often the job is run again when its worker died
+  under it; then it fails with kind "lost". Default: the server's
+@tfield[opt] integer retry_errors how often it is run again after an error of
+  its own; 0
+@tfield[opt] number priority higher goes first; 0. Equals go in the order they
+  came, and nothing that runs is stopped for another
+@tfield[opt] string name any text; it is `job.name`
+@tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
+  job's error of kind "memory". Default: the server's
+@tfield[opt] boolean forget keep nothing when the job ends
+*/
 int pp_server_submit(lua_State *L) {
   submission b;
   int top = lua_gettop(L);
@@ -475,7 +526,14 @@ int pp_server_submit(lua_State *L) {
   return submit(L, &b);
 }
 
-/* spawn(f, ...): the arguments one by one. */
+/***
+Submit a job for `func(...)`: the short form.
+@function Server:spawn
+@func func
+@param ... its arguments
+@treturn Job its handle
+@raise as submit
+*/
 int pp_server_spawn(lua_State *L) {
   submission b;
   int n = lua_gettop(L);

@@ -533,6 +533,20 @@ static int put(pp_buf *out, const char *text) {
   return pp_buf_put(out, text, strlen(text));
 }
 
+/* How many jobs have been begun and not ended. */
+static size_t active(const pp_server *s) {
+  size_t n = 0;
+
+  for (uint32_t i = 0; i < s->cap; i++) {
+    const pp_job *j =
+        s->workers[i] != NULL ? s->workers[i]->place.jobs.head : NULL;
+
+    for (; j != NULL && pp_job_begun(j); j = j->next)
+      n += (j->flags & PP_JOB_GHOST) == 0;
+  }
+  return n;
+}
+
 int pp_server_table(pp_server *s, pp_buf *out) {
   char line[200];
   const pp_stats *t = &s->stats;
@@ -554,8 +568,7 @@ int pp_server_table(pp_server *s, pp_buf *out) {
     snprintf(line, sizeof line,
              "Time elapsed since server creation %.17g\n"
              "%zu active tasks, %u cores\n",
-             (double)(pp_now_ns() - s->created) / 1e9, s->pending + s->kids,
-             s->ncpus);
+             (double)(pp_now_ns() - s->created) / 1e9, active(s), s->ncpus);
     r = put(out, line);
   }
   if (r == 0 && (t->failed || t->retried || t->lost)) {

@@ -1,11 +1,19 @@
 -- SPDX-License-Identifier: MIT
 
 --- Every core you own as one Lua machine.
+-- A server has workers, processes with a Lua of their own. A function submitted
+-- to it runs in one of them as a job, while the script goes on; the job is a
+-- handle that can be called for its results.
 --
 --     local pp = require "pp"
 --     local server = pp.Server(4)
 --     local job = server:submit(math.sqrt, {2})
 --     print(job())
+--
+-- The library is part of `ppsh`: there is nothing to install. Times are in
+-- seconds, sizes in bytes. Mistakes in a call raise an error at the caller's
+-- line, such as `bad argument #2 to 'submit' (args must be a table, got
+-- string)`.
 --
 -- @module pp
 
@@ -14,39 +22,42 @@ local iterate = require "pp.iterate"
 
 local pp = {}
 
---- Monotonic clock.
+--- Read the monotonic clock.
 -- @function time
 -- @treturn number seconds since an arbitrary start
 pp.time = core.time
 
---- CPUs this process may use: its affinity and its cgroup's quota.
+--- Count the CPUs this process may use, by its affinity and its control
+-- group's quota.
 -- @function ncpus
 -- @treturn integer at least 1
 pp.ncpus = core.ncpus
 
 --- Sleep; a waiting call: jobs go on, callbacks run.
 -- @function sleep
--- @number seconds
+-- @number seconds fractions allowed
+-- @raise what a callback raises
 pp.sleep = core.sleep
 
---- Whether a value is the error of a job.
+--- Tell whether a value is the error of a job.
 -- @function is_error
 -- @param v any value
 -- @treturn boolean
 pp.is_error = core.is_error
 
---- What would travel with a function, and its bytes.
+--- Tell what would travel with a function, and how much that is.
 -- @function captures
 -- @func f
+-- @raise what submit would raise about f
 -- @treturn table `{bytes =, upvalues = {name -> value}, globals = {name -> value}}`
 pp.captures = core.captures
 
---- A list of numbers that is never built.
+--- Make a list of numbers that is never built: those of a numeric for.
 -- @function range
 -- @number first
 -- @number last
--- @number[opt=1] step
--- @treturn table what `#` and indexing work on
+-- @number[opt=1] step not 0
+-- @treturn table what `#` and indexing work on, for map and imap
 pp.range = iterate.range
 
 for _, name in ipairs { "map", "imap", "completed", "drain", "first" } do
@@ -96,17 +107,30 @@ local known = {
 }
 local outputs = { line = true, prefix = true, job = true, none = true }
 
---- Start a job server.
--- @tparam[opt] table|integer|string options `ncpus` (integer >= 0 or
---   "autodetect"; default from -j, else the CPUs this process may use),
---   `retries` (how often a job is run again after its worker was lost, 2),
---   `timeout` (seconds of one attempt of a job, none), `memory` (most bytes of
---   Lua heap in one worker, none), `restart` (replace a worker after so many
---   jobs, 0 never, true 1), `output` ("line", "prefix", "job" or "none"),
---   `seed` (integer: random numbers of job k depend on it and k alone), `name`;
---   or ncpus alone
--- @param[opt] hosts not supported by this version
--- @treturn Server
+--- Options of pp.Server. An unknown one is an error.
+-- @table pp.Server_options
+-- @tfield[opt] integer|string ncpus local workers, or "autodetect": the CPUs
+--   this process may use. Default: what `-j` said, else "autodetect"
+-- @tfield[opt] string|table hosts not supported by this version
+-- @tfield[opt] string|table ppservers the same as `hosts`
+-- @tfield[opt] integer retries how often a job is run again when its worker
+--   died under it; 2
+-- @tfield[opt] number timeout seconds one attempt of a job may run; none
+-- @tfield[opt] integer memory most bytes of Lua heap in one worker; none
+-- @tfield[opt] integer|boolean restart replace a worker after so many jobs;
+--   0, never; true is 1
+-- @tfield[opt] string output what becomes of what jobs write: "line" (whole
+--   lines go to the script's own stdout and stderr; default), "prefix" (the
+--   same with `[node/worker] ` before each), "job" (it is kept in `job.output`
+--   and `job.errors`), "none" (it is dropped)
+-- @tfield[opt] integer seed the random numbers of job k depend on it and k
+--   alone; without it they are different each time
+-- @tfield[opt] string name any text
+
+--- Start a job server. Does not wait until its workers have started.
+-- @tparam[opt] table|integer|string options a table of options (see below), or ncpus alone
+-- @tparam[opt] string|table hosts after ncpus: not supported by this version
+-- @treturn Server its handle
 -- @raise on unknown options and bad values, and when no worker can be started
 function pp.Server(options, hosts)
   if type(options) ~= "table" then
@@ -186,10 +210,10 @@ function pp.Server(options, hosts)
   return server
 end
 
---- Change the number of local workers while they run; when it shrinks, running
--- jobs finish.
+--- Change the number of local workers, at once. When it shrinks, running jobs
+-- finish.
 -- @function Server:set_ncpus
--- @tparam integer|string n or "autodetect"
+-- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
   local i, why = workers(n == nil and false or n)
   if not i then
@@ -203,9 +227,9 @@ function core.server_methods:set_ncpus(n)
   core.resize(self, i)
 end
 
---- Print parallelpython's table of statistics.
+--- Print parallelpython's table of statistics. Works on a closed server too.
 -- @function Server:print_stats
--- @tparam[opt] file file an open file; default standard output
+-- @tparam[opt] file file an open file; default: standard output
 function core.server_methods:print_stats(file)
   if file ~= nil and io.type(file) ~= "file" then
     bad(1, "print_stats", "file must be an open file, got %s", io.type(file) or type(file))
@@ -226,7 +250,7 @@ local Template = {}
 Template.__index = Template
 Template.__name = "pp.Template"
 
---- A function with everything but its arguments.
+--- Make a template: a function with all that submit takes but its arguments.
 -- @tparam Server server
 -- @func func
 -- @tparam[opt] table depfuncs
@@ -235,7 +259,7 @@ Template.__name = "pp.Template"
 -- @tparam[opt] table callbackargs
 -- @string[opt] group
 -- @tparam[opt] table globals
--- @treturn Template its `submit(...)` takes the arguments of func one by one
+-- @treturn Template what to call `submit` of
 function pp.Template(server, func, depfuncs, modules, callback, callbackargs, group, globals)
   local meta = type(server) == "userdata" and getmetatable(server)
   if not meta or meta.__index ~= core.server_methods then
@@ -259,15 +283,23 @@ function pp.Template(server, func, depfuncs, modules, callback, callbackargs, gr
   }, Template)
 end
 
---- Submit a job for func(...).
+--- Submit a job for the template's function.
 -- @function Template:submit
--- @param ... arguments
--- @treturn Job
+-- @param ... its arguments, one by one
+-- @treturn Job its handle
+-- @raise as server:submit
 function Template:submit(...)
   return self.server:submit(self.func, table.pack(...), table.unpack(self.rest, 1, 6))
 end
 
--- pp.job: what runs, inside a job.
+--- What runs: a table inside of a job, nil outside.
+-- @table pp.job
+-- @tfield integer id
+-- @tfield string node
+-- @tfield integer worker which worker of the node
+-- @tfield integer attempt 1 for the first
+-- @tfield[opt] integer seed what its random numbers depend on, where the server
+--   has a seed
 setmetatable(pp, {
   __index = function(_, k)
     if k == "job" then
@@ -275,5 +307,47 @@ setmetatable(pp, {
     end
   end,
 })
+
+--- What travels.
+-- A function takes with it its upvalues and each global of the script that it or
+-- they reach by name, functions and data, without being run for that. What the
+-- script added to standard tables (`string.trim = ...`) goes along too. All of it
+-- is copied as it is at submit: each job sees it as it was then, and what a job
+-- changes no other sees. `pp.captures` tells what it is. A global that the code
+-- names only while it runs (`_G[name]`, `load`) is not seen: list it in `globals`.
+--
+-- Values of every Lua type but coroutines and userdata travel, with their sharing
+-- and cycles: integers and floats exactly, strings of any bytes, tables with any
+-- keys, functions. By name travel loaded modules, the standard library, `_G`,
+-- `io.stdin`, `io.stdout`, `io.stderr` and `pp`. A metatable that the worker finds
+-- under the same name, or that went out with the job, is that very table: what a
+-- job returns has the class it went out with. Other C functions, coroutines and
+-- userdata are refused at submit with their path.
+--
+-- `require "m"` in a job finds what the worker has built in, the script's Lua
+-- modules, then C modules.
+-- @section travel
+
+--- How jobs run.
+-- Each job starts in a fresh global table over the base globals of its worker:
+-- what it assigns to globals no other job sees. It runs in the directory ppsh was
+-- started in, with its environment; its stdin is empty. What it or its child
+-- processes write comes out in whole lines, all of it before `job()` returns or
+-- the callback runs. What it leaves running is killed when it ends. A worker that
+-- dies is replaced, and the job it was running is run again, `retries` times.
+-- @section running
+
+--- Waiting calls.
+-- Callbacks run in the script's own interpreter, only in these calls: `job()`,
+-- `job:wait`, `job:pcall`, `server:wait`, `map`, a step of `imap` or `completed`,
+-- `first`, `pop`, `drain`, `pp.sleep`, with a timeout of 0 too, and at the
+-- prompt. They never run in submit or when a field is read, and never one inside
+-- another. An error in a callback is raised from that waiting call; its job counts
+-- as finished.
+--
+-- The server keeps a finished job until it was taken (`completed`, `pop`,
+-- `drain`), its results were asked (`job()`, `job:pcall`) or its callback ran.
+-- Dropping a handle cancels nothing.
+-- @section waiting
 
 return pp

@@ -331,16 +331,34 @@ function Run:stop()
   self.pull, self.n = nil, self.at
 end
 
---- Apply a function to each item of a list in the workers.
+--- Apply a function to each item of a list in the workers, and wait for all.
 -- @function Server:map
 -- @func f called with an item; its first result counts
--- @tparam table list a list or a `pp.range`; `list.n` or `#list` items
--- @tparam[opt] table options `chunk` ("auto" or items to a job), `on_error`
---   ("raise": the first failure is raised and stops the rest, "keep": the error
---   stands in the item's place), `spread` (items are lists of arguments),
---   `timeout`, `retries`, `retry_errors`, `memory`, `deps`, `modules`,
---   `globals`, `group` as in submit; `ordered` and `buffer` change nothing
+-- @tparam table list a list or a `pp.range`; `list.n`, else `#list` items
+-- @tparam[opt] table options see below
 -- @treturn table results in the order of the items, `n` of them
+-- @raise the first error, unless `on_error` is "keep"
+
+--- Options of map and imap.
+-- @table Server.map_options
+-- @tfield[opt] boolean ordered whether imap hands out results in the order of
+--   the items; true. map always does
+-- @tfield[opt] integer|string chunk items that travel together, or "auto": by
+--   the time items take. 1 where `timeout`, `retry_errors` or `retries = 0` are
+--   to hold for each
+-- @tfield[opt] integer buffer most items under way in imap
+-- @tfield[opt] string on_error "raise": the first failure is raised and stops
+--   the rest; "keep": the error stands in the item's place
+-- @tfield[opt] boolean spread items are lists of arguments
+-- @tfield[opt] number timeout seconds for each item
+-- @tfield[opt] table deps as in submit
+-- @tfield[opt] table modules as in submit
+-- @tfield[opt] table globals as in submit
+-- @tfield[opt] string group as in submit
+-- @tfield[opt] integer retries as in submit
+-- @tfield[opt] integer retry_errors as in submit, for each item
+-- @tfield[opt] integer memory as in submit
+-- @tfield[opt] number priority as in submit
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
   local results = { n = run.n }
@@ -438,13 +456,13 @@ function Stream:step()
 end
 
 --- Apply a function lazily: `for i, r in server:imap(f, source) do`.
+-- Leaving the loop cancels what is under way. Each step is a waiting call.
 -- @function Server:imap
 -- @func f called with an item; all its results come after `i`
 -- @tparam table|func source a list, a `pp.range`, or an iterator function whose
 --   first value is the item, possibly endless
--- @tparam[opt] table options as for map; `ordered` (true), `buffer` (most items
---   under way)
--- @return iterator, nil, nil, and a value whose closing cancels what is left
+-- @tparam[opt] table options see below
+-- @return what a generic for takes: an iterator and a value to be closed
 function iterate.imap(server, f, source, options)
   local run = new_run(server, "imap", f, source, options, true)
   local stream = setmetatable({ run = run, left = 0 }, Stream)
@@ -476,7 +494,7 @@ local function check_open(server)
   end
 end
 
---- Iterate over jobs as they finish.
+--- Iterate over jobs as they finish: `for job in server:completed() do`.
 -- @function Server:completed
 -- @tparam[opt] table jobs a list; without it, all jobs not yet taken or asked
 -- @number[opt] timeout seconds to wait for each; the loop ends when they pass
@@ -534,7 +552,7 @@ end
 
 --- Take the jobs that finish within a time.
 -- @function Server:drain
--- @number timeout seconds in all; none: until nothing is pending
+-- @number[opt] timeout seconds in all; none: until nothing is pending
 -- @treturn table a list of jobs
 function iterate.drain(server, timeout)
   check_open(server)
@@ -552,7 +570,7 @@ function iterate.drain(server, timeout)
   end
 end
 
---- The results of the first job to succeed; cancels the others.
+--- Wait for the first job to succeed, and cancel the others.
 -- @function Server:first
 -- @tparam table jobs a list of jobs
 -- @return its results
