@@ -2,7 +2,13 @@
 # spec/c/NAME_test.c      -> a program that exits 0 when all is well
 # spec/fuzz/fuzz_NAME.c   -> the fuzz target linked with a main that replays
 #                            files; run over spec/fuzz/corpus/NAME
+# spec/support/refuse.c   -> a library that chaos_spec.lua loads before the C library
 # other spec/c/*.c        -> what these share, linked with each
+
+add_library(refuse SHARED spec/support/refuse.c)
+target_compile_definitions(refuse PRIVATE _GNU_SOURCE)
+target_compile_options(refuse PRIVATE -Wall -Wextra -Wshadow)
+target_link_libraries(refuse PRIVATE ${CMAKE_DL_LIBS})
 
 file(GLOB test_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_test.c)

@@ -102,13 +102,17 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
   if (j->kin->begun == 0)
     j->kin->begun = atomic_load(&l->map.lane->begun);
   j->kin->since = now;
+  /* What it has been sent and not begun would wait behind this job. */
+  pp_link_detach(l);
+  pp_sched_close(&s->sched, &l->place);
+  if (l->place.jobs.tail != j)
+    pp_sched_spread(&l->place);
   if (l->duty == PP_DUTY_AWAY) {
     set_extra(l, false);
     return;
   }
   if (l->duty == PP_DUTY_NONE)
     return; /* it retires: its place is taken when it is gone */
-  pp_sched_close(&s->sched, &l->place);
   if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1)) {
     set_duty(l, PP_DUTY_AWAY);
     pp_server_tend(s, now);

@@ -75,6 +75,8 @@ void pp_link_retire(pp_link *l);
 void pp_link_kill(pp_link *l);
 /* Tell the worker how a job ended that `parent`, at it, has submitted. */
 void pp_link_answer(pp_link *l, const pp_job *parent, pp_job *child);
+/* Jobs whose bytes are on the way to it can be taken back from now on. */
+void pp_link_detach(pp_link *l);
 /* Tell it what goes for the jobs of its server. */
 void pp_link_configure(pp_link *l);
 /* The worker has left a job it was to leave, or is gone. */

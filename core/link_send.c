@@ -250,6 +250,25 @@ static bool place_recall(pp_place *p, pp_job *j) {
                                         j->seq << 2 | PP_CLAIM_RECALLED);
 }
 
+void pp_link_detach(pp_link *l) {
+  for (size_t i = l->tx_at; i < l->tx_n; i++) {
+    pp_piece *t = &l->tx[i];
+
+    if (t->job == NULL || t->job->state != PP_JOB_SENT ||
+        t->job->place != &l->place)
+      continue;
+    t->owned = malloc(t->len ? t->len : 1);
+    if (t->owned == NULL) {
+      pp_link_kill(l);
+      return;
+    }
+    memcpy(t->owned, t->p, t->len);
+    t->p = t->owned;
+    pp_job_unref(t->job, &l->engine->blobs);
+    t->job = NULL;
+  }
+}
+
 static int64_t place_begun(pp_place *p, const pp_job *j) {
   const pp_link *l = pp_link_of(p);
 
