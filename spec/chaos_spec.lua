@@ -90,7 +90,9 @@ local makers = {
     check(i, 300000 + i) end,
   function(i) return {function() error("no " .. i) end}, check(i, nil, "error") end,
   function(i) return {function() os.exit(3) end, retries = 1}, check(i, nil, "lost") end,
-  function(i) return {function() while true do end end, timeout = 0.05}, check(i, nil, "timeout") end,
+  function(i)
+    return {function() while true do end end, timeout = 0.05}, check(i, nil, "timeout")
+  end,
   function(i) return {function() pcall(function() while true do end end) return i end,
     timeout = 0.05}, check(i, nil, "timeout") end,
   function(i)
@@ -144,7 +146,8 @@ io.stderr:write "all is well\n"
 ]=]
 
 local function chaos(seed, jobs, seconds, env)
-  local r = child.run(program, {args = {tostring(seed), tostring(jobs), tostring(seconds)}, env = env, timeout = 240})
+  local args = {tostring(seed), tostring(jobs), tostring(seconds)}
+  local r = child.run(program, {args = args, env = env, timeout = 240})
   assert.are.equal(0, r.status, r.err)
   assert.is_truthy(r.err:find("all is well", 1, true), r.err)
   for line in r.out:gmatch "[^\n]+" do assert.is_truthy(line:match "^line %d+$", line) end
