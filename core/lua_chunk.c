@@ -294,15 +294,18 @@ static int is_job(lua_State *L) {
   return 1;
 }
 
+/* core.list(n): an empty table with room for n values. */
+static int list(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+
+  lua_createtable(L, n > 1 << 26 ? 1 << 26 : (int)n, 1);
+  return 1;
+}
+
 static const luaL_Reg funcs[] = {
-    {"callbacks", callbacks},
-    {"is_job", is_job},
-    {"collect", collect},
-    {"chunk", chunk},
-    {"parcel", pp_parcel_new},
-    {"ended", ended},
-    {"over", over},
-    {"take", take},
+    {"list", list},       {"callbacks", callbacks}, {"is_job", is_job},
+    {"collect", collect}, {"chunk", chunk},         {"parcel", pp_parcel_new},
+    {"ended", ended},     {"over", over},           {"take", take},
     {NULL, NULL},
 };
 

@@ -361,7 +361,8 @@ end
 -- @tfield[opt] number priority as in submit
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
-  local results = { n = run.n }
+  local results = core.list(run.n) -- they come in any order
+  results.n = run.n
   local guard <close> = setmetatable({}, { -- luacheck: ignore
     __close = function()
       run:stop()
@@ -419,7 +420,7 @@ function Stream:step()
       return nil
     end
     local c = run.out[i]
-    local values = {}
+    local values = core.list(2 * c.n)
     local n, err = core.collect(c.job, values, 1)
     if err and err.kind == "lost" and c.n > 1 then
       run:split(c)
