@@ -11,10 +11,11 @@ static lua_Integer frame_at(int depth) {
 }
 
 bool pp_push_captured(pp_dec *d, lua_Integer id) {
-  pp_codec *c = d->c;
-  lua_State *L = d->L;
+  return !d->opening && pp_bind_captured(d->c, d->L, id);
+}
 
-  if (id == 0 || d->opening || c->role != PP_CODEC_WORKER || c->depth == 0)
+bool pp_bind_captured(pp_codec *c, lua_State *L, lua_Integer id) {
+  if (id == 0 || c->role != PP_CODEC_WORKER || c->depth == 0)
     return false;
   pp_ref(c, L, REF_FRAMES);
   lua_rawgeti(L, -1, frame_at(c->depth - 1) + FRAME_KEPT);
@@ -258,13 +259,127 @@ void pp_bind_install(pp_codec *c, lua_State *L, int bindings, bool over) {
   if (lua_rawgeti(L, bindings, BIND_FIXES) == LUA_TTABLE)
     apply_fixes(L, globals + 1, globals);
   lua_settop(L, globals);
-  if (c->depth > 0 && lua_rawgeti(L, bindings, BIND_KEPT) == LUA_TTABLE) {
-    pp_ref(c, L, REF_FRAMES);
-    lua_insert(L, -2);
-    lua_rawseti(L, -2, frame_at(c->depth - 1) + FRAME_KEPT);
-    touch(c);
-  }
+  if (c->depth > 0 && lua_rawgeti(L, bindings, BIND_KEPT) == LUA_TTABLE)
+    pp_bind_keep(c, L);
   lua_settop(L, top);
+}
+
+/* Add the entries of the table at index `from` to that at `to`. */
+static void add_all(lua_State *L, int from, int to) {
+  lua_pushnil(L);
+  while (lua_next(L, from)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, to);
+  }
+}
+
+void pp_bind_keep(pp_codec *c, lua_State *L) {
+  int top = lua_gettop(L);
+  lua_Integer at = frame_at(c->depth - 1) + FRAME_KEPT;
+
+  pp_ref(c, L, REF_FRAMES);
+  if (lua_rawgeti(L, top + 1, at) == LUA_TTABLE) { /* neither is ours */
+    lua_newtable(L);
+    add_all(L, top, top + 3);
+    add_all(L, top + 2, top + 3);
+    lua_replace(L, top);
+  }
+  lua_pushvalue(L, top);
+  lua_rawseti(L, top + 1, at);
+  touch(c);
+  lua_settop(L, top - 1);
+}
+
+static int more_protected(lua_State *L) {
+  pp_bind_install(lua_touserdata(L, 1), L, 2, lua_toboolean(L, 3));
+  return 0;
+}
+
+int pp_codec_install(pp_codec *c, lua_State *L, int bindings, bool over) {
+  if (lua_isnil(L, bindings))
+    return 0;
+  bindings = lua_absindex(L, bindings);
+  if (!lua_checkstack(L, 8))
+    return PP_ENOMEM;
+  lua_pushcfunction(L, more_protected);
+  lua_pushlightuserdata(L, c);
+  lua_pushvalue(L, bindings);
+  lua_pushboolean(L, over);
+  if (lua_pcall(L, 3, 0, 0) == LUA_OK)
+    return 0;
+  lua_pop(L, 1);
+  return PP_ENOMEM;
+}
+
+void pp_codec_kept(lua_State *L, int bindings) {
+  if (lua_istable(L, bindings))
+    lua_rawgeti(L, bindings, BIND_KEPT);
+  else
+    lua_pushnil(L);
+}
+
+void pp_bind_late(pp_codec *c, lua_State *L, int table, lua_Integer id) {
+  table = lua_absindex(L, table);
+  pp_ref(c, L, REF_LATE);
+  lua_pushvalue(L, table);
+  lua_rawseti(L, -2, c->late + 1);
+  lua_pushinteger(L, id);
+  lua_rawseti(L, -2, c->late + 2);
+  c->late += 2;
+  lua_pop(L, 1);
+}
+
+static int settle_protected(lua_State *L) {
+  pp_codec *c = lua_touserdata(L, 1);
+  int list = 2, meta = 4;
+
+  lua_settop(L, 1);
+  pp_ref(c, L, REF_LATE);
+  while (c->late > 0) {
+    lua_Integer id;
+
+    lua_rawgeti(L, list, c->late - 1);
+    lua_rawgeti(L, list, c->late);
+    id = lua_tointeger(L, meta);
+    lua_pop(L, 1);
+    if (!pp_bind_captured(c, L, id) &&
+        (c->hooks.kept == NULL || !c->hooks.kept(c->hooks.ud, L, id)))
+      return luaL_error(L, "a metatable of what a job gave is known nowhere");
+    lua_setmetatable(L, list + 1);
+    lua_settop(L, list);
+    lua_pushnil(L);
+    lua_rawseti(L, list, c->late);
+    lua_pushnil(L);
+    lua_rawseti(L, list, c->late - 1);
+    c->late -= 2;
+  }
+  return 0;
+}
+
+int pp_codec_settle(pp_codec *c, lua_State *L) {
+  int status;
+
+  if (c->late == 0)
+    return 0;
+  if (!lua_checkstack(L, 4)) {
+    lua_pushstring(L, PP_NO_MEMORY);
+    return PP_ENOMEM;
+  }
+  lua_pushcfunction(L, settle_protected);
+  lua_pushlightuserdata(L, c);
+  status = lua_pcall(L, 1, 0, 0);
+  return status == LUA_OK ? 0 : pp_outcome(L, status, PP_EBAD);
+}
+
+/* Nobody will ask for these any more. */
+static void drop_late(pp_codec *c, lua_State *L) {
+  pp_ref(c, L, REF_LATE);
+  for (; c->late > 0; c->late--) {
+    lua_pushnil(L);
+    lua_rawseti(L, -2, c->late);
+  }
+  lua_pop(L, 1);
 }
 
 static int install_protected(lua_State *L) {
@@ -367,6 +482,8 @@ void pp_codec_unbind(pp_codec *c, lua_State *L) {
 
   pp_assert(c->depth > 0);
   lua_checkstack(L, 8); /* what bind had */
+  if (c->late > 0)
+    drop_late(c, L);
   c->depth--;
   pp_ref(c, L, REF_FRAMES);
   if (c->depth == 0 && !is_touched(c)) {

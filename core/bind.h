@@ -20,6 +20,15 @@ void pp_unify_globals(pp_dec *d);
  * being executed; whether there is one. */
 bool pp_push_captured(pp_dec *d, lua_Integer id);
 
+bool pp_bind_captured(pp_codec *c, lua_State *L, lua_Integer id);
+
+/* The execution that has begun knows the tables of the table id -> table on
+ * top too; pops it. */
+void pp_bind_keep(pp_codec *c, lua_State *L);
+
+/* Its metatable is what has that id, which is not known yet. */
+void pp_bind_late(pp_codec *c, lua_State *L, int table, lua_Integer id);
+
 /* Do what the table at index `bindings` says in the globals of now. `over`:
  * also where the job has such a global. */
 void pp_bind_install(pp_codec *c, lua_State *L, int bindings, bool over);

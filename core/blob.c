@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "wire.h"
+
 static size_t place(const pp_blobs *s, int kind, pp_hash h) {
   return (size_t)(h.lo ^ h.hi ^ (uint64_t)kind) & (s->cap - 1);
 }
@@ -54,35 +56,48 @@ pp_hash pp_blob_name(int kind, const void *bytes, size_t len,
   return h;
 }
 
-pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
-                         size_t len, pp_blob *const *deps, size_t ndeps) {
-  pp_blob *b = pp_blobs_find(s, kind, hash);
+static int set_deps(pp_blob *b, pp_blob *const *deps, size_t ndeps) {
+  if (ndeps == 0)
+    return 0;
+  b->deps = malloc(ndeps * sizeof *b->deps);
+  if (b->deps == NULL)
+    return PP_ENOMEM;
+  for (size_t i = 0; i < ndeps; i++) {
+    b->deps[i] = deps[i] != NULL ? pp_blob_ref(deps[i]) : NULL;
+    if (deps[i] != NULL) {
+      b->waits |= deps[i]->waits;
+      b->values |= deps[i]->values;
+    }
+  }
+  b->ndeps = (uint32_t)ndeps;
+  return 0;
+}
+
+/* A new blob of bytes to be copied, or none. */
+static pp_blob *make(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
+                     size_t len, pp_blob *const *deps, size_t ndeps) {
+  pp_blob *b;
   size_t at;
 
-  if (b != NULL)
-    return pp_blob_ref(b);
   if (s->n >= s->cap && grow(s) != 0)
     return NULL;
   b = malloc(sizeof *b + len);
   if (b == NULL)
     return NULL;
   memset(b, 0, sizeof *b);
-  if (ndeps > 0) {
-    b->deps = malloc(ndeps * sizeof *b->deps);
-    if (b->deps == NULL) {
-      free(b);
-      return NULL;
-    }
-    for (size_t i = 0; i < ndeps; i++)
-      b->deps[i] = pp_blob_ref(deps[i]);
-    b->ndeps = (uint32_t)ndeps;
+  if (set_deps(b, deps, ndeps) != 0) {
+    free(b);
+    return NULL;
   }
   b->hash = hash;
-  b->kind = kind;
+  b->kind = (uint8_t)kind;
   b->refs = 1;
   b->run_ns = -1;
   b->len = len;
-  memcpy(b->bytes, bytes, len);
+  b->bytes = b->room;
+  b->values |= kind == PP_BLOB_VALUE || kind == PP_BLOB_RESULT;
+  if (len > 0)
+    memcpy(b->room, bytes, len);
   b->id = s->nfree > 0 ? s->free_ids[s->nfree - 1] : s->next_id;
   if (b->id >= s->cap_ids) {
     uint32_t cap = s->cap_ids ? s->cap_ids * 2 : 64;
@@ -111,6 +126,39 @@ pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
   return b;
 }
 
+pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
+                         size_t len, pp_blob *const *deps, size_t ndeps) {
+  pp_blob *b = pp_blobs_find(s, kind, hash);
+
+  return b != NULL ? pp_blob_ref(b)
+                   : make(s, kind, hash, bytes, len, deps, ndeps);
+}
+
+pp_blob *pp_blobs_value(pp_blobs *s, int kind, const void *bytes, size_t len,
+                        pp_blob *const *deps, size_t ndeps) {
+  pp_hash name = {++s->serial, 0};
+  pp_blob *b = make(s, kind, name, bytes, len, deps, ndeps);
+
+  if (b != NULL && bytes == NULL) {
+    b->state = PP_BLOB_PROMISED;
+    b->waits = true;
+  }
+  return b;
+}
+
+int pp_blob_fill(pp_blob *b, int state, unsigned char *bytes, size_t len,
+                 pp_blob *const *deps, size_t ndeps) {
+  b->waits = state == PP_BLOB_FAILED;
+  b->state = (uint8_t)state;
+  b->bytes = bytes;
+  b->len = len;
+  if (set_deps(b, deps, ndeps) == 0)
+    return 0;
+  b->state = PP_BLOB_FAILED;
+  b->waits = true;
+  return PP_ENOMEM;
+}
+
 static void forget_id(pp_blobs *s, uint32_t id) {
   if (s->nfree == s->cap_free) {
     uint32_t cap = s->cap_free ? s->cap_free * 2 : 64;
@@ -124,24 +172,55 @@ static void forget_id(pp_blobs *s, uint32_t id) {
   s->free_ids[s->nfree++] = id;
 }
 
-void pp_blob_unref(pp_blobs *s, pp_blob *b) {
-  pp_blob **p;
-
-  if (b == NULL || --b->refs > 0)
-    return;
+/* Workers are to hold it no longer. */
+static void drop(pp_blobs *s, pp_blob *b) {
   for (uint32_t i = 0; i < b->nholders; i++)
     s->dropped(s->ud, b->holders[i], b->id);
-  for (p = &s->table[place(s, b->kind, b->hash)]; *p != b;)
-    p = &(*p)->chain;
-  *p = b->chain;
-  s->n--;
-  s->by_id[b->id] = NULL;
-  forget_id(s, b->id);
-  for (uint32_t i = 0; i < b->ndeps; i++)
-    pp_blob_unref(s, b->deps[i]);
+  b->nholders = 0;
+}
+
+static void free_blob(pp_blob *b) {
+  if (b->bytes != b->room)
+    free((void *)(uintptr_t)b->bytes);
   free(b->deps);
   free(b->holders);
   free(b);
+}
+
+void pp_blob_unref(pp_blobs *s, pp_blob *b) {
+  pp_blob **p, *dead;
+
+  if (b == NULL)
+    return;
+  if (--b->refs > 0) {
+    if (b->refs == 1 && b->home)
+      drop(s, b);
+    return;
+  }
+  /* Values nest as deep as somebody likes: those to go are in a list. */
+  b->after = NULL;
+  for (dead = b; (b = dead) != NULL;) {
+    drop(s, b);
+    for (p = &s->table[place(s, b->kind, b->hash)]; *p != b;)
+      p = &(*p)->chain;
+    *p = b->chain;
+    s->n--;
+    s->by_id[b->id] = NULL;
+    forget_id(s, b->id);
+    dead = b->after;
+    for (uint32_t i = 0; i < b->ndeps; i++) {
+      pp_blob *d = b->deps[i];
+
+      if (d == NULL || --d->refs > 0) {
+        if (d != NULL && d->refs == 1 && d->home)
+          drop(s, d);
+        continue;
+      }
+      d->after = dead;
+      dead = d;
+    }
+    free_blob(b);
+  }
 }
 
 int pp_blob_held(pp_blob *b, uint32_t lane) {
@@ -170,9 +249,7 @@ void pp_blobs_clear(pp_blobs *s) {
   for (size_t i = 0; i < s->cap; i++)
     for (pp_blob *b = s->table[i], *next; b != NULL; b = next) {
       next = b->chain;
-      free(b->deps);
-      free(b->holders);
-      free(b);
+      free_blob(b);
     }
   free(s->table);
   free(s->free_ids);

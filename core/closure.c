@@ -7,22 +7,13 @@
 
 /* The position of that code in the message's deps. */
 static int need_code(pp_enc *e, pp_codeinfo *k, uint32_t *position) {
-  pp_deps *d = e->deps;
-
   if (k->pass != e->pass) {
-    if (d->n == d->cap) {
-      size_t cap = d->cap > 0 ? d->cap * 2 : 8;
-      pp_blob **v = pp_buf_realloc(d->v, cap * sizeof *v);
+    int rc = pp_need(e, e->c->hooks.retain(e->c->hooks.ud, k->own.blob),
+                     k->hash, &k->dep);
 
-      if (v == NULL)
-        return PP_ENOMEM;
-      d->v = v, d->cap = cap;
-    }
-    if (pp_buf_put(&e->s.hashes, &k->hash, sizeof k->hash) < 0)
-      return PP_ENOMEM;
+    if (rc < 0)
+      return rc;
     k->pass = e->pass;
-    k->dep = (uint32_t)d->n;
-    d->v[d->n++] = e->c->hooks.retain(e->c->hooks.ud, k->own.blob);
     e->codelen += k->len;
   }
   *position = k->dep;
@@ -347,6 +338,7 @@ static int put_received(pp_enc *e) {
     pp_put64(at + 1, known->blob.lo);
     pp_put64(at + 9, known->blob.hi);
     if (pp_buf_put(e->out, at, sizeof at) < 0 ||
+        pp_name_code(e, known->blob) < 0 ||
         pp_buf_varint(e->out, known->position) < 0)
       return PP_ENOMEM;
     return begin_function(e, ar.nups);
@@ -630,7 +622,7 @@ int pp_get_function(pp_dec *d, unsigned lead) {
   if (lead == LEAD_FUNC_TEXT)
     return get_text(d);
   if (d->c->role != PP_CODEC_WORKER || pp_rd_varint(&d->r, &i) < 0 ||
-      i >= d->ncodes) {
+      i >= d->ncodes || d->codes[i].data == NULL) {
     lua_pushliteral(d->L, "function without code");
     return PP_EBAD;
   }

@@ -21,6 +21,7 @@ static void trim_scratch(pp_scratch *s, size_t keep) {
   trim(&s->cells, keep);
   trim(&s->checks, keep);
   trim(&s->hashes, keep);
+  trim(&s->ids, keep);
   trim(&s->reach, keep);
   trim(&s->fields, keep);
   trim(&s->selfs, keep);
@@ -62,6 +63,29 @@ static int collect_owner(lua_State *L) {
     o->c = NULL;
   }
   return 0;
+}
+
+/* They give up their blobs. */
+static void disown(pp_codec *c, pp_owner *list) {
+  while (list->next != list) {
+    pp_owner *o = list->next;
+
+    unlink_owner(o);
+    if (o->blob != NULL)
+      c->hooks.release(c->hooks.ud, o->blob);
+    o->blob = NULL;
+    o->c = NULL;
+  }
+}
+
+void pp_codec_forget(pp_codec *c) { disown(c, &c->valued); }
+
+void pp_owner_move(pp_owner *o, pp_owner *list) {
+  unlink_owner(o);
+  o->next = list->next;
+  o->prev = list;
+  o->next->prev = o;
+  list->next = o;
 }
 
 pp_owner *pp_owner_new(pp_codec *c, lua_State *L, size_t size, int uservalues) {
@@ -116,6 +140,8 @@ static int set_up(lua_State *L) {
     lua_rawseti(L, -2, i);
   }
   keep(c, L, REF_FRAMES);
+  lua_newtable(L);
+  keep(c, L, REF_LATE);
   return 0;
 }
 
@@ -128,6 +154,7 @@ pp_codec *pp_codec_new(lua_State *L, int role, const pp_codec_hooks *hooks) {
   c->hooks = *hooks;
   c->role = role;
   c->owners.next = c->owners.prev = &c->owners;
+  c->valued.next = c->valued.prev = &c->valued;
   if (lua_checkstack(L, 4)) {
     lua_pushcfunction(L, set_up);
     lua_pushlightuserdata(L, c);
@@ -144,15 +171,8 @@ void pp_codec_free(pp_codec *c) {
 
   if (c == NULL)
     return;
-  while (c->owners.next != &c->owners) {
-    pp_owner *o = c->owners.next;
-
-    unlink_owner(o);
-    if (o->blob != NULL)
-      c->hooks.release(c->hooks.ud, o->blob);
-    o->blob = NULL;
-    o->c = NULL;
-  }
+  disown(c, &c->owners);
+  disown(c, &c->valued);
   trim_scratch(&c->scratch, 0);
   for (i = 0; i < 2; i++)
     if (c->known[i].slots != NULL)
@@ -360,6 +380,18 @@ static int decode_protected(lua_State *L) {
       lua_pushstring(L, PP_NO_MEMORY);
     return 1;
   }
+  if (d->opening && d->any) {
+    int first = lua_gettop(L) - n;
+
+    if (n == 0) {
+      lua_pushnil(L);
+      lua_insert(L, -2);
+    } else if (n > 1) {
+      lua_replace(L, first + 1);
+      lua_settop(L, first + 1);
+    }
+    return 2;
+  }
   if (d->opening) {
     if (n == 1 && lua_isfunction(L, -2))
       return 2;
@@ -370,11 +402,17 @@ static int decode_protected(lua_State *L) {
   if (!lua_isnil(L, -1))
     pp_bind_install(d->c, L, lua_gettop(L), false);
   lua_pop(L, 1);
+  if (d->c->late > 0 && d->c->depth > 0 && !lua_isnil(L, d->ix + DX_KEPT)) {
+    lua_pushvalue(L, d->ix + DX_KEPT); /* what is late may be among these */
+    pp_bind_keep(d->c, L);
+  }
   return n;
 }
 
+enum { DECODE_VALUES, DECODE_FUNCTION, DECODE_SHARED };
+
 static int decode(pp_codec *c, lua_State *L, const void *bytes, size_t len,
-                  const pp_code *codes, size_t ncodes, bool opening) {
+                  const pp_code *codes, size_t ncodes, int how) {
   pp_dec d;
   int status, top = lua_gettop(L), rc;
 
@@ -392,14 +430,15 @@ static int decode(pp_codec *c, lua_State *L, const void *bytes, size_t len,
   d.r = pp_rd_of(bytes, len);
   d.begin = d.r.p;
   d.codes = codes, d.ncodes = ncodes;
-  d.opening = opening;
+  d.opening = how != DECODE_VALUES;
+  d.any = how == DECODE_SHARED;
   d.s = pp_scratch_take(c);
   lua_pushcfunction(L, decode_protected);
   lua_pushlightuserdata(L, &d);
   status = lua_pcall(L, 1, LUA_MULTRET, 0);
   pp_scratch_give(c, &d.s);
   if (status == LUA_OK && d.rc >= 0)
-    return opening ? 0 : lua_gettop(L) - top;
+    return d.opening ? 0 : lua_gettop(L) - top;
   return pp_outcome(L, status, d.rc);
 }
 
@@ -443,12 +482,19 @@ int pp_codec_unpack(pp_codec *c, lua_State *L, const void *bytes, size_t len,
     return rc;
   if (len > 0 && *(const unsigned char *)bytes == (MSG_FORMAT | MSG_PLAIN))
     return unpack_plain(L, bytes, len);
-  return decode(c, L, bytes, len, codes, ncodes, false);
+  return decode(c, L, bytes, len, codes, ncodes, DECODE_VALUES);
 }
 
 int pp_codec_open(pp_codec *c, lua_State *L, const void *bytes, size_t len,
                   const pp_code *codes, size_t ncodes) {
   int rc = pp_slots(L, 4);
 
-  return rc < 0 ? rc : decode(c, L, bytes, len, codes, ncodes, true);
+  return rc < 0 ? rc : decode(c, L, bytes, len, codes, ncodes, DECODE_FUNCTION);
+}
+
+int pp_codec_open_value(pp_codec *c, lua_State *L, const void *bytes,
+                        size_t len, const pp_code *codes, size_t ncodes) {
+  int rc = pp_slots(L, 4);
+
+  return rc < 0 ? rc : decode(c, L, bytes, len, codes, ncodes, DECODE_SHARED);
 }

@@ -29,6 +29,18 @@ typedef struct pp_codec pp_codec;
 
 typedef struct pp_blob pp_blob; /* opaque here: the hooks' reference */
 
+/* How a userdata is sent; zeroed before it is asked for. */
+typedef struct pp_custom {
+  pp_buf *bytes; /* append what `opened` is to be given; by convention the
+                    first byte says what it is about */
+  pp_blob *dep;  /* a blob it stands for, or NULL: this reference passes to
+                    the deps; its position there is appended as a varint */
+  pp_hash hash;  /* that blob's */
+  bool shared;   /* all executions may have the same value */
+  bool keeps;    /* a kept list was pushed: what this was made with */
+  const char *bad;
+} pp_custom;
+
 /*
  * The owner of blobs (a worker needs none of it). `intern` returns a new
  * reference to the blob of these bytes (copied; kind 'c' code, 'f' function
@@ -46,11 +58,15 @@ typedef struct pp_codec_hooks {
   pp_blob *(*retain)(void *ud, pp_blob *blob);
   void (*release)(void *ud, pp_blob *blob);
   const unsigned char *(*code)(void *ud, pp_hash hash, size_t *len);
-  /* Optional, submitter: a userdata the caller wants sent its own way. Returns
-   * true and appends to `out` what `opened` will be given at the other end. */
-  bool (*custom)(void *ud, lua_State *L, int idx, pp_buf *out);
-  /* Optional: push the value for such bytes; 0 or PP_EBAD. */
+  /* Optional, submitter: a userdata the caller wants sent its own way. Fills
+   * in what is below: 1; 0: it is none of these; PP_EUNSENDABLE: neither is
+   * it, for the reason in out->bad; PP_ENOMEM. May raise. */
+  int (*custom)(void *ud, lua_State *L, int idx, struct pp_custom *out);
+  /* Optional: push the value for such bytes; 0 or PP_EBAD. May raise. */
   int (*opened)(void *ud, lua_State *L, const unsigned char *p, size_t n);
+  /* Optional, worker: push the table that went out with that id: whether there
+   * is one. May raise. */
+  bool (*kept)(void *ud, lua_State *L, lua_Integer id);
   void *ud;
 } pp_codec_hooks;
 
@@ -97,6 +113,9 @@ int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
  */
 int pp_codec_captures(pp_codec *c, lua_State *L, int idx);
 
+/* A custom value is gone: forget cached parcels that refer to such blobs. */
+void pp_codec_forget(pp_codec *c);
+
 /* --- both --------------------------------------------------------------- */
 
 /* Blobs that packed bytes refer to; an array that grows, each a reference
@@ -129,7 +148,7 @@ int pp_codec_pack(pp_codec *c, lua_State *L, int first, int n, const char *what,
 /* Code blobs of a parcel or of packed arguments, in the order of deps. */
 typedef struct pp_code {
   pp_hash hash;
-  const unsigned char *data; /* borrowed for the call */
+  const unsigned char *data; /* borrowed for the call; NULL: that is no code */
   size_t len;
 } pp_code;
 
@@ -155,6 +174,13 @@ int pp_codec_open(pp_codec *c, lua_State *L, const void *bytes, size_t len,
                   const pp_code *codes, size_t ncodes);
 
 /*
+ * The same for the first of any values packed by a submitter, which is to
+ * serve any number of executions: its bindings are for pp_codec_install.
+ */
+int pp_codec_open_value(pp_codec *c, lua_State *L, const void *bytes,
+                        size_t len, const pp_code *codes, size_t ncodes);
+
+/*
  * Begin an execution: the table at index env becomes the value of the global
  * _ENV of every function opened or unpacked by this codec, of load and dofile
  * (registry globals) and of the name _G; bindings (index, or 0) are put in it,
@@ -170,6 +196,17 @@ int pp_codec_open(pp_codec *c, lua_State *L, const void *bytes, size_t len,
  * (globals only where env has none of that name).
  */
 int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings);
+/* More bindings for the execution that has begun; `over`: also where it has a
+ * global of that name. 0 or PP_ENOMEM; pushes nothing, does not raise. */
+int pp_codec_install(pp_codec *c, lua_State *L, int bindings, bool over);
+/* Push the tables these bindings' message had by id: a table, or nil. */
+void pp_codec_kept(lua_State *L, int bindings);
+/*
+ * Another worker's results, opened here, name metatables by id: of what the
+ * function captured, or arguments had, or what hooks.kept knows. Once those
+ * are here, give the tables theirs. 0, or an error with a message pushed.
+ */
+int pp_codec_settle(pp_codec *c, lua_State *L);
 void pp_codec_unbind(pp_codec *c, lua_State *L);
 
 #endif

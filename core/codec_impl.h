@@ -34,6 +34,7 @@ enum {
   REF_OWNER,    /* metatable of pp_codeinfo and pp_plan userdata */
   REF_ANCHOR,   /* a function whose upvalue 1 is the shared _ENV (worker) */
   REF_FRAMES,   /* FRAME_SIZE values for each nested bind (worker) */
+  REF_LATE,     /* {table, id of its metatable, ...} (worker) */
   REF_COUNT
 };
 
@@ -98,7 +99,7 @@ typedef struct pp_frame {
 typedef struct pp_scratch {
   pp_ptrmap map;
   pp_buf frames; /* pp_frame */
-  pp_buf out, dump, work, cells, checks, hashes;
+  pp_buf out, dump, work, cells, checks, hashes, ids;
   pp_buf reach, fields, selfs; /* pp_reach */
 } pp_scratch;
 
@@ -122,10 +123,12 @@ struct pp_codec {
   int ref[REF_COUNT];
   pp_scratch scratch;
   pp_owner owners;      /* head of the list */
+  pp_owner valued;      /* of plans whose parcel refers to a value */
   uint64_t modules_sum; /* of package.loaded when REF_MODULES was made */
   lua_Integer last_id;  /* of the tables that went out */
   uint32_t pass;
   int depth;         /* nested binds */
+  lua_Integer late;  /* values in REF_LATE */
   uint64_t touched;  /* of each: has something to undo or captures to know */
   pp_index known[2]; /* worker: this generation and the one before */
 };
@@ -154,6 +157,7 @@ int pp_outcome(lua_State *L, int status, int rc);
 /* Push a new userdata of that size that owns no blob yet, with its metatable;
  * zeroed. Raises. */
 pp_owner *pp_owner_new(pp_codec *c, lua_State *L, size_t size, int uservalues);
+void pp_owner_move(pp_owner *o, pp_owner *list);
 
 /* Push "cannot send field 'sock' of argument 1: userdata" and the like: what
  * an encoder that failed was at, and why. The bad value is on top. Raises. */

@@ -227,7 +227,8 @@ int pp_know_code(pp_codec *c, const pp_code *codes, size_t n) {
     learn l = {&c->known[0], codes[i].hash};
     pp_known k = {codes[i].hash, codes[i].hash, PP_KNOWN_BLOB, 1};
 
-    if (find_known(&c->known[0], codes[i].hash, true) != NULL)
+    if (codes[i].data == NULL ||
+        find_known(&c->known[0], codes[i].hash, true) != NULL)
       continue;
     if (c->known[0].n > GENERATION) {
       if (c->known[1].slots != NULL)

@@ -58,11 +58,15 @@ struct pp_engine {
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
   size_t callbacks;            /* due, of all servers */
+  pp_jobs failing;             /* to fail with a job they waited for */
+  bool fails;                  /* somebody sees to these */
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
   pp_codec *codec;
+  /* How userdata of the bindings travel; they put it here. */
+  int (*custom)(struct pp_engine *e, lua_State *L, int idx, pp_custom *out);
   pp_buf scratch; /* of the script's thread */
 };
 

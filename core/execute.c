@@ -18,14 +18,7 @@ static int gather(pp_runner *r, const uint32_t *ids, uint32_t n) {
     r->codes = v;
     r->cap_codes = n;
   }
-  for (uint32_t i = 0; i < n; i++) {
-    const pp_held *h = pp_held_at(r, ids[i]);
-
-    if (h == NULL)
-      return PP_EBAD;
-    r->codes[i] = (pp_code){h->hash, h->bytes, h->len};
-  }
-  return 0;
+  return pp_runner_codes(r, ids, n, r->codes);
 }
 
 typedef struct call {
@@ -62,6 +55,7 @@ static void push_function(lua_State *L, call *c) {
     lua_remove(L, -3);
     return;
   }
+  pp_runner_list(r, h->deps, h->ndeps);
   if (pp_codec_open(r->codec, L, h->bytes, h->len, r->codes, h->ndeps) < 0)
     lua_error(L);
   if (!(c->flags & PP_JOBF_AFRESH)) {
@@ -162,9 +156,43 @@ static int append_error(lua_State *L, call *c, int kind) {
   return 0;
 }
 
+/* Of a function that captures what others put or gave: opening that needs the
+ * globals in force. */
+static void begin_given(lua_State *L, call *c, int env) {
+  pp_runner *r = c->r;
+
+  if (pp_codec_bind(r->codec, L, env, 0) != 0)
+    luaL_error(L, "not enough memory");
+  c->bound = true;
+  push_function(L, c);
+  if (pp_codec_install(r->codec, L, env + 2, true) != 0)
+    luaL_error(L, "not enough memory");
+  lua_settop(L, env + 1);
+  pp_given_bind(L, r, c->fn);
+  if (c->modules_len > 0)
+    require_modules(L, c, env);
+  lua_remove(L, env);
+}
+
+/* Push what is in these bytes, arguments of the job; how many, or an error as
+ * by pp_codec_unpack. */
+static int open_args(lua_State *L, call *c, const void *p, size_t len) {
+  pp_runner *r = c->r;
+  int n;
+
+  if (gather(r, c->deps, c->ndeps) != 0)
+    return luaL_error(L, "what this job needs did not arrive");
+  pp_runner_list(r, c->deps, c->ndeps);
+  n = pp_codec_unpack(r->codec, L, p, len, r->codes, c->ndeps);
+  if (n >= 0 && pp_codec_settle(r->codec, L) != 0)
+    return PP_EBAD;
+  return n;
+}
+
 /* Fresh globals, in force, and the function in them at the top. */
 static void begin_execution(lua_State *L, call *c) {
   pp_runner *r = c->r;
+  const pp_held *h = pp_held_at(r, c->fn);
   int env = lua_gettop(L) + 1;
 
   lua_createtable(L, 0, 2);
@@ -177,6 +205,10 @@ static void begin_execution(lua_State *L, call *c) {
     if (c->modules_len > 0)
       require_modules(L, c, env);
     lua_settop(L, env - 1);
+    return;
+  }
+  if (h != NULL && h->values) {
+    begin_given(L, c, env);
     return;
   }
   push_function(L, c); /* function, bindings */
@@ -204,6 +236,7 @@ static void reset(lua_State *L, pp_runner *r) {
 static void end_execution(lua_State *L, call *c) {
   if (c->bound) {
     pp_codec_unbind(c->r->codec, L);
+    pp_given_end(L, c->r);
     reset(L, c->r);
   }
   c->bound = false;
@@ -381,12 +414,15 @@ static int next_item(lua_State *L, call *c, int i, pp_rd *packed) {
   uint64_t len;
   int at, n;
 
-  if (!(c->flags & PP_JOBF_EACH))
+  if (!(c->flags & PP_JOBF_EACH)) {
+    if (pp_codec_settle(c->r->codec, L) != 0)
+      return lua_error(L);
     return push_item(L, c, i);
+  }
   if (pp_rd_varint(packed, &len) != 0 || len > pp_rd_left(packed) ||
-      pp_rd_bytes(packed, len, &p) != 0 || gather(c->r, c->deps, c->ndeps) != 0)
+      pp_rd_bytes(packed, len, &p) != 0)
     return luaL_error(L, "malformed chunk");
-  if (pp_codec_unpack(c->r->codec, L, p, len, c->r->codes, c->ndeps) != 1)
+  if (open_args(L, c, p, len) != 1)
     return lua_error(L);
   at = lua_gettop(L);
   n = push_item(L, c, at);
@@ -477,12 +513,10 @@ static int run(lua_State *L) {
   if (c->flags & PP_JOBF_SEEDED)
     seed_random(L, c, r->now.id, false);
   begin_execution(L, c);
-  if (gather(r, c->deps, c->ndeps) != 0)
-    return luaL_error(L, "code of this job did not arrive");
   pp_state_memory(L)->limit = c->memory;
-  n = pp_codec_unpack(r->codec, L, c->args, c->args_len, r->codes, c->ndeps);
+  n = open_args(L, c, c->args, c->args_len);
   if (n < 0) {
-    if (n == PP_ENOMEM && c->memory > 0)
+    if ((n == PP_ENOMEM || r->with.no_memory) && c->memory > 0)
       c->kind = PP_KIND_MEMORY;
     return lua_error(L);
   }
@@ -584,6 +618,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   r->now.attempt = pp_get32(p + PP_JOB_ATTEMPT);
   r->now.active = true;
   r->now.seeded = false;
+  r->with.no_memory = false;
   pp_runner_set(r, setting);
   c.kind = PP_KIND_ERROR;
   c.started = pp_now_ns();

@@ -18,6 +18,7 @@ typedef struct aside {
   sig_atomic_t user, has_been;
   const char *stop;
   bool reseed;
+  pp_with with;
 } aside;
 
 /* The numbers math.random goes on from: a userdata it holds. NULL if it is not
@@ -46,7 +47,8 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
              .setting = r->setting,
              .user = r->user,
              .has_been = r->has_been,
-             .reseed = r->reseed};
+             .reseed = r->reseed,
+             .with = r->with};
   void *random;
   int top, rc;
 
@@ -56,6 +58,8 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
   L = lua_newthread(outer); /* kept by the stack */
   for (int i = 0; i < 2; i++)
     lua_getfield(outer, LUA_REGISTRYINDEX, files[i]);
+  lua_rawgeti(outer, LUA_REGISTRYINDEX, r->given);
+  memset(&r->with, 0, sizeof r->with);
   random = random_state(outer, r, &a.random_len);
   if (random != NULL)
     memcpy(a.random, random, a.random_len);
@@ -73,6 +77,11 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
     lua_pushvalue(outer, top + 2 + i);
     lua_setfield(outer, LUA_REGISTRYINDEX, files[i]);
   }
+  lua_pushvalue(outer, top + 4);
+  lua_rawseti(outer, LUA_REGISTRYINDEX, r->given);
+  pp_buf_clear(&r->with.todo);
+  pp_buf_clear(&r->with.sources);
+  r->with = a.with;
   lua_settop(outer, top);
   if (r->setting != a.setting && a.setting != 0)
     pp_runner_set(r, a.setting);

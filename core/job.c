@@ -85,10 +85,36 @@ pp_job *pp_job_new(size_t len) {
   return j;
 }
 
-void pp_job_shed(pp_job *j) {
+/* In place of a parcel that needs values, the code it refers to. */
+static void keep_code(pp_job *j, pp_blobs *blobs) {
+  const pp_blob *fn = j->fn;
+  uint32_t n = 0;
+  pp_blob **v;
+
+  if (fn == NULL || !fn->values)
+    return;
+  v = realloc(j->deps, (j->ndeps + (size_t)fn->ndeps + 1) * sizeof *v);
+  if (v == NULL)
+    return; /* it keeps all */
+  j->deps = v;
+  for (uint32_t i = 0; i < fn->ndeps; i++)
+    if (fn->deps[i] != NULL && !fn->deps[i]->values)
+      v[j->ndeps + n++] = pp_blob_ref(fn->deps[i]);
+  j->ndeps += n;
+  pp_blob_unref(blobs, j->fn);
+  j->fn = NULL;
+}
+
+void pp_job_shed(pp_job *j, pp_blobs *blobs) {
   if (j->frame != j->small)
     free(j->frame);
   j->frame = NULL;
+  for (uint32_t i = 0; i < j->ndeps; i++)
+    if (j->deps[i] != NULL && j->deps[i]->values) {
+      pp_blob_unref(blobs, j->deps[i]);
+      j->deps[i] = NULL;
+    }
+  keep_code(j, blobs);
 }
 
 void pp_job_done_with(pp_job *j, pp_blobs *blobs) {
@@ -102,21 +128,73 @@ void pp_job_done_with(pp_job *j, pp_blobs *blobs) {
   j->ndeps = 0;
 }
 
-void pp_job_unref(pp_job *j, pp_blobs *blobs) {
+void pp_job_clear_result(pp_job *j) {
+  bool borrowed = j->cause != NULL ||
+                  (j->promise != NULL && j->promise->value->bytes == j->result);
+
+  if (j->result != j->small && !borrowed)
+    free(j->result);
+  j->result = NULL;
+  j->result_len = 0;
+}
+
+void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len) {
+  pp_job_clear_result(j);
+  j->result = bytes;
+  j->result_len = len;
+}
+
+/* It goes, and its promise, which others refer to, failed with it: that is to
+ * know the error by itself. */
+static void bequeath(const pp_job *j) {
+  pp_blob *b = j->promise->value;
+  unsigned char *bytes;
+
+  if (b->state != PP_BLOB_FAILED || b->len > 0 || b->refs < 2 ||
+      j->result_len == 0 || (bytes = malloc(j->result_len)) == NULL)
+    return;
+  memcpy(bytes, j->result, j->result_len);
+  (void)pp_blob_fill(b, PP_BLOB_FAILED, bytes, j->result_len, NULL, 0);
+}
+
+/* One reference less: a job that has no more goes to the list. */
+static void unref(pp_job *j, pp_job **dead) {
   if (j == NULL || --j->refs > 0)
     return;
-  pp_job_shed(j);
-  pp_job_done_with(j, blobs);
-  if (j->result != j->small)
-    free(j->result);
-  if (j->output != NULL) {
-    pp_buf_clear(&j->output[0]);
-    pp_buf_clear(&j->output[1]);
-    free(j->output);
+  j->next = *dead;
+  *dead = j;
+}
+
+void pp_job_unref(pp_job *j, pp_blobs *blobs) {
+  pp_job *dead = NULL;
+
+  /* Jobs that wait for jobs make long chains: no recursion. */
+  for (unref(j, &dead); (j = dead) != NULL;) {
+    dead = j->next;
+    pp_job_shed(j, blobs);
+    pp_job_done_with(j, blobs);
+    if (j->promise != NULL)
+      bequeath(j);
+    pp_job_clear_result(j);
+    if (j->promise != NULL) {
+      for (uint32_t i = 0; i < j->promise->n; i++)
+        unref(j->promise->waiters[i], &dead);
+      free(j->promise->waiters);
+      j->promise->value->job = NULL;
+      j->promise->value->home = false;
+      pp_blob_unref(blobs, j->promise->value);
+      free(j->promise);
+    }
+    unref(j->cause, &dead);
+    if (j->output != NULL) {
+      pp_buf_clear(&j->output[0]);
+      pp_buf_clear(&j->output[1]);
+      free(j->output);
+    }
+    free(j->name);
+    free(j->kin);
+    free(j);
   }
-  free(j->name);
-  free(j->kin);
-  free(j);
 }
 
 pp_buf *pp_job_output(pp_job *j, int which) {
@@ -133,9 +211,6 @@ int pp_job_store(pp_job *j, const void *bytes, size_t len) {
   else if ((p = malloc(len ? len : 1)) == NULL)
     return PP_ENOMEM;
   memcpy(p, bytes, len);
-  if (j->result != j->small)
-    free(j->result);
-  j->result = p;
-  j->result_len = len;
+  pp_job_give_result(j, p, len);
   return 0;
 }

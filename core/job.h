@@ -40,12 +40,20 @@ typedef struct pp_group {
 } pp_group;
 
 enum pp_job_state {
-  PP_JOB_QUEUED, /* in its server's queue */
-  PP_JOB_SENT,   /* at a place, perhaps begun */
-  PP_JOB_ENDING, /* its result is here, its output perhaps not */
+  PP_JOB_QUEUED,  /* in its server's queue */
+  PP_JOB_BLOCKED, /* waits for other jobs: in its server's list of those */
+  PP_JOB_SENT,    /* at a place, perhaps begun */
+  PP_JOB_ENDING,  /* its result is here, its output perhaps not */
   PP_JOB_DONE,
   PP_JOB_FAILED
 };
+
+/* What a job is to give to others, made when one is submitted that names it. */
+typedef struct pp_promise {
+  pp_blob *value;   /* reference: its results, or the error */
+  pp_job **waiters; /* owned references; ended ones among them count no more */
+  uint32_t n, cap;
+} pp_promise;
 
 struct pp_job {
   pp_job *prev, *next; /* in the list of its state */
@@ -59,13 +67,17 @@ struct pp_job {
   char *name;             /* owned, or NULL */
   unsigned char *frame;   /* owned unless == small */
   pp_buf *output;         /* owned: stdout and stderr collected, or NULL */
-  unsigned char *result;  /* owned unless == small; packed values or error */
+  unsigned char *result;  /* packed values or error: small, the bytes of a
+                             promise (its own, or its cause's), or owned */
+  pp_promise *promise;    /* owned, or NULL */
+  pp_job *cause;          /* reference: it failed because that job had */
   size_t frame_len, result_len;
   uint64_t id;
   int64_t submitted, started, ended, run, cpu; /* ns */
   uint64_t sent, received, maxrss;             /* bytes */
   uint64_t stops[2]; /* where its output ends in the worker's pipes */
   uint32_t refs, ndeps, seq;
+  uint32_t waits; /* while BLOCKED: promises that are to come true */
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
   uint32_t error_retries;     /* how many of its own errors to repeat */
   int64_t timeout;            /* ns of one attempt; 0: none */
@@ -84,7 +96,8 @@ enum {
   PP_JOB_ENDED = 4,    /* ended, in the server's list of kept jobs */
   PP_JOB_GHOST = 8,    /* stands for a job that has ended, at its worker */
   PP_JOB_FORGET = 16,  /* nothing is kept of it */
-  PP_JOB_CHILD = 32    /* a job has submitted it */
+  PP_JOB_CHILD = 32,   /* a job has submitted it */
+  PP_JOB_TOLD = 64     /* somebody knows its error */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One
@@ -97,8 +110,13 @@ static inline pp_job *pp_job_ref(pp_job *j) {
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
 pp_buf *pp_job_output(pp_job *j, int which);
-/* It will not run again: let its arguments go. */
-void pp_job_shed(pp_job *j);
+/* It will not run again: let its arguments go, and values it needed. Code
+ * stays, which its results may name. */
+void pp_job_shed(pp_job *j, pp_blobs *blobs);
+/* Let its result go. */
+void pp_job_clear_result(pp_job *j);
+/* A result of len bytes that it owns from now on. */
+void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len);
 /* Its result has been read: let its code go too. */
 void pp_job_done_with(pp_job *j, pp_blobs *blobs);
 /* Copy a result into the job; PP_ENOMEM. */

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "depend.h"
 #include "engine.h"
 #include "link.h"
 #include "zygote.h"
@@ -120,6 +121,12 @@ static void hook_release(void *ud, pp_blob *b) {
   pp_engine_leave(e);
 }
 
+static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
+  pp_engine *e = ud;
+
+  return e->custom != NULL ? e->custom(e, L, idx, out) : 0;
+}
+
 static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
   pp_engine *e = ud;
   const pp_blob *b;
@@ -157,7 +164,8 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   pp_codec_hooks hooks = {.intern = hook_intern,
                           .retain = hook_retain,
                           .release = hook_release,
-                          .code = hook_code};
+                          .code = hook_code,
+                          .custom = hook_custom};
 
   if (e == NULL) {
     fprintf(stderr, "ppsh: not enough memory\n");
@@ -242,11 +250,13 @@ void pp_engine_unseen(pp_engine *e, pp_server *s) {
   const pp_job *last = NULL;
 
   fflush(stdout);
-  for (const pp_job *j = s->ended.head; j != NULL; j = j->next) {
+  for (pp_job *j = s->ended.head; j != NULL; j = j->next) {
     pp_error_view v;
 
-    if (j->state != PP_JOB_FAILED || pp_job_dropped(j))
+    if (j->state != PP_JOB_FAILED || pp_job_dropped(j) ||
+        pp_depend_root(j)->flags & PP_JOB_TOLD)
       continue;
+    pp_depend_root(j)->flags |= PP_JOB_TOLD;
     unseen++;
     if (last != NULL && last->result_len == j->result_len &&
         memcmp(last->result, j->result, j->result_len) == 0)

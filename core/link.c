@@ -180,14 +180,14 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
 }
 
 /* There is no memory for its result: an error instead, if that fits. */
-static void no_memory(pp_job *j) {
+static void no_memory(pp_link *l, pp_job *j) {
   static const char body[] = "\0"
                              "\x24"
                              "not enough memory to keep its result"
                              "\0";
 
   j->failing = 1;
-  pp_job_shed(j);
+  pp_job_shed(j, &l->engine->blobs);
   if (pp_job_store(j, body, sizeof body - 1) != 0)
     j->result_len = 0;
 }
@@ -233,7 +233,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   if (len <= used - PP_FRAME_HEAD) {
     note(l, j, body, now);
     if (pp_job_store(j, body + PP_RES_HEAD, len - PP_RES_HEAD) != 0)
-      no_memory(j);
+      no_memory(l, j);
     arrived(l, j, now);
     return PP_FRAME_HEAD + (size_t)len;
   }
@@ -268,10 +268,7 @@ static size_t take_part(pp_link *l, const unsigned char *p, size_t used,
   if (l->rx_buf.len == l->rx_len) {
     l->rx = NULL;
     note(l, j, (const unsigned char *)l->rx_head, now);
-    if (j->result != j->small)
-      free(j->result);
-    j->result = l->rx_buf.data;
-    j->result_len = l->rx_len;
+    pp_job_give_result(j, l->rx_buf.data, l->rx_len);
     memset(&l->rx_buf, 0, sizeof l->rx_buf);
     arrived(l, j, now);
   }

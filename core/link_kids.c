@@ -44,6 +44,12 @@ void pp_link_disown(pp_link *l) {
   l->nown = 0;
 }
 
+static bool known(int kind) {
+  return kind == PP_BLOB_CODE || kind == PP_BLOB_PARCEL ||
+         kind == PP_BLOB_VALUE || kind == PP_BLOB_RESULT ||
+         kind == PP_BLOB_KEPT;
+}
+
 static bool own_blob(pp_link *l, const unsigned char *p, size_t len) {
   pp_blobs *set = &l->engine->blobs;
   uint32_t id, ndeps;
@@ -57,19 +63,24 @@ static bool own_blob(pp_link *l, const unsigned char *p, size_t len) {
   kind = (int)pp_get32(p + PP_BLOB_KIND);
   ndeps = pp_get32(p + PP_BLOB_NDEPS);
   if (ndeps > (len - PP_BLOB_HEAD) / 4 || !room_for(l, id) ||
-      l->own[id] != NULL || (kind != PP_BLOB_CODE && kind != PP_BLOB_PARCEL))
+      l->own[id] != NULL || !known(kind))
     return false;
   if (ndeps > 0 && (deps = malloc(ndeps * sizeof(pp_blob *))) == NULL)
     return false;
   for (uint32_t i = 0; i < ndeps; i++) {
-    deps[i] = own(l, pp_get32(p + PP_BLOB_HEAD + 4 * (size_t)i));
-    if (deps[i] == NULL)
+    uint32_t dep = pp_get32(p + PP_BLOB_HEAD + 4 * (size_t)i);
+
+    deps[i] = own(l, dep);
+    if (deps[i] == NULL && (dep != PP_BLOB_NONE || kind != PP_BLOB_KEPT))
       goto done;
   }
   bytes = p + PP_BLOB_HEAD + 4 * (size_t)ndeps;
   len -= (size_t)(bytes - p);
-  b = pp_blobs_intern(set, kind, pp_blob_name(kind, bytes, len, deps, ndeps),
-                      bytes, len, deps, ndeps);
+  b = kind == PP_BLOB_CODE || kind == PP_BLOB_PARCEL
+          ? pp_blobs_intern(set, kind,
+                            pp_blob_name(kind, bytes, len, deps, ndeps), bytes,
+                            len, deps, ndeps)
+          : pp_blobs_value(set, kind, bytes, len, deps, ndeps);
   l->own[id] = b;
 done:
   free(deps);

@@ -29,11 +29,13 @@ static int set_held(pp_link *l, pp_blob *b) {
 }
 
 static void piece_done(pp_link *l, pp_piece *t) {
-  if (t->job != NULL)
-    pp_job_unref(t->job, &l->engine->blobs);
-  pp_blob_unref(&l->engine->blobs, t->blob);
-  free(t->owned);
-  memset(t, 0, sizeof *t);
+  pp_piece p = *t;
+
+  memset(t, 0, sizeof *t); /* what goes may be told to this link: t moves */
+  if (p.job != NULL)
+    pp_job_unref(p.job, &l->engine->blobs);
+  pp_blob_unref(&l->engine->blobs, p.blob);
+  free(p.owned);
 }
 
 bool pp_link_push(pp_link *l) {
@@ -123,17 +125,11 @@ static size_t blob_head(const pp_blob *b, unsigned char *p) {
   return n;
 }
 
-/* Send one blob and those it needs, if the worker has them not. */
-static int send_blob(pp_link *l, pp_blob *b) {
+static int send_one(pp_link *l, pp_blob *b) {
   unsigned char head[PP_FRAME_HEAD + PP_BLOB_HEAD], *own;
   size_t n, total;
   pp_piece *t;
 
-  if (b == NULL || holds(l, b->id))
-    return 0;
-  for (uint32_t i = 0; i < b->ndeps; i++)
-    if (send_blob(l, b->deps[i]) != 0)
-      return PP_ENOMEM;
   n = blob_head(b, head);
   total = n + 4 * (size_t)b->ndeps;
   own = malloc(total);
@@ -141,7 +137,8 @@ static int send_blob(pp_link *l, pp_blob *b) {
     return PP_ENOMEM;
   memcpy(own, head, n);
   for (uint32_t i = 0; i < b->ndeps; i++)
-    pp_put32(own + n + 4 * (size_t)i, b->deps[i]->id);
+    pp_put32(own + n + 4 * (size_t)i,
+             b->deps[i] != NULL ? b->deps[i]->id : PP_BLOB_NONE);
   t = pp_link_piece(l, own, total);
   if (t == NULL) {
     free(own);
@@ -153,6 +150,30 @@ static int send_blob(pp_link *l, pp_blob *b) {
     return PP_ENOMEM; /* the half frame before it goes with the link */
   t->blob = pp_blob_ref(b);
   return set_held(l, b);
+}
+
+/* Send one blob and those it needs, those first, if the worker has them not.
+ * They may nest deeply: the way to where it is, is a list. */
+static int send_blob(pp_link *l, pp_blob *b) {
+  if (b == NULL || holds(l, b->id))
+    return 0;
+  b->after = NULL;
+  b->step = 0;
+  while (b != NULL) {
+    pp_blob *before = b->step < b->ndeps ? b->deps[b->step++] : NULL;
+
+    if (before != NULL && !holds(l, before->id)) {
+      before->after = b;
+      before->step = 0;
+      b = before;
+    }
+    if (b->step < b->ndeps)
+      continue;
+    if (send_one(l, b) != 0)
+      return PP_ENOMEM;
+    b = b->after;
+  }
+  return 0;
 }
 
 /* It will have to be stopped if it takes too long. */

@@ -100,5 +100,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_server(L);
   pp_open_job(L);
   pp_open_chunk(L);
+  pp_open_put(L);
   return 1;
 }

@@ -68,6 +68,27 @@ static bool job_over(void *ud) { return pp_job_over(ud); }
 
 /* --- results -------------------------------------------------------------- */
 
+/* The error of the job that this one failed with: pushes it. The very object,
+ * if somebody has a handle of that. */
+static void push_failure(lua_State *L, pp_engine *e, const pp_job *j);
+
+static void push_cause(lua_State *L, pp_engine *e, pp_job *j) {
+  int top = lua_gettop(L);
+
+  if (pp_push_server_of(L, j->server)) {
+    lua_getiuservalue(L, -1, PP_UV_HANDLES);
+    if (lua_rawgeti(L, -1, (lua_Integer)j->id + 1) == LUA_TUSERDATA &&
+        ((pp_ujob *)lua_touserdata(L, -1))->j == j) {
+      pp_push_results(L, -1);
+      lua_replace(L, top + 1);
+      lua_settop(L, top + 1);
+      return;
+    }
+  }
+  lua_settop(L, top);
+  push_failure(L, e, j);
+}
+
 static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
                        size_t msg_len) {
   lua_createtable(L, 0, 8);
@@ -140,6 +161,12 @@ static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
     lua_pushlstring(L, v.msg, v.msg_len);
     lua_setfield(L, -2, "value");
   }
+  if (j->cause != NULL) {
+    push_cause(L, e, j->cause);
+    lua_getfield(L, -1, "value"); /* one error: one value */
+    lua_setfield(L, -3, "value");
+    lua_setfield(L, -2, "cause");
+  }
 }
 
 static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
@@ -154,13 +181,13 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   lua_pushboolean(L, ok);
   lua_rawseti(L, -2, 0);
   lua_setiuservalue(L, idx, PP_UV_RESULTS);
-  lua_pushnil(L);
-  lua_setiuservalue(L, idx, PP_UV_KEPT);
+  if (j->promise == NULL) { /* else others may still be given its bytes */
+    lua_pushnil(L);
+    lua_setiuservalue(L, idx, PP_UV_KEPT);
+  }
   pp_engine_enter(e);
-  if (j->result != j->small)
-    free(j->result);
-  j->result = NULL;
-  j->result_len = 0;
+  if (ok) /* an error is what others may fail with */
+    pp_job_clear_result(j);
   pp_job_done_with(j, &e->blobs);
   pp_engine_leave(e);
 }
@@ -519,6 +546,20 @@ static void add_traceback(lua_State *L, luaL_Buffer *b, int idx,
   }
 }
 
+/* Have the errors at 1 and 2 the same one? So it is with a job that failed
+ * before it began. */
+static bool same_traceback(lua_State *L) {
+  bool same;
+
+  lua_pushliteral(L, "traceback");
+  lua_rawget(L, 1);
+  lua_pushliteral(L, "traceback");
+  lua_rawget(L, 2);
+  same = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return same;
+}
+
 /* How far down to look for where an error comes from. */
 #define CAUSES_MAX 100000
 
@@ -548,7 +589,7 @@ static int error_tostring(lua_State *L) {
   lua_pushvalue(L, 3);
   luaL_addvalue(&b);
   add_traceback(L, &b, 1, "\n");
-  if (deeper)
+  if (deeper && !same_traceback(L))
     add_traceback(L, &b, 2, "\nin a job that it waited for:\n");
   luaL_pushresult(&b);
   return 1;

@@ -37,6 +37,8 @@ void pp_note_server(lua_State *L, int idx);
  * let go those that have none any more. */
 void pp_anchor(lua_State *L, pp_server *s, int idx);
 void pp_unanchor(lua_State *L, pp_engine *e);
+/* Push the handle of a server, which may be gone: whether there is one. */
+bool pp_push_server_of(lua_State *L, const pp_server *s);
 /* The open server at idx; raises "attempt to use a closed server". */
 pp_server *pp_check_server(lua_State *L, int idx);
 
@@ -87,6 +89,9 @@ pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
  * they are what ppsh started with. */
 pp_blob *pp_setting(lua_State *L, pp_engine *e);
 
+/* How handles of jobs and references of put travel: pp_codec_hooks.custom. */
+int pp_send_userdata(pp_engine *e, lua_State *L, int idx, pp_custom *out);
+
 /* Methods of a server; lua_submit.c. */
 int pp_server_submit(lua_State *L);
 int pp_server_spawn(lua_State *L);
@@ -95,5 +100,6 @@ int pp_server_spawn(lua_State *L);
 void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
 void pp_open_chunk(lua_State *L);
+void pp_open_put(lua_State *L);
 
 #endif

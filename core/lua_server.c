@@ -117,6 +117,7 @@ static int server_new(lua_State *L) {
   o.output = (enum pp_output)luaL_checkoption(L, -1, "line", modes);
   lua_pop(L, 2);
   u = pp_push_server(L);
+  e->custom = pp_send_userdata;
   pp_engine_enter(e);
   errno = 0;
   if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0) {
@@ -237,6 +238,13 @@ static int server_tostring(lua_State *L) {
   return 1;
 }
 
+bool pp_push_server_of(lua_State *L, const pp_server *s) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  lua_rawgetp(L, -1, s);
+  lua_remove(L, -2);
+  return lua_isuserdata(L, -1);
+}
+
 /* --- callbacks ------------------------------------------------------------ */
 
 static int call_back(lua_State *L) {
@@ -282,7 +290,7 @@ void pp_run_callbacks(lua_State *L, pp_engine *e) {
       id = (lua_Integer)j->id;
       s = j->server;
       j->flags &= (uint8_t)~PP_JOB_CALLBACK;
-      j->flags |= PP_JOB_SEEN;
+      pp_server_seen(s, j);
     }
     pp_engine_leave(e);
     if (j == NULL)

@@ -245,6 +245,23 @@ static bool may_share(lua_State *L, int nargs, bool tables) {
   return false;
 }
 
+/* Let the kept list at `kept` (or nil) keep what that on top (or nil) keeps.
+ * Both are by id, so one list does for a chain of jobs however long. */
+static void keep_too(lua_State *L, int kept) {
+  int more = lua_gettop(L);
+
+  if (lua_isnil(L, kept))
+    lua_copy(L, more, kept);
+  if (lua_isnil(L, more) || lua_rawequal(L, more, kept))
+    return;
+  lua_pushnil(L);
+  while (lua_next(L, more)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, kept);
+  }
+}
+
 /*
  * Pack the arguments anew, the function before them, as one graph: a table or
  * an upvalue that it captured and that is also an argument is one thing in the
@@ -264,12 +281,7 @@ static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
                     deps);
   if (r != 0)
     return r;
-  lua_createtable(L, 2, 0);
-  lua_pushvalue(L, kept);
-  lua_rawseti(L, -2, 1);
-  lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, 2);
-  lua_replace(L, kept);
+  keep_too(L, kept);
   lua_settop(L, kept);
   return 0;
 }
@@ -313,18 +325,7 @@ static int submit(lua_State *L, submission *b) {
                         lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
   if (r != 0)
     goto unsendable;
-  if (!lua_isnil(L, -1)) {
-    if (lua_isnil(L, kept)) {
-      lua_replace(L, kept);
-    } else { /* both keep something */
-      lua_createtable(L, 2, 0);
-      lua_pushvalue(L, kept);
-      lua_rawseti(L, -2, 1);
-      lua_pushvalue(L, -2);
-      lua_rawseti(L, -2, 2);
-      lua_replace(L, kept);
-    }
-  }
+  keep_too(L, kept);
   lua_settop(L, kept);
   if (lua_isnil(L, AT_EXTRA) &&
       may_share(L, b->nargs, parcel.flags & PP_PARCEL_MUTABLE)) {

@@ -183,23 +183,80 @@ static int open_table(pp_enc *e) {
   return pp_open_frame(e, FRAME_TABLE, at, 0);
 }
 
+int pp_need(pp_enc *e, pp_blob *blob, pp_hash hash, uint32_t *position) {
+  pp_deps *d = e->deps;
+
+  if (d->n == d->cap) {
+    size_t cap = d->cap > 0 ? d->cap * 2 : 8;
+    pp_blob **v = pp_buf_realloc(d->v, cap * sizeof *v);
+
+    if (v == NULL)
+      goto fail;
+    d->v = v, d->cap = cap;
+  }
+  if (pp_buf_put(&e->s.hashes, &hash, sizeof hash) < 0)
+    goto fail;
+  *position = (uint32_t)d->n;
+  d->v[d->n++] = blob;
+  return 0;
+fail:
+  e->c->hooks.release(e->c->hooks.ud, blob);
+  return PP_ENOMEM;
+}
+
+/* Take over the kept list on top; pops it. */
+static void keep_all(pp_enc *e) {
+  lua_State *L = e->L;
+  int list = lua_gettop(L);
+
+  if (lua_isnil(L, e->ix + IX_KEPT)) {
+    lua_newtable(L);
+    lua_replace(L, e->ix + IX_KEPT);
+  }
+  lua_pushnil(L);
+  while (lua_next(L, list)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, e->ix + IX_KEPT);
+  }
+  lua_settop(L, list - 1);
+  e->planning = false; /* a plan would have to keep it too */
+}
+
 static int put_custom(pp_enc *e) {
   pp_codec *c = e->c;
-  pp_buf *tmp = &e->s.work;
-  int rc;
+  lua_State *L = e->L;
+  int top = lua_gettop(L), rc = 0;
+  pp_custom x = {.bytes = &e->s.work};
+  uint32_t position;
 
-  tmp->len = 0;
-  if (c->hooks.custom == NULL ||
-      !c->hooks.custom(c->hooks.ud, e->L, lua_gettop(e->L), tmp))
+  x.bytes->len = 0;
+  if (c->hooks.custom != NULL)
+    rc = c->hooks.custom(c->hooks.ud, L, top, &x);
+  if (rc == 0)
     return pp_refuse(e, "userdata");
-  rc = number_object(e, lua_topointer(e->L, -1));
+  if (rc == PP_EUNSENDABLE)
+    return pp_refuse(e, x.bad);
   if (rc < 0)
     return rc;
-  e->mutable = true; /* it may stand for a table */
+  if (x.dep != NULL) {
+    rc = pp_need(e, x.dep, x.hash, &position);
+    if (rc < 0 || pp_buf_varint(x.bytes, position) < 0)
+      return PP_ENOMEM;
+    e->valued = true;
+  }
+  if (x.keeps)
+    keep_all(e);
+  lua_settop(L, top);
+  rc = number_object(e, lua_topointer(L, -1));
+  if (rc < 0)
+    return rc;
+  if (!x.shared)
+    e->mutable = true; /* it may stand for a table */
   if (pp_buf_byte(e->out, LEAD_CUSTOM) < 0 ||
-      pp_buf_varint(e->out, tmp->len) < 0)
+      pp_buf_varint(e->out, x.bytes->len) < 0)
     return PP_ENOMEM;
-  return pp_buf_put(e->out, tmp->data, tmp->len);
+  return pp_buf_put(e->out, x.bytes->data, x.bytes->len);
 }
 
 static int put_c_function(pp_enc *e) {
@@ -275,6 +332,8 @@ lua_Integer pp_keep(pp_enc *e, int idx) {
   }
   lua_pushvalue(L, idx);
   lua_rawseti(L, e->ix + IX_KEPT, id);
+  if (pp_name_id(e, id) < 0)
+    luaL_error(L, PP_NO_MEMORY);
   return id;
 }
 
@@ -362,7 +421,7 @@ static int put_meta(pp_enc *e, pp_frame *f) {
       lua_Integer id = lua_tointeger(L, -1);
 
       lua_pop(L, 1);
-      if (pp_buf_byte(e->out, META_ID) < 0)
+      if (pp_buf_byte(e->out, META_ID) < 0 || pp_name_id(e, id) < 0)
         return PP_ENOMEM;
       return pp_buf_varint(e->out, (uint64_t)id);
     }
@@ -565,6 +624,41 @@ int pp_put_whole(pp_enc *e) {
   return rc;
 }
 
+/* What is named must be known where this is opened: a worker's results tell
+ * which code and tables, a submitter's messages which tables are in them. */
+static int put_names(pp_enc *e) {
+  pp_buf none = {0};
+  bool works = e->c->role == PP_CODEC_WORKER;
+  int rc;
+
+  if (e->s.ids.len == 0 && (!works || e->s.hashes.len == 0))
+    return 0;
+  rc = pp_message_put_names(e->out, works ? &e->s.hashes : &none, &e->s.ids);
+  if (rc == 0)
+    e->out->data[e->start] |= MSG_NAMES;
+  return rc;
+}
+
+/* Append what is not among the last few: most of what repeats, repeats soon. */
+static int name(pp_buf *list, const void *p, size_t size) {
+  size_t i, first = list->len > 16 * size ? list->len - 16 * size : 0;
+
+  for (i = first; i < list->len; i += size)
+    if (memcmp(list->data + i, p, size) == 0)
+      return 0;
+  return pp_buf_put(list, p, size);
+}
+
+int pp_name_code(pp_enc *e, pp_hash hash) {
+  return name(&e->s.hashes, &hash, sizeof hash);
+}
+
+int pp_name_id(pp_enc *e, lua_Integer id) {
+  uint64_t v = (uint64_t)id;
+
+  return name(&e->s.ids, &v, sizeof v);
+}
+
 int pp_encode(pp_enc *e) {
   lua_State *L = e->L;
   int i, rc;
@@ -588,5 +682,5 @@ int pp_encode(pp_enc *e) {
   e->out->data[e->start] =
       (unsigned char)(MSG_FORMAT | (e->refs ? MSG_REFS : 0) |
                       (rc > 0 ? MSG_BINDS : 0));
-  return 0;
+  return put_names(e);
 }

@@ -12,15 +12,7 @@
 #define PP_MARSHAL_H
 
 #include "codec_impl.h"
-
-/* First byte of a message. */
-enum {
-  MSG_REFS = 1,  /* has back references: number the objects */
-  MSG_BINDS = 2, /* a section of bindings follows the values */
-  MSG_PLAIN = 4, /* numbers, booleans and nils only: cannot run out of memory */
-  MSG_FORMAT = 0x50, /* the other bits */
-  MSG_FLAGS = 0x0f
-};
+#include "message.h"
 
 /* Lead bytes. 0x00-0x7f are the integers -16 to 111. */
 enum {
@@ -99,6 +91,7 @@ typedef struct pp_enc {
   size_t codelen;   /* bytes of code in deps */
   bool refs, binds, mutable, by_meta;
   bool planning;     /* record checks */
+  bool valued;       /* refers to a value */
   uint32_t nchecked; /* values in the plan's table */
   int rc;
   const char *bad; /* what cannot travel; or the whole message */
@@ -149,6 +142,12 @@ int pp_put_whole(pp_enc *e);
 /* Open a frame for the object on top, whose lead byte is at `at`. */
 int pp_open_frame(pp_enc *e, int kind, size_t at, lua_Integer max);
 int pp_refuse(pp_enc *e, const char *bad);
+/* Append a blob to the message's deps, which take the reference (also on
+ * error): its position. */
+int pp_need(pp_enc *e, pp_blob *blob, pp_hash hash, uint32_t *position);
+/* The message names that code, that table. 0 or PP_ENOMEM. */
+int pp_name_code(pp_enc *e, pp_hash hash);
+int pp_name_id(pp_enc *e, lua_Integer id);
 
 /* The id of the table at idx, giving it one. Raises. */
 lua_Integer pp_keep(pp_enc *e, int idx);
@@ -168,8 +167,10 @@ typedef struct pp_dec {
   uint32_t npend, nfix;
   bool refs;
   bool opening;     /* the globals are not known yet: note where they go */
+  bool any;         /* opening, and not just a function */
   bool by_value;    /* the value just read is a table or a reference */
   bool was_globals; /* the value just read is the globals table */
+  bool was_custom;  /* the value just read stood for another */
   int rc;
   int ix;
 } pp_dec;

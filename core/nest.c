@@ -45,15 +45,10 @@ static void send_frame(pp_nest *n, int type, const void *p, size_t len) {
   n->ops->send(n->ud, p, len);
 }
 
-static int send_blob(pp_nest *n, pp_blob *b) {
+static int send_one(pp_nest *n, pp_blob *b) {
   unsigned char head[PP_FRAME_HEAD + PP_BLOB_HEAD] = {0}, id[4];
   unsigned char *p = head + PP_FRAME_HEAD;
 
-  if (b->nholders > 0)
-    return 0;
-  for (uint32_t i = 0; i < b->ndeps; i++)
-    if (send_blob(n, b->deps[i]) != 0)
-      return PP_ENOMEM;
   if (pp_blob_held(b, 0) != 0)
     return PP_ENOMEM;
   pp_frame_head(head, PP_F_OWN_BLOB,
@@ -65,10 +60,33 @@ static int send_blob(pp_nest *n, pp_blob *b) {
   pp_put32(p + PP_BLOB_NDEPS, b->ndeps);
   n->ops->send(n->ud, head, sizeof head);
   for (uint32_t i = 0; i < b->ndeps; i++) {
-    pp_put32(id, b->deps[i]->id);
+    pp_put32(id, b->deps[i] != NULL ? b->deps[i]->id : PP_BLOB_NONE);
     n->ops->send(n->ud, id, sizeof id);
   }
   n->ops->send(n->ud, b->bytes, b->len);
+  return 0;
+}
+
+/* One blob and those it needs, those first, however deeply they nest. */
+static int send_blob(pp_nest *n, pp_blob *b) {
+  if (b->nholders > 0)
+    return 0;
+  b->after = NULL;
+  b->step = 0;
+  while (b != NULL) {
+    pp_blob *before = b->step < b->ndeps ? b->deps[b->step++] : NULL;
+
+    if (before != NULL && before->nholders == 0) {
+      before->after = b;
+      before->step = 0;
+      b = before;
+    }
+    if (b->step < b->ndeps)
+      continue;
+    if (send_one(n, b) != 0)
+      return PP_ENOMEM;
+    b = b->after;
+  }
   return 0;
 }
 
@@ -350,7 +368,8 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
     if (t->maxrss < j->maxrss)
       t->maxrss = j->maxrss;
   }
-  pp_job_shed(j);
+  if (j->promise == NULL) /* else that may need it */
+    pp_job_shed(j, &n->engine.blobs);
   if (pp_job_store(j, h, body) != 0) {
     failed = true; /* and its error cannot be read */
     j->result_len = 0;
@@ -508,6 +527,10 @@ static void hook_release(void *ud, pp_blob *b) {
   pp_blob_unref(&e->blobs, b);
 }
 
+static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
+  return pp_send_userdata(ud, L, idx, out);
+}
+
 static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
   const pp_engine *e = ud;
   const pp_blob *b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
@@ -522,7 +545,8 @@ pp_nest *pp_nest_new(lua_State *L) {
   pp_codec_hooks hooks = {.intern = hook_intern,
                           .retain = hook_retain,
                           .release = hook_release,
-                          .code = hook_code};
+                          .code = hook_code,
+                          .custom = hook_custom};
   pp_nest *n = calloc(1, sizeof *n);
   pp_engine *e;
 

@@ -63,6 +63,13 @@ static pp_plan *make_plan(pp_enc *e, unsigned flags) {
   if (p->n > 0)
     memcpy(p->checks, e->s.checks.data, e->s.checks.len);
   lua_pushvalue(L, e->ix + IX_CHECKS);
+  if (e->valued) { /* nor does it keep what it refers to alive */
+    pp_ref(e->c, L, REF_CODES);
+    lua_getmetatable(L, -1); /* weak values */
+    lua_setmetatable(L, -3);
+    lua_pop(L, 1);
+    pp_owner_move(&p->own, &e->c->valued);
+  }
   lua_setiuservalue(L, -2, 1);
   pp_ref(e->c, L, REF_PLANS);
   lua_pushvalue(L, 2);

@@ -207,6 +207,8 @@ static void say_origin(pp_enc *e) {
       return;
     }
     say(e, e->what);
+    if (strcmp(e->what, "value") == 0) /* there is but one */
+      return;
     snprintf(text, sizeof text, " %d", e->root);
     say(e, text);
     return;

@@ -167,6 +167,8 @@ static int prepare(lua_State *L) {
   wrap(L, r, "io", "popen", popen_);
   lua_newtable(L);
   r->cache = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0);
+  r->given = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushglobaltable(L);
   r->base = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
@@ -192,8 +194,8 @@ static int prepare(lua_State *L) {
 }
 
 pp_runner *pp_runner_new(lua_State *L) {
-  static const pp_codec_hooks none = {0};
   pp_runner *r = calloc(1, sizeof *r);
+  pp_codec_hooks hooks;
 
   if (r == NULL)
     return NULL;
@@ -202,7 +204,8 @@ pp_runner *pp_runner_new(lua_State *L) {
   lua_pushlightuserdata(L, r);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK)
     goto fail;
-  r->codec = pp_codec_new(L, PP_CODEC_WORKER, &none);
+  hooks = pp_given_hooks(r);
+  r->codec = pp_codec_new(L, PP_CODEC_WORKER, &hooks);
   if (r->codec == NULL)
     goto fail;
   return r;
@@ -279,6 +282,7 @@ lua_State *pp_runner_state(const pp_runner *r) { return r->L; }
 
 static void blob_free(pp_runner *r, uint32_t id) {
   pp_held *h = &r->blobs[id];
+  size_t value = h->kind == PP_BLOB_VALUE && h->opened ? h->len + 1 : 0;
 
   if (h->opened) {
     lua_rawgeti(r->L, LUA_REGISTRYINDEX, r->cache);
@@ -291,6 +295,8 @@ static void blob_free(pp_runner *r, uint32_t id) {
   free(h->bytes);
   free(h->deps);
   memset(h, 0, sizeof *h);
+  if (value > 0)
+    pp_given_dropped(r->L, r, value);
 }
 
 int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
@@ -327,6 +333,13 @@ int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
   h->ndeps = ndeps;
   for (uint32_t i = 0; i < ndeps; i++)
     h->deps[i] = pp_get32(p + PP_BLOB_HEAD + 4 * (size_t)i);
+  for (uint32_t i = 0; i < ndeps; i++) {
+    const pp_held *d = pp_held_at(r, h->deps[i]);
+
+    h->values |=
+        d != NULL && (d->kind == PP_BLOB_VALUE || d->kind == PP_BLOB_RESULT);
+  }
+  h->kind = (char)pp_get32(p + PP_BLOB_KIND);
   memcpy(h->bytes, p + len - h->len, h->len);
   h->bytes[h->len] = 0;
   return 0;

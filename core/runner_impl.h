@@ -12,10 +12,30 @@ typedef struct pp_held {
   unsigned char *bytes; /* owned; NULL: not held */
   size_t len;
   pp_hash hash;
-  uint32_t *deps; /* owned numbers of code blobs */
+  uint32_t *deps; /* owned numbers of blobs it refers to */
   uint32_t ndeps;
-  bool opened; /* its function and bindings are in the cache table */
+  char kind;
+  bool opened; /* its function or value, and bindings, are in the cache table */
+  bool values; /* refers to values */
+  bool binds;  /* a value that came with globals, or has such in it */
+  bool looked; /* a value whose own values were looked for */
 } pp_held;
+
+/* The blobs that the message being opened refers to; borrowed. */
+typedef struct pp_list {
+  const uint32_t *ids;
+  uint32_t n;
+} pp_list;
+
+/* What a job is given by reference; one in its midst has its own. */
+typedef struct pp_with {
+  pp_list list;
+  pp_buf todo;    /* numbers of blobs to see to */
+  pp_buf sources; /* numbers of what results came from, in this execution */
+  bool has_given; /* something is in the table of these */
+  bool shares;    /* a shared value is being opened */
+  bool no_memory; /* there was none to open a value */
+} pp_with;
 
 struct pp_runner {
   lua_State *L;
@@ -25,12 +45,15 @@ struct pp_runner {
   pp_code *codes; /* scratch */
   uint32_t cap_codes;
   uint32_t setting; /* number + 1 of the setting in force */
+  pp_with with;
+  size_t dropped; /* bytes of values since the last collection for that */
   pp_running now;
   bool reseed;                    /* a job has seeded math.random */
   const char *volatile stop;      /* the job is to be stopped: why */
   volatile sig_atomic_t user;     /* the job's own code is running */
   volatile sig_atomic_t has_been; /* the error was raised */
-  int cache; /* registry: [2 id] function, [2 id + 1] bindings */
+  int cache; /* registry: [2 id] function or value, [2 id + 1] bindings */
+  int given; /* registry: see given.c */
   int base;  /* registry: the worker's globals */
   int env_meta;
   int traceback;  /* registry slot for the failing job's traceback */
@@ -45,5 +68,20 @@ void pp_runner_set(pp_runner *r, uint32_t setting);
 static inline pp_held *pp_held_at(pp_runner *r, uint32_t id) {
   return id < r->cap && r->blobs[id].bytes != NULL ? &r->blobs[id] : NULL;
 }
+
+/* given.c: */
+pp_codec_hooks pp_given_hooks(pp_runner *r);
+/* Fill in the codes of these blobs, nothing for others; PP_EBAD when one is
+ * not here. */
+int pp_runner_codes(pp_runner *r, const uint32_t *ids, uint32_t n,
+                    pp_code *codes);
+/* What is opened next refers to these; returns what was before. */
+pp_list pp_runner_list(pp_runner *r, const uint32_t *ids, uint32_t n);
+/* Put the globals of the values of an opened parcel in force. Raises. */
+void pp_given_bind(lua_State *L, pp_runner *r, uint32_t parcel);
+/* An execution is over. */
+void pp_given_end(lua_State *L, pp_runner *r);
+/* A value of so many packed bytes was dropped. */
+void pp_given_dropped(lua_State *L, pp_runner *r, size_t len);
 
 #endif

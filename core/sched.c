@@ -320,6 +320,17 @@ static void overtake(pp_sched *s, double priority) {
   } while (p != s->busy);
 }
 
+void pp_sched_place(pp_sched *s) {
+  const pp_job *j = s->queue.head;
+
+  if (j == NULL)
+    return;
+  if (s->fat > 0 && j->priority > s->lowest)
+    overtake(s, j->priority);
+  if (s->idle != NULL || !s->saturated)
+    place_queue(s);
+}
+
 void pp_sched_add(pp_sched *s, pp_job *j, bool front) {
   j->state = PP_JOB_QUEUED;
   j->place = NULL;

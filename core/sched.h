@@ -90,6 +90,8 @@ static inline bool pp_job_begun(const pp_job *j) {
 bool pp_sched_lend(pp_place *p, pp_job *j);
 /* Queue a job (at the front: it was here before) and place what can be. */
 void pp_sched_add(pp_sched *s, pp_job *j, bool front);
+/* After put: place what can be. */
+void pp_sched_place(pp_sched *s);
 /* Take a queued or recallable job out: true if it will never run. */
 bool pp_sched_take(pp_sched *s, pp_job *j);
 /* A job of p has ended, or was lost: it leaves the place, which gets more. */

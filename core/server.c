@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "crew.h"
+#include "depend.h"
 #include "engine.h"
 #include "kin.h"
 #include "link.h"
@@ -83,6 +84,10 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
 static void fail_all(pp_server *s, int kind, const char *msg) {
   pp_job *j;
 
+  while ((j = s->blocked.head) != NULL) {
+    pp_depend_unblock(j);
+    pp_server_fail(s, j, kind, msg);
+  }
   while ((j = pp_sched_first(&s->sched)) != NULL)
     pp_server_fail(s, j, kind, msg);
 }
@@ -256,6 +261,7 @@ void pp_server_free(pp_server *s) {
     }
   while ((j = pp_jobs_pop(&s->ended)) != NULL ||
          (j = pp_jobs_pop(&s->callbacks)) != NULL ||
+         (j = pp_jobs_pop(&s->blocked)) != NULL ||
          (j = pp_sched_first(&s->sched)) != NULL) {
     j->server = NULL;
     j->group = NULL;
@@ -272,6 +278,16 @@ void pp_server_free(pp_server *s) {
 }
 
 /* --- jobs ----------------------------------------------------------------- */
+
+/* May it have to wait for another job? */
+static bool waits(const pp_job *j) {
+  if (j->fn->waits)
+    return true;
+  for (uint32_t i = 0; i < j->ndeps; i++)
+    if (j->deps[i]->waits)
+      return true;
+  return false;
+}
 
 static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
 
@@ -290,6 +306,14 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   s->engine->pending++;
   if (j->group != NULL)
     j->group->pending++;
+  if (PP_UNLIKELY(waits(j))) {
+    int r = pp_depend_begin(s, j);
+
+    if (r == PP_DEPEND_FAILED)
+      pp_server_ended(s, j, true);
+    if (r != PP_DEPEND_READY)
+      return;
+  }
   pp_sched_add(&s->sched, j, false);
 }
 
@@ -332,11 +356,23 @@ static void scatter(pp_server *s, pp_job *j) {
 }
 
 void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
+  pp_engine *e = s->engine;
+  pp_promise waiters = {0};
+  pp_job *cause = NULL;
+
   scatter(s, j);
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
     j->ended = pp_now_ns();
-  pp_job_shed(j);
+  if (j->promise != NULL) {
+    pp_depend_settle(e, j);
+    waiters = *j->promise;
+    j->promise->waiters = NULL;
+    j->promise->n = j->promise->cap = 0;
+    if (j->promise->value->state == PP_BLOB_FAILED)
+      cause = pp_job_ref(pp_depend_root(j));
+  }
+  pp_job_shed(j, &e->blobs);
   if (failed && !pp_job_dropped(j))
     s->stats.failed++;
   s->engine->pending--;
@@ -367,6 +403,9 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     j->flags |= PP_JOB_ENDED;
     pp_jobs_push(&s->ended, j);
   }
+  if (waiters.n > 0)
+    pp_depend_wake(e, &waiters, cause);
+  pp_job_unref(cause, &e->blobs);
 }
 
 void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg) {
@@ -418,7 +457,10 @@ static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
   scatter(s, j);
-  if (!pp_sched_take(&s->sched, j) && !j->place->ops->withdraw(j->place, j)) {
+  if (j->state == PP_JOB_BLOCKED) {
+    pp_depend_unblock(j);
+  } else if (!pp_sched_take(&s->sched, j) &&
+             !j->place->ops->withdraw(j->place, j)) {
     int64_t begun = j->place->ops->begun(j->place, j);
 
     j->ended = pp_now_ns();
@@ -490,10 +532,14 @@ size_t pp_server_cancel_all(pp_server *s) {
   pp_jobs kept = {0};
   size_t n = 0;
   pp_job *j;
+  pp_jobs blocked = {0};
 
+  while ((j = s->blocked.head) != NULL) { /* before those they wait for */
+    pp_depend_unblock(j);
+    pp_jobs_push(&blocked, j);
+  }
   if (pp_nest_has(s))
-    return pp_nest_cancel_all(s);
-
+    n = pp_nest_cancel_all(s);
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->place.open) {
       pp_sched_close(&s->sched, &s->workers[i]->place);
@@ -507,6 +553,10 @@ size_t pp_server_cancel_all(pp_server *s) {
     pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");
     n++;
   }
+  while ((j = pp_jobs_pop(&blocked)) != NULL) {
+    pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");
+    n++;
+  }
   while ((j = pp_jobs_pop(&kept)) != NULL)
     pp_sched_put(&s->sched, j, false);
   for (uint32_t i = 0; i < s->cap; i++)
@@ -517,6 +567,8 @@ size_t pp_server_cancel_all(pp_server *s) {
 }
 
 void pp_server_seen(pp_server *s, pp_job *j) {
+  if (j->state == PP_JOB_FAILED)
+    pp_depend_root(j)->flags |= PP_JOB_TOLD;
   if (j->flags & PP_JOB_SEEN)
     return;
   j->flags |= PP_JOB_SEEN;

@@ -37,6 +37,7 @@ struct pp_server {
   int64_t stuck_since;        /* when it had its last worker; 0: it has some */
   int64_t created;
   pp_group *groups;
+  pp_jobs blocked;   /* wait for other jobs */
   pp_jobs ended;     /* kept until taken or asked for */
   pp_jobs callbacks; /* ended, callback due */
   size_t pending;

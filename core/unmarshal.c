@@ -199,6 +199,7 @@ static int get_custom(pp_dec *d) {
     return pp_malformed(d, "custom value unknown here");
   }
   record(d);
+  d->was_custom = true;
   return 0;
 }
 
@@ -209,7 +210,7 @@ static int get_value(pp_dec *d) {
   const unsigned char *p;
   int rc;
 
-  d->by_value = d->was_globals = false;
+  d->by_value = d->was_globals = d->was_custom = false;
   if (pp_rd_byte(&d->r, &lead) < 0)
     return pp_malformed(d, "cut short");
   rc = pp_get_scalar(&d->r, L, lead);
@@ -296,8 +297,6 @@ static void note_id(pp_dec *d, int idx, lua_Integer id) {
   lua_pushinteger(L, id);
   lua_rawset(L, -3);
   lua_pop(L, 1);
-  if (!d->opening)
-    return;
   if (lua_isnil(L, d->ix + DX_KEPT)) {
     lua_newtable(L);
     lua_replace(L, d->ix + DX_KEPT);
@@ -335,6 +334,10 @@ static int get_id(pp_dec *d, lua_Integer *id) {
 
 /* Push the table that has the id in the registry of kept ones, or refuse. */
 static int push_kept(pp_dec *d, lua_Integer id) {
+  if (d->c->role == PP_CODEC_WORKER) { /* another's result */
+    lua_pushlightuserdata(d->L, NOTHING(d->c));
+    return 0;
+  }
   pp_ref(d->c, d->L, REF_KEPT);
   lua_rawgeti(d->L, -1, id);
   lua_remove(d->L, -2);
@@ -367,7 +370,7 @@ static int begin_meta(pp_dec *d, pp_frame *f) {
     rc = push_kept(d, id);
     if (rc < 0)
       return rc;
-    pend(d, 0, false);
+    pend(d, d->c->role == PP_CODEC_WORKER ? id : 0, false);
     return 0;
   case META_NAMED:
     f->at = (size_t)(d->r.p - d->begin); /* the name is looked up later */
@@ -471,8 +474,13 @@ static int step_table(pp_dec *d) {
     f->flags &= (uint8_t)~IN_KEY;
     if (d->was_globals && d->opening)
       f->flags |= IN_KEY;
-    if (lua_isnil(L, -1) || lua_rawequal(L, -1, -1) == 0)
-      return pp_malformed(d, "key that is nil or not a number");
+    if (lua_isnil(L, -1) || lua_rawequal(L, -1, -1) == 0) {
+      if (!d->was_custom)
+        return pp_malformed(d, "key that is nil or not a number");
+      lua_pushfstring(L, "what stands for a key of a table is %s",
+                      lua_isnil(L, -1) ? "nil" : "not a number");
+      return PP_EBAD;
+    }
     f->phase = AT_VALUE;
     rc = get_value(d);
     if (rc != 0)
@@ -635,8 +643,13 @@ static void set_metatables(pp_dec *d) {
     lua_rawgeti(L, d->ix + DX_PEND, i + 4);
     by_value = lua_toboolean(L, -1);
     lua_rawgeti(L, d->ix + DX_PEND, i + 3);
-    if (pp_push_captured(d, lua_tointeger(L, -1)))
+    if (pp_push_captured(d, lua_tointeger(L, -1))) {
       lua_replace(L, mt);
+    } else if (!lua_istable(L, mt)) {
+      pp_bind_late(d->c, L, mt - 1, lua_tointeger(L, mt + 2));
+      lua_settop(L, mt - 2);
+      continue;
+    }
     lua_settop(L, mt);
     if (by_value && d->c->role == PP_CODEC_SUBMITTER) {
       drop(L, mt, "__gc");
@@ -650,12 +663,17 @@ static void set_metatables(pp_dec *d) {
 int pp_decode(pp_dec *d) {
   lua_State *L = d->L;
   unsigned char flags;
+  pp_names names;
   uint64_t n, i;
   int rc;
 
   if (pp_rd_byte(&d->r, &flags) < 0 || (flags & ~MSG_FLAGS) != MSG_FORMAT ||
       pp_rd_varint(&d->r, &n) < 0 || n > pp_rd_left(&d->r))
     return pp_malformed(d, "beginning");
+  if (pp_message_names(d->begin, (size_t)(d->r.end - d->begin), &names) < 0 ||
+      names.len > pp_rd_left(&d->r))
+    return pp_malformed(d, "names");
+  d->r.end -= names.len;
   d->refs = flags & MSG_REFS;
   d->budget = pp_rd_left(&d->r);
   if (n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 32)) {

@@ -76,6 +76,14 @@ enum {
 #define PP_BLOB_CODE 'c'
 #define PP_BLOB_PARCEL 'f'
 #define PP_BLOB_SETTING 's'
+#define PP_BLOB_VALUE 'v'  /* put: opened once, shared */
+#define PP_BLOB_RESULT 'r' /* a job's results: opened for each execution */
+#define PP_BLOB_KEPT 'k'   /* a parcel or arguments: tables results name */
+/* Custom values, by their first byte; the position of a blob follows. */
+#define PP_CUSTOM_JOB 'J'
+#define PP_CUSTOM_PUT 'P'
+#define PP_BLOB_NONE                                                           \
+  UINT32_MAX /* the number of none, among those referred to */
 
 /* RESULT: fixed part, then packed values, or an error: kind byte, message and
  * traceback as varint length and bytes, packed value (may be absent). */

@@ -238,7 +238,14 @@ function Run:send(first, n)
   return true
 end
 
--- The worker of a chunk was lost: its items go on one by one, in its place.
+-- Is it no item's own error? The worker was lost, or there was none yet: what
+-- the chunk waited for has failed.
+local function may_split(err)
+  return err.kind == "lost" or (err.cause ~= nil and err.worker == nil)
+end
+
+-- The worker of a chunk was lost, or something an item waited for has failed:
+-- its items go on one by one, in its place.
 function Run:split(c)
   local out, new = self.out, {}
   for i = self.low, self.high do
@@ -380,7 +387,7 @@ function iterate.map(server, f, list, options)
     end
     local c = run.out[i]
     local n, err = core.collect(c.job, results, c.at + 1)
-    if err and err.kind == "lost" and c.n > 1 then
+    if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
     end
@@ -422,7 +429,7 @@ function Stream:step()
     local c = run.out[i]
     local values = core.list(2 * c.n)
     local n, err = core.collect(c.job, values, 1)
-    if err and err.kind == "lost" and c.n > 1 then
+    if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
     end

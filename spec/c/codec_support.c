@@ -110,11 +110,11 @@ static const unsigned char *code(void *ud, pp_hash hash, size_t *len) {
 }
 
 /* A userdata of type "ticket" holds an integer and travels as that. */
-static bool custom(void *ud, lua_State *L, int idx, pp_buf *out) {
+static int custom(void *ud, lua_State *L, int idx, pp_custom *out) {
   lua_Integer *v = luaL_testudata(L, idx, "ticket");
 
   (void)ud;
-  return v != NULL && pp_buf_put(out, v, sizeof *v) == 0;
+  return v != NULL && pp_buf_put(out->bytes, v, sizeof *v) == 0;
 }
 
 static int opened(void *ud, lua_State *L, const unsigned char *p, size_t n) {
@@ -406,7 +406,7 @@ static lua_State *new_state(void) {
 }
 
 pp_codec_hooks store_hooks(pair *p) {
-  pp_codec_hooks h = {intern, retain, release, code, custom, opened, p};
+  pp_codec_hooks h = {intern, retain, release, code, custom, opened, NULL, p};
 
   return h;
 }
