@@ -128,14 +128,16 @@ int pp_send_userdata(struct pp_engine *e, lua_State *L, int idx,
 
 /* --- put ------------------------------------------------------------------ */
 
-/* Keep a value in the workers.
- * @function Server:put
- * @param value anything that can be sent
- * @treturn Put a reference: anywhere in arguments or captures of jobs of any
- *   server it stands for the value, one copy of which a worker's jobs share;
- *   they are to leave it unchanged
- * @raise what cannot be sent, with its path
- */
+/***
+Keep a value in the workers. It is taken as it is now, travels to each worker
+once, and is freed when no reference to it and no job needs it.
+@function Server:put
+@param value anything that can be sent
+@treturn Put a reference, for this and any other server: wherever it stands in
+  arguments or captures, the job has the value in its place. The jobs of a
+  worker share one copy and are to leave it unchanged
+@raise on what cannot be sent, with its path
+*/
 static int server_put(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   pp_buf bytes = {0};

@@ -649,6 +649,73 @@ describe("ending jobs that wait", function()
   end)
 end)
 
+describe("in a job", function()
+  it("handles of the jobs it submits work the same way", function()
+    local server <close> = pp.Server(2)
+    local class = {__index = {hi = function(self) return "hi " .. self.n end}}
+    local function parent()
+      local inner = require "pp".Server()
+      local job = inner:spawn(add, 1, 2)
+      for _ = 1, 50 do job = inner:spawn(add, job, 1) end
+      local object = inner:spawn(function(n) return setmetatable({n = n}, class) end, 7)
+      local hi = inner:spawn(function(o) return o:hi() end, object)
+      local bad = inner:spawn(raise, "bad")
+      local ok, e = inner:spawn(function() return bad end):pcall()
+      return job(), hi(), ok, e.message, e.cause == select(2, bad:pcall()), object()
+    end
+    for _ = 1, 3 do
+      local r = {server:spawn(parent)()}
+      assert.are.equal(class, getmetatable(r[6]))
+      assert.are.same({53, "hi 7", false, "bad", true}, {table.unpack(r, 1, 5)})
+    end
+  end)
+
+  it("what it waits for while jobs run in its midst is its own", function()
+    local server <close> = pp.Server(1)
+    local shared = server:put{1}
+    local first = server:spawn(function() return {0} end)
+    local function count(n)
+      first[1] = first[1] + n -- goes down, and is changed by nobody else here
+      if n > 0 then
+        local inner = require "pp".Server()
+        local below = inner:spawn(count, n - 1)
+        local t, m = inner:spawn(function(x) return x, shared[1] end, below)()
+        return first[1] + t + m - 1
+      end
+      return first[1]
+    end
+    -- 30, 30 + 29, ..., 30 + 29 + ... + 1, and that again
+    assert.are.equal(30 * 31 * 61 // 6 + 30 * 31 // 2, server:spawn(count, 30)())
+  end)
+
+  it("it is given results and values like any other", function()
+    local server <close> = pp.Server(2)
+    local job, ref = server:spawn(id, {3}), server:put{4}
+    local function parent(a, b)
+      local inner = require "pp".Server()
+      local x, y = inner:spawn(function() return job[1], ref[1] end)()
+      return x + a[1], y + b[1]
+    end
+    assert.are.same({6, 8}, {server:spawn(parent, job, ref)()})
+  end)
+
+  it("cancel_all ends those that wait", function()
+    local server <close> = pp.Server(2)
+    local gate = child.gate()
+    local function parent(path)
+      local inner = require "pp".Server()
+      local first = inner:spawn(pass, path, 1)
+      while first.status ~= "running" do first:wait(0.001) end
+      local jobs = {}
+      for i = 1, 5 do jobs[i] = inner:spawn(add, jobs[i - 1] or first, 1) end
+      local n = inner:cancel_all()
+      return n, select(2, jobs[5]:pcall()).kind, first.status
+    end
+    local job = server:spawn(parent, gate.path)
+    assert.are.same({5, "cancelled", "running"}, {job()})
+  end)
+end)
+
 describe("what cannot be a job's value", function()
   it("is refused at submit when the script made it so", function()
     local server <close> = pp.Server(1)

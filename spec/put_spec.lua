@@ -259,6 +259,23 @@ describe("what was put", function()
   end)
 end)
 
+describe("a job", function()
+  it("may put values for the jobs it submits", function()
+    local server <close> = pp.Server(2)
+    local function parent()
+      local inner = require "pp".Server()
+      local factor = 2
+      local ref = inner:put{10, 20, f = function(x) return x * factor end}
+      local outer = inner:put{ref}
+      local function captured() return ref.f(ref[2]), outer[1][1], outer[1] == ref end
+      local job = inner:spawn(captured)
+      local other = inner:spawn(function(o) return o[1][1] end, outer)
+      return other(), job()
+    end
+    for _ = 1, 3 do assert.are.same({10, 40, 10, true}, {server:spawn(parent)()}) end
+  end)
+end)
+
 describe("what nobody refers to any more", function()
   -- Ask until it is gone: word of it travels with the next job.
   local function gone(server)

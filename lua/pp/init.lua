@@ -326,6 +326,11 @@ setmetatable(pp, {
 --
 -- `require "m"` in a job finds what the worker has built in, the script's Lua
 -- modules, then C modules.
+--
+-- A job handle in arguments or captures stands for the job's first result. The
+-- job that is given it starts when the other has ended, on whatever worker, and
+-- fails with its error, which is then the `cause` of its own, if it failed. What
+-- `server:put` returns stands for the value that was put.
 -- @section travel
 
 --- How jobs run.
