@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What travels by reference: server:put, and job handles as values. */
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,6 +143,7 @@ static int server_put(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   pp_buf bytes = {0};
   pp_deps deps = {0};
+  size_t bytes_len;
   uput *u;
   int r;
 
@@ -159,6 +161,7 @@ static int server_put(lua_State *L) {
                              deps.v, deps.n);
     pp_engine_leave(e);
   }
+  bytes_len = bytes.len;
   pp_buf_clear(&bytes);
   pp_deps_clear(e->codec, &deps);
   if (r != 0) {
@@ -169,6 +172,10 @@ static int server_put(lua_State *L) {
   }
   if (u->blob == NULL)
     return luaL_error(L, "not enough memory");
+  /* The collector is to know that there is more to it than it sees. */
+  if (bytes_len >= 1024 && lua_gc(L, LUA_GCISRUNNING))
+    lua_gc(L, LUA_GCSTEP,
+           bytes_len / 1024 < INT_MAX ? (int)(bytes_len / 1024) : INT_MAX);
   return 1;
 }
 

@@ -147,7 +147,7 @@ describe("what was put", function()
     assert.are.same({false, true, true}, {server:spawn(which)()})
   end)
 
-  it("travels once to a worker", function()
+  it("takes its room in a worker once", function()
     local server <close> = pp.Server(1)
     local ref = server:put(("x"):rep(2000000))
     local function f() return #ref end
@@ -375,6 +375,19 @@ describe("what nobody refers to any more", function()
       .. ":quarantine_size_mb=4:thread_local_quarantine_size_kb=64"}})
     assert.are.equal("true\ttrue\n", r.out, r.err)
     assert.are.equal(0, r.status)
+  end)
+
+  it("is collected without being asked to, however little Lua sees of it", function()
+    local r = child.run([[
+      local pp = require "pp"
+      local server = pp.Server(1)
+      local large = ("x"):rep(1000000)
+      for _ = 1, 2000 do server:put(large) end
+      local file <close> = io.open("/proc/self/status")
+      print(tonumber(file:read("a"):match("VmRSS:%s*(%d+)")) < 500000)
+    ]], {env = {ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "")
+      .. ":quarantine_size_mb=4:thread_local_quarantine_size_kb=64"}})
+    assert.are.equal("true\n", r.out, r.err)
   end)
 
   it("makes jobs no larger that refer to it", function()

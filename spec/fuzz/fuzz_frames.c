@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "depend.h"
 #include "link.h"
 
 #define JOBS 4
@@ -46,6 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pp_engine engine = {.options = &options, .ctl = -1};
   pp_server *s = calloc(1, sizeof *s);
   pp_link *l = calloc(1, sizeof *l);
+  /* A message in which the table with the id 5 went out. */
+  static const unsigned char parcel[] = {0x58, 1, 0x11, 5, 0, 0, 0, 0, 0, 0,
+                                         0,    0, 0,    0, 0, 1, 0, 0, 0};
+  const pp_hash name = {1, 2};
   pp_error_view view;
   size_t piece, ended = 0;
   pp_job *jobs[JOBS];
@@ -76,8 +81,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   l->place.ops = &ops;
   pp_sched_open(&s->sched, &l->place);
   for (uint32_t i = 0; i < JOBS; i++) {
-    jobs[i] = pp_job_ref(pp_job_new(64));
+    jobs[i] = pp_job_ref(pp_job_new(PP_FRAME_HEAD + PP_JOB_HEAD + 8));
+    memset(jobs[i]->frame, 0, jobs[i]->frame_len);
     jobs[i]->server = s;
+    if (i % 2 == 0) { /* others are to be given its results */
+      jobs[i]->fn = pp_blobs_intern(&engine.blobs, PP_BLOB_PARCEL, name, parcel,
+                                    sizeof parcel, NULL, 0);
+      pp_depend_value(&engine, jobs[i]);
+    }
     s->pending++;
     engine.pending++;
     pp_sched_add(&s->sched, jobs[i], false);
@@ -107,6 +118,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   for (int i = 0; i < JOBS; i++)
     ended += pp_job_over(jobs[i]);
+  for (int i = 0; i < JOBS; i += 2) {
+    const pp_blob *b = jobs[i]->promise->value;
+
+    if ((b->state != PP_BLOB_PROMISED) != pp_job_over(jobs[i]) ||
+        (b->state == PP_BLOB_THERE && jobs[i]->state != PP_JOB_DONE) ||
+        b->bytes == NULL)
+      abort();
+  }
   if (ended + l->place.jobs.n != JOBS || s->pending != JOBS - ended)
     abort();
   while (l->place.jobs.head != NULL)
@@ -117,6 +136,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     pp_job_unref(jobs[i], &engine.blobs);
   pp_buf_clear(&l->rx_buf);
   pp_sched_clear(&s->sched);
+  if (engine.blobs.n != 0)
+    abort();
+  pp_blobs_clear(&engine.blobs);
   free(l);
   free(s);
   return 0;
