@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "depend.h"
-#include "link.h"
+#include "link_impl.h"
 
 #define JOBS 4
 
@@ -136,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     pp_job_unref(jobs[i], &engine.blobs);
   pp_buf_clear(&l->rx_buf);
   pp_sched_clear(&s->sched);
+  pp_link_disown(l);
   if (engine.blobs.n != 0)
     abort();
   pp_blobs_clear(&engine.blobs);
