@@ -170,6 +170,8 @@ int pp_codec_open(pp_codec *c, lua_State *L, const void *bytes, size_t len,
  * (globals only where env has none of that name).
  */
 int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings);
+/* The patches of the bind at work are there to stay. Does not raise. */
+void pp_codec_settle(pp_codec *c, lua_State *L);
 void pp_codec_unbind(pp_codec *c, lua_State *L);
 
 #endif

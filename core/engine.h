@@ -57,6 +57,7 @@ struct pp_engine {
   pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
+  size_t calls;                /* of everywhere, under way in a worker */
   size_t callbacks;            /* due, of all servers */
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
@@ -89,7 +90,7 @@ _Noreturn void pp_engine_end_late(pp_engine *e);
 void pp_engine_unseen(pp_engine *e, pp_server *s);
 /* Is there anything to move or to watch? */
 static inline bool pp_engine_works(const pp_engine *e) {
-  return e->pending + e->stopping > 0;
+  return e->pending + e->stopping + e->calls > 0;
 }
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);

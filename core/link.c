@@ -125,9 +125,11 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->stops[0] = pp_get64(h + PP_RES_STDOUT);
   j->stops[1] = pp_get64(h + PP_RES_STDERR);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
-  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   j->worker = l->number;
   j->attempts++;
+  if (j->flags & PP_JOB_CALL)
+    return;
+  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->deaths = 0;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
@@ -144,7 +146,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   pp_server *s = l->server;
   uint64_t stops[2] = {j->stops[0], j->stops[1]};
 
-  l->done++;
+  l->done += !(j->flags & PP_JOB_CALL);
   if (l->server->restart > 0) {
     if (l->done >= l->server->restart)
       pp_link_retire(l); /* first, so that it is given no more */
@@ -175,7 +177,8 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   if (s == NULL || (j->failing && j->result_len > 0 &&
                     j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
     return;
-  s->stats.njobs += j->items > 0 ? j->items : 1;
+  if (!(j->flags & PP_JOB_CALL))
+    s->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
 }
 
@@ -408,6 +411,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   }
   e->closing++;
   l->place.ops = &pp_link_ops;
+  l->place.sched = &s->sched;
   l->place.most = s->restart;
   pp_link_configure(l);
   pp_crew_join(l);
@@ -501,11 +505,17 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
         pp_link_stopped(l);
         continue;
       }
+      if (j->flags & PP_JOB_CALL) {
+        pp_everywhere_lost(l, j, how);
+        continue;
+      }
       j->attempts++;
       j->worker = l->number;
       pp_server_lost(s, j, how);
     }
+    pp_everywhere_gone(l);
     pp_server_tend(s, pp_now_ns());
+    pp_everywhere_step(s);
   }
   for (int k = 0; k < 2; k++)
     if (l->outlet[k].poll.data != NULL)
@@ -518,6 +528,7 @@ void pp_link_retire(pp_link *l) {
   if (l->retiring || l->dead)
     return;
   l->retiring = true;
+  pp_everywhere_gone(l);
   pp_crew_leave(l);
   pp_frame_head(f, PP_F_QUIT, 0);
   if (pp_link_post(l, f, sizeof f) != 0)

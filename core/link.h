@@ -38,6 +38,8 @@ struct pp_link {
   uint32_t number, lane, seq;
   uint32_t generation; /* of its zygote */
   uint32_t done;       /* jobs its worker has ended */
+  uint32_t told;       /* calls of everywhere it has made or passed over */
+  pp_job *call;        /* the one it is at (in place.jobs), or NULL */
   int pid;             /* 0 until it is known */
   bool dead, retiring;
   enum pp_duty duty;

@@ -179,7 +179,7 @@ static int place_send(pp_place *p, pp_job *j) {
   uint32_t seq;
   bool need;
 
-  if (l->tx_n > 0)
+  if (l->tx_n > 0 && !(j->flags & PP_JOB_CALL))
     return PP_EAGAIN;
   seq = l->seq + 1;
   if (!l->lending && !window_has(p, seq))

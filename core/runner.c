@@ -170,6 +170,8 @@ static int prepare(lua_State *L) {
   lua_pushglobaltable(L);
   r->base = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
+  r->shared = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
   lua_pushglobaltable(L);
   lua_setfield(L, -2, "__index");
   lua_pushlightuserdata(L, r);
@@ -232,6 +234,49 @@ void pp_runner_reseed(pp_runner *r) {
     lua_pop(L, 1);
   lua_pop(L, 2);
   r->reseed = false;
+}
+
+/* --- calls of everywhere -------------------------------------------------- */
+
+void pp_runner_copy_base(pp_runner *r, lua_State *L) {
+  int base = lua_gettop(L) + 1;
+
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, base) != 0) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, base + 1);
+  }
+  lua_remove(L, base);
+}
+
+/* Of the names in the table at index `of`, note those that are not the same in
+ * the table at index `other`. */
+static void note_names(lua_State *L, int of, int other, int shared, bool have) {
+  lua_pushnil(L);
+  while (lua_next(L, of) != 0) {
+    lua_pushvalue(L, -2);
+    lua_rawget(L, other);
+    if (have ? !lua_rawequal(L, -1, -2) : lua_isnil(L, -1)) {
+      lua_pushvalue(L, -3);
+      lua_pushboolean(L, have);
+      lua_rawset(L, shared);
+    }
+    lua_pop(L, 2);
+  }
+}
+
+void pp_runner_settle_base(pp_runner *r, lua_State *L, int before) {
+  int top = lua_gettop(L);
+
+  pp_codec_settle(r->codec, L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->shared);
+  note_names(L, top + 1, before, top + 2, true);
+  note_names(L, before, top + 1, top + 2, false);
+  lua_settop(L, top);
 }
 
 /* --- stopping ------------------------------------------------------------- */

@@ -22,6 +22,7 @@ typedef struct pp_running {
   uint64_t seed;    /* of its random numbers, if seeded */
   bool seeded;
   bool active;
+  bool base; /* a call of everywhere; id is its number, not a job's */
 } pp_running;
 
 /* A runner for the pristine state L (it becomes a worker's: require runs

@@ -61,7 +61,8 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->seeded = o->seeded;
   s->ncpus = n;
   s->workers = calloc(n ? n : 1, sizeof *s->workers);
-  if (s->workers == NULL) {
+  if (s->workers == NULL || pp_everywhere_seats(s, n) != 0) {
+    free(s->workers);
     free(s);
     return NULL;
   }
@@ -70,6 +71,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   if (n > 0 && s->alive == 0 && errno != EAGAIN) {
     int why = errno;
 
+    pp_everywhere_free(s);
     free(s->workers);
     free(s);
     errno = why;
@@ -80,7 +82,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   return s;
 }
 
-static void fail_all(pp_server *s, int kind, const char *msg) {
+void pp_server_fail_all(pp_server *s, int kind, const char *msg) {
   pp_job *j;
 
   while ((j = pp_sched_first(&s->sched)) != NULL)
@@ -97,6 +99,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
       s->stuck_since = 0;
+      pp_everywhere_step(s); /* a call may have waited for this one alone */
       return;
     }
   if (s->stuck_since == 0)
@@ -106,7 +109,8 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
 
     snprintf(msg, sizeof msg, "no worker could be started for 10 seconds: %s",
              strerror(why));
-    fail_all(s, PP_KIND_LOST, msg);
+    pp_server_fail_all(s, PP_KIND_LOST, msg);
+    pp_everywhere_fail(s, PP_KIND_LOST, msg);
   }
 }
 
@@ -115,16 +119,19 @@ static uint32_t free_number(pp_server *s) {
   uint32_t most = s->ncpus + s->away, i;
   pp_link **v;
 
-  for (i = 0; i < s->cap && s->workers[i] != NULL; i++) {
+  for (i = 0; i < s->cap &&
+              (s->workers[i] != NULL || s->calls.seats[i].failed != NULL);
+       i++) {
   }
   if (i >= most)
     return UINT32_MAX;
   if (i == s->cap) {
     v = realloc(s->workers, most * sizeof(pp_link *));
-    if (v == NULL)
+    if (v != NULL)
+      s->workers = v;
+    if (v == NULL || pp_everywhere_seats(s, most) != 0)
       return UINT32_MAX;
     memset(v + s->cap, 0, (most - s->cap) * sizeof(pp_link *));
-    s->workers = v;
     s->cap = most;
   }
   return i;
@@ -165,12 +172,14 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   if (n > s->cap) {
     pp_link **v = realloc(s->workers, n * sizeof *v);
 
-    if (v == NULL)
+    if (v != NULL)
+      s->workers = v;
+    if (v == NULL || pp_everywhere_seats(s, n) != 0)
       return;
     memset(v + s->cap, 0, (n - s->cap) * sizeof *v);
-    s->workers = v;
     s->cap = n;
   }
+  pp_everywhere_pardon(s);
   for (uint32_t i = s->cap; i-- > 0 && s->open > n;)
     if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN)
       pp_link_retire(s->workers[i]);
@@ -180,6 +189,7 @@ void pp_server_resize(pp_server *s, uint32_t n) {
     if (s->workers[i] != NULL)
       pp_link_configure(s->workers[i]);
   pp_server_tend(s, pp_now_ns());
+  pp_everywhere_step(s);
 }
 
 static void unlist(pp_server **p, pp_server *s) {
@@ -203,9 +213,8 @@ void pp_server_destroy(pp_server *s) {
       pp_link_drain(l);
       pp_sched_close(&s->sched, &l->place);
     }
-  fail_all(s, PP_KIND_DESTROYED,
-           "the server was destroyed before this job "
-           "ended");
+  pp_server_fail_all(s, PP_KIND_DESTROYED,
+                     "the server was destroyed before this job ended");
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
       pp_link *l = s->workers[i];
@@ -221,6 +230,8 @@ void pp_server_destroy(pp_server *s) {
       pp_link_kill(l);
     }
   pp_nest_close(s);
+  pp_everywhere_fail(s, PP_KIND_DESTROYED,
+                     "the server was destroyed before this call ended");
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
@@ -266,6 +277,7 @@ void pp_server_free(pp_server *s) {
     free(g);
   }
   pp_deadlines_clear(&s->deadlines, &e->blobs);
+  pp_everywhere_free(s);
   pp_sched_clear(&s->sched);
   free(s->workers);
   free(s);
@@ -274,10 +286,22 @@ void pp_server_free(pp_server *s) {
 /* --- jobs ----------------------------------------------------------------- */
 
 static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
+/* Queue a job, if there is a worker to be expected. */
+static void queue(pp_server *s, pp_job *j, bool front) {
+  if (PP_UNLIKELY(pp_everywhere_hopeless(s))) {
+    char why[400];
+
+    pp_everywhere_why(s, why, sizeof why);
+    pp_server_fail(s, j, PP_KIND_CONNECT, why);
+  } else {
+    pp_sched_add(&s->sched, j, front);
+  }
+}
 
 void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->id = s->next_id++;
+  j->era = s->calls.n;
   j->submitted = now;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
   if (s->seeded) {
@@ -290,7 +314,7 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   s->engine->pending++;
   if (j->group != NULL)
     j->group->pending++;
-  pp_sched_add(&s->sched, j, false);
+  queue(s, j, false);
 }
 
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
@@ -332,6 +356,10 @@ static void scatter(pp_server *s, pp_job *j) {
 }
 
 void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
+  if (PP_UNLIKELY(j->flags & PP_JOB_CALL)) {
+    pp_everywhere_ran((pp_link *)(void *)j->place, j, failed);
+    return;
+  }
   scatter(s, j);
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
@@ -362,11 +390,16 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     pp_jobs_push(&s->callbacks, j);
     s->engine->callbacks++;
   } else if (j->flags & (PP_JOB_SEEN | PP_JOB_FORGET)) {
+    if (PP_UNLIKELY(s->sched.era < s->calls.n))
+      pp_everywhere_ended(s, j);
     pp_job_unref(j, &s->engine->blobs);
+    return;
   } else {
     j->flags |= PP_JOB_ENDED;
     pp_jobs_push(&s->ended, j);
   }
+  if (PP_UNLIKELY(s->sched.era < s->calls.n))
+    pp_everywhere_ended(s, j);
 }
 
 void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg) {
@@ -385,7 +418,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   scatter(s, j);
   if (j->attempts <= j->retries) {
     s->stats.retried++;
-    pp_sched_add(&s->sched, j, true);
+    queue(s, j, true);
     return;
   }
   s->stats.njobs++;
@@ -403,7 +436,7 @@ bool pp_server_again(pp_server *s, pp_job *j) {
   scatter(s, j);
   j->error_retries--;
   s->stats.retried++;
-  pp_sched_add(&s->sched, j, false);
+  queue(s, j, false);
   return true;
 }
 
@@ -426,8 +459,10 @@ static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
       j->started = begun;
       j->run = j->ended - begun - pp_kin_waited(j, j->ended);
     }
-    s->stats.njobs++;
-    s->stats.time += j->run;
+    if (!(j->flags & PP_JOB_CALL)) {
+      s->stats.njobs++;
+      s->stats.time += j->run;
+    }
     j->attempts++;
     j->place->ops->stop(j->place, j, kind);
   }
@@ -462,7 +497,8 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
         (void)pp_deadlines_add(
             &s->deadlines, now + (left > SECOND / 50 ? left : SECOND / 50), j);
       } else if (at + j->timeout <= now) {
-        snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
+        snprintf(msg, sizeof msg, "the %s ran longer than its timeout of %g s",
+                 j->flags & PP_JOB_CALL ? "call" : "job",
                  (double)j->timeout / 1e9);
         pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
       } else {
@@ -510,9 +546,8 @@ size_t pp_server_cancel_all(pp_server *s) {
   while ((j = pp_jobs_pop(&kept)) != NULL)
     pp_sched_put(&s->sched, j, false);
   for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN &&
-        !s->workers[i]->serving)
-      pp_sched_open(&s->sched, &s->workers[i]->place);
+    if (s->workers[i] != NULL)
+      pp_everywhere_next(s->workers[i]);
   return n;
 }
 

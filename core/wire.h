@@ -66,6 +66,9 @@ enum {
                            the error, and the last unless KEEP */
   PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
   PP_JOBF_NOW = 256,    /* run it in the midst of the job that waits */
+  PP_JOBF_BASE = 512,   /* run it in the base globals: a call of everywhere, and
+                           the id is that call's number */
+  PP_JOBF_QUIET = 1024, /* nobody wants its results: send none */
   PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
                            tables with the others */
   PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
