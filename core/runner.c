@@ -333,6 +333,8 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_rawseti(r->L, -2, (lua_Integer)id * 2 + 1);
     lua_pop(r->L, 1);
   }
+  if (r->setting == id + 1)
+    r->setting = 0; /* its number may come to stand for another */
   free(h->bytes);
   free(h->deps);
   memset(h, 0, sizeof *h);
