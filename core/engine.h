@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "blob.h"
+#include "modules.h"
 #include "options.h"
 #include "server.h"
 #include "shm.h"
@@ -63,6 +64,7 @@ struct pp_engine {
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
+  pp_modules modules;
   char *path, *cpath; /* package.path and package.cpath at the start */
   pp_codec *codec;
   pp_buf scratch; /* of the script's thread */

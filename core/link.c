@@ -195,8 +195,7 @@ static void no_memory(pp_job *j) {
     j->result_len = 0;
 }
 
-/* Has its worker begun it? */
-static bool taken(const pp_link *l, const pp_job *j) {
+bool pp_link_taken(const pp_link *l, const pp_job *j) {
   return (j->flags & PP_JOB_GHOST) || (j->kin != NULL && j->kin->begun > 0) ||
          atomic_load(pp_link_claim(l, j->seq)) ==
              (j->seq << 2 | PP_CLAIM_TAKEN);
@@ -211,6 +210,14 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   int type = (int)(head & 0xff);
   pp_job *j;
 
+  if (type == PP_F_WANT) {
+    if (len > PP_WANT_HEAD + PP_WANT_NAME_MAX)
+      return SIZE_MAX;
+    if (used < PP_FRAME_HEAD + len)
+      return 0;
+    return pp_link_want(l, body, (size_t)len) ? PP_FRAME_HEAD + (size_t)len
+                                              : SIZE_MAX;
+  }
   if (type < PP_F_RESULT || type > PP_F_ASK || len > PP_FRAME_MAX ||
       len > SIZE_MAX / 2)
     return SIZE_MAX;
@@ -229,7 +236,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   if (used < PP_FRAME_HEAD + PP_RES_HEAD)
     return 0;
   j = pp_link_job(l, pp_get32(body + PP_RES_SEQ));
-  if (j == NULL || !taken(l, j))
+  if (j == NULL || !pp_link_taken(l, j))
     return SIZE_MAX;
   j->received += PP_FRAME_HEAD + len;
   l->server->stats.received += PP_FRAME_HEAD + len;
@@ -285,6 +292,7 @@ void pp_link_drain(pp_link *l) {
   pp_ring *out = &l->map.lane->out;
   int64_t now = pp_now_ns();
   uint64_t safe[2] = {l->outlet[0].read, l->outlet[1].read};
+  bool waited = l->tx_n > 0;
 
   while (!l->broken) {
     size_t used = pp_ring_used(out), n;
@@ -312,7 +320,7 @@ void pp_link_drain(pp_link *l) {
     l->outlet[s].safe = safe[s];
     pp_outlet_pass(&l->outlet[s], safe[s], false);
   }
-  if (l->tx_n > 0 && pp_link_push(l))
+  if ((waited || l->tx_n > 0) && pp_link_push(l))
     pp_sched_room(&l->place);
 }
 

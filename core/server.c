@@ -332,6 +332,12 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
     pp_crew_serve(s);
   if (pp_crew_missing(s))
     pp_server_tend(s, now);
+  if (PP_UNLIKELY(pp_everywhere_hopeless(s))) { /* it may be over after this */
+    char why[400];
+
+    pp_everywhere_why(s, why, sizeof why);
+    pp_server_fail_all(s, PP_KIND_CONNECT, why);
+  }
   return 0;
 }
 
