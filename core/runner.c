@@ -158,6 +158,7 @@ static int prepare(lua_State *L) {
   pp_runner *r = lua_touserdata(L, 1);
 
   wrap(L, r, "_G", "require", in_base);
+  pp_runner_searchers(r, L);
   lua_getglobal(L, "math");
   lua_getfield(L, -1, "randomseed");
   r->randomseed = luaL_ref(L, LUA_REGISTRYINDEX);

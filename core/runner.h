@@ -47,6 +47,15 @@ void pp_runner_stopped(pp_runner *r, lua_State *L);
 /* The state jobs run in. */
 lua_State *pp_runner_state(const pp_runner *r);
 
+/*
+ * Ask the submitting side for the module of that name, while a job runs or is
+ * being opened, and append the MODULE payload that answers to out. 0 or
+ * PP_ENOMEM. It does not raise.
+ */
+typedef int pp_runner_want(void *ud, const char *name, size_t len, pp_buf *out);
+/* Whom to ask. Without, modules are looked for on this machine only. */
+void pp_runner_wants(pp_runner *r, pp_runner_want *want, void *ud);
+
 /* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
 int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);
 int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);

@@ -35,14 +35,21 @@ struct pp_runner {
   int shared; /* registry: set of the names there that calls of everywhere have
                  added, changed or (false) taken away */
   int env_meta;
-  int traceback;  /* registry slot for the failing job's traceback */
-  int randomseed; /* math.randomseed as it was */
-  int files[2];   /* default input and output */
-  int handler;    /* message handler */
+  int traceback;        /* registry slot for the failing job's traceback */
+  int randomseed;       /* math.randomseed as it was */
+  int files[2];         /* default input and output */
+  int handler;          /* message handler */
+  int path;             /* package.path as the submitting side has it */
+  pp_runner_want *want; /* NULL: nobody is asked */
+  void *want_ud;
+  pp_buf answer; /* scratch */
 };
 
 /* Put a setting (number + 1) in force. */
 void pp_runner_set(pp_runner *r, uint32_t setting);
+
+/* Have require look on the submitting side, too. Raises. */
+void pp_runner_searchers(pp_runner *r, lua_State *L);
 
 /* A call of everywhere: push a copy of the base globals before it runs. Raises
  * without memory. */
