@@ -229,7 +229,7 @@ describe("everywhere", function()
   end)
 
   it("comes after jobs that jobs before it have submitted", function()
-    local server <close> = pp.Server(2)
+    local server <close> = pp.Server(4) -- the three below hold a place each
     local gate = child.gate()
     local job = server:spawn(function(path)
       local inner = pp.Server()
