@@ -459,6 +459,14 @@ int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings) {
   return PP_ENOMEM;
 }
 
+void pp_codec_stay(pp_codec *c, lua_State *L) {
+  pp_assert(c->depth > 0);
+  pp_ref(c, L, REF_FRAMES);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, -2, frame_at(c->depth - 1) + FRAME_UNDO);
+  lua_pop(L, 1);
+}
+
 /* Undo the last thing in the list; it goes away first only when done. */
 static int undo_protected(lua_State *L) {
   pp_codec *c = lua_touserdata(L, 1);

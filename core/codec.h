@@ -207,6 +207,8 @@ void pp_codec_kept(lua_State *L, int bindings);
  * are here, give the tables theirs. 0, or an error with a message pushed.
  */
 int pp_codec_settle(pp_codec *c, lua_State *L);
+/* The patches of the bind at work are there to stay. Does not raise. */
+void pp_codec_stay(pp_codec *c, lua_State *L);
 void pp_codec_unbind(pp_codec *c, lua_State *L);
 
 #endif

@@ -48,7 +48,7 @@ static void set_duty(pp_link *l, enum pp_duty duty) {
 
 void pp_crew_join(pp_link *l) {
   set_duty(l, PP_DUTY_OPEN);
-  pp_sched_open(&l->server->sched, &l->place);
+  pp_everywhere_next(l);
 }
 
 void pp_crew_leave(pp_link *l) {
@@ -90,7 +90,7 @@ static void trade(pp_server *s) {
     pp_sched_close(&s->sched, &idle->place);
     set_duty(idle, PP_DUTY_SPARE);
     set_duty(l, PP_DUTY_OPEN);
-    pp_sched_open(&s->sched, &l->place);
+    pp_everywhere_next(l);
   }
 }
 
@@ -136,7 +136,7 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
     if (l->place.jobs.tail != j) /* what it has been lent and not begun */
       pp_sched_spread(&l->place);
     if (l->place.jobs.n == 1)
-      pp_sched_open(&l->server->sched, &l->place);
+      pp_everywhere_next(l);
   }
 }
 
@@ -153,7 +153,7 @@ void pp_crew_ends(pp_link *l) {
       pp_sched_close(&s->sched, &l->place);
       set_duty(l, PP_DUTY_SPARE);
       set_duty(x, PP_DUTY_OPEN);
-      pp_sched_open(&s->sched, &x->place);
+      pp_everywhere_next(x);
       return;
     }
   }
@@ -170,7 +170,7 @@ void pp_crew_ended(pp_link *l) {
         pp_server_tend(s, pp_now_ns());
     } else if (l->duty == PP_DUTY_OPEN && !l->place.open) {
       set_serving(l, false);
-      pp_sched_open(&s->sched, &l->place);
+      pp_everywhere_next(l);
     }
   } else if (j->kin != NULL && j->kin->since > 0) { /* the one below waits */
     set_extra(l, false);
@@ -182,12 +182,14 @@ void pp_crew_ended(pp_link *l) {
 }
 
 bool pp_crew_missing(const pp_server *s) {
-  if (s->closed || s->open >= s->ncpus)
+  uint32_t barred = s->calls.barred; /* places that stay empty */
+
+  if (s->closed || s->open + barred >= s->ncpus)
     return false;
   if (s->away > 0 && s->sched.queue.head == NULL &&
-      s->open + s->away >= s->ncpus)
+      s->open + s->away + barred >= s->ncpus)
     return false; /* there is nothing to do */
-  return s->spare > 0 || s->alive < s->ncpus + s->away;
+  return s->spare > 0 || s->alive + barred < s->ncpus + s->away;
 }
 
 bool pp_crew_call(pp_server *s) {
@@ -196,7 +198,7 @@ bool pp_crew_call(pp_server *s) {
 
     if (l != NULL && l->duty == PP_DUTY_SPARE) {
       set_duty(l, PP_DUTY_OPEN);
-      pp_sched_open(&s->sched, &l->place);
+      pp_everywhere_next(l);
       return true;
     }
   }

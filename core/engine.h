@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "blob.h"
+#include "modules.h"
 #include "options.h"
 #include "server.h"
 #include "shm.h"
@@ -57,6 +58,7 @@ struct pp_engine {
   pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
+  size_t calls;                /* of everywhere, under way in a worker */
   size_t callbacks;            /* due, of all servers */
   pp_jobs failing;             /* to fail with a job they waited for */
   bool fails;                  /* somebody sees to these */
@@ -64,6 +66,8 @@ struct pp_engine {
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
   const pp_options *options;
+  pp_modules modules;
+  char *path, *cpath; /* package.path and package.cpath at the start */
   pp_codec *codec;
   /* How userdata of the bindings travel; they put it here. */
   int (*custom)(struct pp_engine *e, lua_State *L, int idx, pp_custom *out);
@@ -93,7 +97,7 @@ _Noreturn void pp_engine_end_late(pp_engine *e);
 void pp_engine_unseen(pp_engine *e, pp_server *s);
 /* Is there anything to move or to watch? */
 static inline bool pp_engine_works(const pp_engine *e) {
-  return e->pending + e->stopping > 0;
+  return e->pending + e->stopping + e->calls > 0;
 }
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);

@@ -49,7 +49,7 @@ static void push_function(lua_State *L, call *c) {
   if (h == NULL || gather(r, h->deps, h->ndeps) != 0)
     luaL_error(L, "the function of this job did not arrive");
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
-  if (h->opened && !(c->flags & PP_JOBF_AFRESH)) {
+  if (h->opened && !(c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE))) {
     lua_rawgeti(L, -1, (lua_Integer)c->fn * 2);
     lua_rawgeti(L, -2, (lua_Integer)c->fn * 2 + 1);
     lua_remove(L, -3);
@@ -58,7 +58,7 @@ static void push_function(lua_State *L, call *c) {
   pp_runner_list(r, h->deps, h->ndeps);
   if (pp_codec_open(r->codec, L, h->bytes, h->len, r->codes, h->ndeps) < 0)
     lua_error(L);
-  if (!(c->flags & PP_JOBF_AFRESH)) {
+  if (!(c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE))) {
     lua_pushvalue(L, -2);
     lua_rawseti(L, -4, (lua_Integer)c->fn * 2);
     lua_pushvalue(L, -1);
@@ -189,15 +189,21 @@ static int open_args(lua_State *L, call *c, const void *p, size_t len) {
   return n;
 }
 
-/* Fresh globals, in force, and the function in them at the top. */
+/* The globals of this execution, in force, and the function in them at the
+ * top. They are fresh ones, over those of the base, but for a call of
+ * everywhere. */
 static void begin_execution(lua_State *L, call *c) {
   pp_runner *r = c->r;
   const pp_held *h = pp_held_at(r, c->fn);
   int env = lua_gettop(L) + 1;
 
-  lua_createtable(L, 0, 2);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
-  lua_setmetatable(L, -2);
+  if (PP_UNLIKELY(c->flags & PP_JOBF_BASE)) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  } else {
+    lua_createtable(L, 0, 2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
+    lua_setmetatable(L, -2);
+  }
   if (c->flags & PP_JOBF_INLINE) { /* the function comes with the arguments */
     if (pp_codec_bind(r->codec, L, env, 0) != 0)
       luaL_error(L, "not enough memory");
@@ -251,12 +257,15 @@ static uint64_t mix(uint64_t x) {
   return x ^ x >> 31;
 }
 
-/* The random numbers of job k, or of item k of a map, depend on the seed and
- * on k alone. */
+/* The random numbers of job k, of item k of a map, of call k of everywhere
+ * depend on the seed and on k alone. */
 static void seed_random(lua_State *L, call *c, uint64_t k, bool item) {
   pp_runner *r = c->r;
+  uint64_t kind = item                      ? UINT64_C(0x6d6170)
+                  : c->flags & PP_JOBF_BASE ? UINT64_C(0x657679)
+                                            : 0;
 
-  r->now.seed = mix(mix(c->seed ^ (item ? UINT64_C(0x6d6170) : 0)) ^ k);
+  r->now.seed = mix(mix(c->seed ^ kind) ^ k);
   r->now.seeded = true;
   r->reseed = true; /* the next is not to go on from here */
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->randomseed);
@@ -505,10 +514,14 @@ static int run_chunk(lua_State *L) {
 static int run(lua_State *L) {
   call *c = lua_touserdata(L, 1);
   pp_runner *r = c->r;
-  int n, status;
+  int n, status, first = 2;
 
   lua_settop(L, 0);
   luaL_checkstack(L, 20, "job");
+  if (PP_UNLIKELY(c->flags & PP_JOBF_BASE)) {
+    pp_runner_copy_base(r, L);
+    first = 3;
+  }
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
   if (c->flags & PP_JOBF_SEEDED)
     seed_random(L, c, r->now.id, false);
@@ -520,17 +533,19 @@ static int run(lua_State *L) {
       c->kind = PP_KIND_MEMORY;
     return lua_error(L);
   }
-  if (c->flags & PP_JOBF_INLINE && (n < 1 || !lua_isfunction(L, 2)))
+  if (c->flags & PP_JOBF_INLINE && (n < 1 || !lua_isfunction(L, first)))
     return luaL_error(L, "malformed job");
   c->taken(c->ud);
   c->taken = NULL;
   c->started = pp_now_ns();
-  status = call_user(L, c, lua_gettop(L) - 2, LUA_MULTRET, 1);
+  status = call_user(L, c, lua_gettop(L) - first, LUA_MULTRET, first - 1);
   c->run = pp_now_ns() - c->started;
   if (status != LUA_OK)
     return lua_error(L);
-  n = lua_gettop(L) - 1;
-  if (pp_codec_pack(r->codec, L, 2, n, "result", c->out, NULL) != 0) {
+  if (PP_UNLIKELY(c->flags & PP_JOBF_BASE))
+    pp_runner_settle_base(r, L, 1);
+  n = c->flags & PP_JOBF_QUIET ? 0 : lua_gettop(L) - first + 1;
+  if (pp_codec_pack(r->codec, L, first, n, "result", c->out, NULL) != 0) {
     c->kind = PP_KIND_UNSENDABLE;
     no_traceback(L, c);
     return lua_error(L);
@@ -547,13 +562,16 @@ static int report(lua_State *L) {
 }
 
 static int set_paths(lua_State *L) {
-  const pp_held *h = lua_touserdata(L, 1);
+  pp_runner *r = lua_touserdata(L, 1);
+  const pp_held *h = lua_touserdata(L, 2);
   const char *path = (const char *)h->bytes;
   size_t n = strlen(path);
 
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "package");
   lua_pushlstring(L, path, n);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, r->path);
   lua_setfield(L, -2, "path");
   if (n < h->len) {
     lua_pushlstring(L, path + n + 1, h->len - n - 1);
@@ -569,8 +587,9 @@ void pp_runner_set(pp_runner *r, uint32_t setting) {
       pp_held_at(r, setting - 1) == NULL)
     return;
   lua_pushcfunction(L, set_paths);
+  lua_pushlightuserdata(L, r);
   lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+  if (lua_pcall(L, 2, 0, 0) == LUA_OK)
     r->setting = setting;
   else
     lua_pop(L, 1);
@@ -620,6 +639,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   r->now.seeded = false;
   r->with.no_memory = false;
   pp_runner_set(r, setting);
+  r->now.base = (c.flags & PP_JOBF_BASE) != 0;
   c.kind = PP_KIND_ERROR;
   c.started = pp_now_ns();
   c.run = 0;

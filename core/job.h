@@ -82,8 +82,9 @@ struct pp_job {
   uint32_t error_retries;     /* how many of its own errors to repeat */
   int64_t timeout;            /* ns of one attempt; 0: none */
   double priority;            /* higher ones first */
-  uint32_t items;             /* how many it counts for; 0: one */
-  uint32_t worker;            /* number of the worker it ended on, from 1 */
+  uint32_t era;    /* calls of everywhere that come before it in its worker */
+  uint32_t items;  /* how many it counts for; 0: one */
+  uint32_t worker; /* number of the worker it ended on, from 1 */
   uint8_t state, flags;
   uint8_t failing; /* while ENDING: it will be FAILED */
   uint32_t small_cap;
@@ -97,7 +98,9 @@ enum {
   PP_JOB_GHOST = 8,    /* stands for a job that has ended, at its worker */
   PP_JOB_FORGET = 16,  /* nothing is kept of it */
   PP_JOB_CHILD = 32,   /* a job has submitted it */
-  PP_JOB_TOLD = 64     /* somebody knows its error */
+  PP_JOB_TOLD = 64,    /* somebody knows its error */
+  PP_JOB_CALL = 128    /* a call of everywhere, in one worker: no job of its
+                          server's */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One

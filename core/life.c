@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <lualib.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -159,6 +160,17 @@ static void forked_child(void) {
   }
 }
 
+/* A copy of a string in the table package; NULL without memory. */
+static char *package_field(lua_State *L, const char *name) {
+  char *copy;
+
+  lua_getglobal(L, LUA_LOADLIBNAME);
+  lua_getfield(L, -1, name);
+  copy = strdup(lua_tostring(L, -1));
+  lua_pop(L, 2);
+  return copy;
+}
+
 int pp_engine_start(lua_State *L, const pp_options *o) {
   pp_engine *e = calloc(1, sizeof *e);
   pp_codec_hooks hooks = {.intern = hook_intern,
@@ -200,8 +212,10 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
     return PP_ESYS;
   }
   hooks.ud = e;
+  e->path = package_field(L, "path");
+  e->cpath = package_field(L, "cpath");
   e->codec = pp_codec_new(L, PP_CODEC_SUBMITTER, &hooks);
-  if (e->codec == NULL) {
+  if (e->codec == NULL || e->path == NULL || e->cpath == NULL) {
     fprintf(stderr, "ppsh: not enough memory\n");
     return PP_ENOMEM;
   }

@@ -125,9 +125,11 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->stops[0] = pp_get64(h + PP_RES_STDOUT);
   j->stops[1] = pp_get64(h + PP_RES_STDERR);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
-  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   j->worker = l->number;
   j->attempts++;
+  if (j->flags & PP_JOB_CALL)
+    return;
+  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->deaths = 0;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
@@ -144,7 +146,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   pp_server *s = l->server;
   uint64_t stops[2] = {j->stops[0], j->stops[1]};
 
-  l->done++;
+  l->done += !(j->flags & PP_JOB_CALL);
   if (l->server->restart > 0) {
     if (l->done >= l->server->restart)
       pp_link_retire(l); /* first, so that it is given no more */
@@ -175,7 +177,8 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
   if (s == NULL || (j->failing && j->result_len > 0 &&
                     j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
     return;
-  s->stats.njobs += j->items > 0 ? j->items : 1;
+  if (!(j->flags & PP_JOB_CALL))
+    s->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
 }
 
@@ -192,8 +195,7 @@ static void no_memory(pp_link *l, pp_job *j) {
     j->result_len = 0;
 }
 
-/* Has its worker begun it? */
-static bool taken(const pp_link *l, const pp_job *j) {
+bool pp_link_taken(const pp_link *l, const pp_job *j) {
   return (j->flags & PP_JOB_GHOST) || (j->kin != NULL && j->kin->begun > 0) ||
          atomic_load(pp_link_claim(l, j->seq)) ==
              (j->seq << 2 | PP_CLAIM_TAKEN);
@@ -208,6 +210,14 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   int type = (int)(head & 0xff);
   pp_job *j;
 
+  if (type == PP_F_WANT) {
+    if (len > PP_WANT_HEAD + PP_WANT_NAME_MAX)
+      return SIZE_MAX;
+    if (used < PP_FRAME_HEAD + len)
+      return 0;
+    return pp_link_want(l, body, (size_t)len) ? PP_FRAME_HEAD + (size_t)len
+                                              : SIZE_MAX;
+  }
   if (type < PP_F_RESULT || type > PP_F_ASK || len > PP_FRAME_MAX ||
       len > SIZE_MAX / 2)
     return SIZE_MAX;
@@ -226,7 +236,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   if (used < PP_FRAME_HEAD + PP_RES_HEAD)
     return 0;
   j = pp_link_job(l, pp_get32(body + PP_RES_SEQ));
-  if (j == NULL || !taken(l, j))
+  if (j == NULL || !pp_link_taken(l, j))
     return SIZE_MAX;
   j->received += PP_FRAME_HEAD + len;
   l->server->stats.received += PP_FRAME_HEAD + len;
@@ -279,6 +289,7 @@ void pp_link_drain(pp_link *l) {
   pp_ring *out = &l->map.lane->out;
   int64_t now = pp_now_ns();
   uint64_t safe[2] = {l->outlet[0].read, l->outlet[1].read};
+  bool waited = l->tx_n > 0;
 
   while (!l->broken) {
     size_t used = pp_ring_used(out), n;
@@ -306,7 +317,7 @@ void pp_link_drain(pp_link *l) {
     l->outlet[s].safe = safe[s];
     pp_outlet_pass(&l->outlet[s], safe[s], false);
   }
-  if (l->tx_n > 0 && pp_link_push(l))
+  if ((waited || l->tx_n > 0) && pp_link_push(l))
     pp_sched_room(&l->place);
 }
 
@@ -405,6 +416,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   }
   e->closing++;
   l->place.ops = &pp_link_ops;
+  l->place.sched = &s->sched;
   l->place.most = s->restart;
   pp_link_configure(l);
   pp_crew_join(l);
@@ -498,11 +510,17 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
         pp_link_stopped(l);
         continue;
       }
+      if (j->flags & PP_JOB_CALL) {
+        pp_everywhere_lost(l, j, how);
+        continue;
+      }
       j->attempts++;
       j->worker = l->number;
       pp_server_lost(s, j, how);
     }
+    pp_everywhere_gone(l);
     pp_server_tend(s, pp_now_ns());
+    pp_everywhere_step(s);
   }
   for (int k = 0; k < 2; k++)
     if (l->outlet[k].poll.data != NULL)
@@ -515,6 +533,7 @@ void pp_link_retire(pp_link *l) {
   if (l->retiring || l->dead)
     return;
   l->retiring = true;
+  pp_everywhere_gone(l);
   pp_crew_leave(l);
   pp_frame_head(f, PP_F_QUIT, 0);
   if (pp_link_post(l, f, sizeof f) != 0)

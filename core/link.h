@@ -19,7 +19,9 @@ typedef struct pp_piece {
   size_t len;
   pp_job *job;          /* reference to what p belongs to, or */
   pp_blob *blob;        /* reference, or */
+  pp_source *source;    /* reference, or */
   unsigned char *owned; /* freed after */
+  bool last;            /* of an answer to WANT */
 } pp_piece;
 
 /* What a worker is there for; crew.h. */
@@ -38,6 +40,8 @@ struct pp_link {
   uint32_t number, lane, seq;
   uint32_t generation; /* of its zygote */
   uint32_t done;       /* jobs its worker has ended */
+  uint32_t told;       /* calls of everywhere it has made or passed over */
+  pp_job *call;        /* the one it is at (in place.jobs), or NULL */
   int pid;             /* 0 until it is known */
   bool dead, retiring;
   enum pp_duty duty;
@@ -53,6 +57,7 @@ struct pp_link {
   size_t has_words;
   pp_piece *tx;
   size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
+  bool answering;             /* a module is on its way to it */
   bool broken;                /* it sent nonsense: nothing is read any more */
   pp_job *rx;                 /* whose result comes in parts */
   int rx_type;                /* what else comes in parts; 0: nothing */

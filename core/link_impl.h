@@ -30,6 +30,11 @@ pp_piece *pp_link_piece(pp_link *l, const void *p, size_t len);
 bool pp_link_push(pp_link *l);
 /* Send bytes of our own, copied, after all that waits. */
 int pp_link_post(pp_link *l, const void *p, size_t len);
+/* Answer a WANT, by the package.path of the job that runs; false if it makes no
+ * sense. */
+bool pp_link_want(pp_link *l, const unsigned char *p, size_t len);
+/* Has its worker begun this job? */
+bool pp_link_taken(const pp_link *l, const pp_job *j);
 /* Nothing will be sent any more: let go what waits. */
 void pp_link_unsend(pp_link *l);
 

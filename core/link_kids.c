@@ -259,7 +259,7 @@ static bool submit(pp_link *l, const unsigned char *p, size_t len,
   seq = pp_get32(p + PP_SUB_PARENT);
   key = pp_get32(p + PP_SUB_KEY);
   parent = pp_link_job(l, seq);
-  if (parent == NULL)
+  if (parent == NULL || (parent->flags & PP_JOB_CALL))
     return false;
   if (parent->flags & PP_JOB_GHOST) {
     if (len < PP_SUB_HEAD + PP_JOB_HEAD)

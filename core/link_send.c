@@ -35,6 +35,9 @@ static void piece_done(pp_link *l, pp_piece *t) {
   if (p.job != NULL)
     pp_job_unref(p.job, &l->engine->blobs);
   pp_blob_unref(&l->engine->blobs, p.blob);
+  if (p.last)
+    l->answering = false;
+  pp_source_unref(p.source);
   free(p.owned);
 }
 
@@ -103,6 +106,76 @@ int pp_link_post(pp_link *l, const void *p, size_t len) {
   }
   t->owned = own;
   return 0;
+}
+
+/* Send a MODULE frame: `name` and what is at p, which belongs to source (its
+ * reference passes) or is copied. */
+static int send_module(pp_link *l, uint32_t status, const char *name,
+                       const void *p, size_t len, pp_source *source) {
+  size_t at = strlen(name), head = PP_FRAME_HEAD + PP_MOD_HEAD + 1 + at;
+  unsigned char *own = malloc(head + (source == NULL ? len : 0));
+  pp_piece *t = NULL;
+
+  if (own == NULL)
+    goto fail;
+  pp_frame_head(own, PP_F_MODULE, head - PP_FRAME_HEAD + len);
+  pp_put32(own + PP_FRAME_HEAD + PP_MOD_STATUS, status);
+  pp_put32(own + PP_FRAME_HEAD + PP_MOD_NAME, (uint32_t)at + 1);
+  own[PP_FRAME_HEAD + PP_MOD_HEAD] = '@';
+  memcpy(own + head - at, name, at);
+  if (source == NULL && len > 0) {
+    memcpy(own + head, p, len);
+    head += len;
+  }
+  if ((t = pp_link_piece(l, own, head)) == NULL)
+    goto fail;
+  t->owned = own;
+  if (source != NULL) {
+    if ((t = pp_link_piece(l, p, len)) == NULL) {
+      pp_source_unref(source);
+      return PP_ENOMEM; /* half a frame: the link has to go */
+    }
+    t->source = source;
+  }
+  t->last = l->answering = true;
+  return 0;
+fail:
+  free(own);
+  pp_source_unref(source);
+  return PP_ENOMEM;
+}
+
+bool pp_link_want(pp_link *l, const unsigned char *p, size_t len) {
+  pp_engine *e = l->engine;
+  const char *path = e->path, *name = (const char *)p + PP_WANT_HEAD;
+  pp_source *s = NULL;
+  pp_buf tried = {0};
+  const pp_job *j;
+  int r;
+
+  if (len <= PP_WANT_HEAD || l->answering)
+    return false;
+  j = pp_link_job(l, pp_get32(p + PP_WANT_SEQ));
+  if (j == NULL || !pp_link_taken(l, j))
+    return false;
+  if (j->setting != NULL) /* up to its zero byte */
+    path = (const char *)j->setting->bytes;
+  r = pp_modules_find(&e->modules, path, strlen(path), name, len - PP_WANT_HEAD,
+                      &s, &tried);
+  if (r > 0)
+    r = send_module(l, PP_MOD_FOUND, s->file, s->bytes, s->len, s);
+  else if (r == 0 || r == PP_EBAD)
+    r = send_module(l, r == 0 ? PP_MOD_NONE : PP_MOD_FAILED, "", tried.data,
+                    tried.len, NULL);
+  pp_buf_clear(&tried);
+  if (r != 0) {
+    pp_log(PP_LOG_WARN, "not enough memory to answer worker %u: replaced",
+           l->number);
+    pp_link_kill(l);
+  } else {
+    pp_link_push(l);
+  }
+  return true;
 }
 
 void pp_link_unsend(pp_link *l) {
@@ -200,7 +273,7 @@ static int place_send(pp_place *p, pp_job *j) {
   uint32_t seq;
   bool need;
 
-  if (l->tx_n > 0)
+  if (l->tx_n > 0 && !(j->flags & PP_JOB_CALL))
     return PP_EAGAIN;
   seq = l->seq + 1;
   if (!l->lending && !window_has(p, seq))

@@ -59,8 +59,10 @@ static int core_running(lua_State *L) {
     return 1;
   }
   lua_createtable(L, 0, 5);
-  lua_pushinteger(L, (lua_Integer)r->id);
-  lua_setfield(L, -2, "id");
+  if (!r->base) {
+    lua_pushinteger(L, (lua_Integer)r->id);
+    lua_setfield(L, -2, "id");
+  }
   lua_pushstring(L, r->node);
   lua_setfield(L, -2, "node");
   lua_pushinteger(L, r->worker);
@@ -101,5 +103,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_job(L);
   pp_open_chunk(L);
   pp_open_put(L);
+  pp_open_everywhere(L);
   return 1;
 }

@@ -96,8 +96,10 @@ static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
   lua_setfield(L, -2, "kind");
   lua_pushlstring(L, msg, msg_len);
   lua_setfield(L, -2, "message");
-  lua_pushinteger(L, (lua_Integer)j->id);
-  lua_setfield(L, -2, "job");
+  if (!(j->flags & PP_JOB_CALL)) {
+    lua_pushinteger(L, (lua_Integer)j->id);
+    lua_setfield(L, -2, "job");
+  }
   if (j->worker > 0) {
     lua_pushliteral(L, "local");
     lua_setfield(L, -2, "node");

@@ -95,6 +95,9 @@ int pp_send_userdata(pp_engine *e, lua_State *L, int idx, pp_custom *out);
 /* Methods of a server; lua_submit.c. */
 int pp_server_submit(lua_State *L);
 int pp_server_spawn(lua_State *L);
+/* lua_everywhere.c. */
+int pp_server_everywhere(lua_State *L);
+void pp_open_everywhere(lua_State *L);
 
 /* Fill the table at the top with the functions of each binding. */
 void pp_open_server(lua_State *L);

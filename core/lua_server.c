@@ -633,6 +633,7 @@ static const luaL_Reg meta[] = {
 static const luaL_Reg methods[] = {
     {"submit", pp_server_submit},
     {"spawn", pp_server_spawn},
+    {"everywhere", pp_server_everywhere},
     {"wait", server_wait},
     {"cancel_all", server_cancel_all},
     {"pending", server_pending},

@@ -43,6 +43,18 @@ typedef struct submission {
 /* As luaL_argerror, but with our name and numbers however it was called. */
 int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg);
 
+/* A call of a method of the server at 1 that has come with these arguments. */
+void pp_submission_begin(lua_State *L, submission *b);
+/* They are the function and its arguments, one by one: check the function and
+ * put all in place. */
+void pp_submission_spread(lua_State *L, submission *b);
+/*
+ * Everything is at its place on the stack and checked: the job for it, not yet
+ * given to anybody, its setting borrowed. Pushes the kept list of its function
+ * and arguments. Raises what cannot be sent.
+ */
+pp_job *pp_submission_job(lua_State *L, submission *b);
+
 /* Add depfuncs and globals to the table at AT_EXTRA. Raise on bad ones. */
 void pp_add_deps(lua_State *L, submission *b);
 void pp_add_globals(lua_State *L, submission *b);

@@ -286,24 +286,16 @@ static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
   return 0;
 }
 
-/* Everything is at its place on the stack and checked. Pushes the handle. */
-static int submit(lua_State *L, submission *b) {
+pp_job *pp_submission_job(lua_State *L, submission *b) {
   pp_engine *e = b->e;
-  pp_server *s = b->s;
   pp_parcel parcel;
   pp_deps deps = {0};
   pp_job *j;
   pp_blob *set;
-  size_t mods, group_len = 0;
-  const char *group = "default";
-  int64_t now;
+  size_t mods;
   int r, kept, first = lua_gettop(L) + 1;
   uint32_t flags = 0;
 
-  if (lua_type(L, AT_GROUP) == LUA_TSTRING)
-    group = lua_tolstring(L, AT_GROUP, &group_len);
-  else
-    group_len = 7;
   /* Arguments. */
   e->scratch.len = 0;
   mods = pp_add_modules(L, b);
@@ -340,20 +332,48 @@ static int submit(lua_State *L, submission *b) {
   }
   set = pp_setting(L, e);
   j = pp_compose(e, &parcel, &deps, flags, mods);
-  if (j == NULL)
-    return luaL_error(L, "not enough memory");
+  if (j == NULL) {
+    luaL_error(L, "not enough memory");
+    return NULL;
+  }
   j->retries = (uint32_t)b->retries;
   j->error_retries = (uint32_t)b->retry_errors;
   j->timeout = b->timeout;
   j->priority = b->priority;
+  j->setting = set; /* borrowed as yet */
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
+  return j;
+unsendable:
+  pp_deps_clear(e->codec, &deps);
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  lua_error(L);
+  return NULL;
+}
+
+/* Everything is at its place on the stack and checked. Pushes the handle. */
+static int submit(lua_State *L, submission *b) {
+  pp_engine *e = b->e;
+  pp_server *s = b->s;
+  pp_job *j = pp_submission_job(L, b);
+  pp_blob *set = j->setting;
+  size_t group_len = 7;
+  const char *group = "default";
+  int64_t now;
+
+  j->setting = NULL;
+  if (lua_type(L, AT_GROUP) == LUA_TSTRING)
+    group = lua_tolstring(L, AT_GROUP, &group_len);
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
   if (!lua_isnil(L, AT_CALLBACK))
     j->flags |= PP_JOB_CALLBACK;
   if (b->name != NULL)
     j->name = strdup(b->name);
-  pp_push_job(L, j, AT_SELF, kept);
+  pp_push_job(L, j, AT_SELF, lua_gettop(L));
   /* From here on nothing fails. */
   now = pp_now_ns();
   pp_engine_enter(e);
@@ -380,14 +400,6 @@ static int submit(lua_State *L, submission *b) {
     lua_settop(L, handle);
   }
   return 1;
-unsendable:
-  pp_deps_clear(e->codec, &deps);
-  if (lua_type(L, -1) == LUA_TSTRING) {
-    luaL_where(L, 1);
-    lua_insert(L, -2);
-    lua_concat(L, 2);
-  }
-  return lua_error(L);
 }
 
 /*
@@ -395,8 +407,6 @@ unsendable:
  * and again: spec is as for submit{...} without args and callback. Returns a
  * parcel: the function and all that goes with it, as they are now.
  */
-static void begin(lua_State *L, submission *b);
-
 int pp_parcel_new(lua_State *L) {
   submission b;
   pp_uparcel *u;
@@ -404,7 +414,7 @@ int pp_parcel_new(lua_State *L) {
   size_t mods;
   int r;
 
-  begin(L, &b);
+  pp_submission_begin(L, &b);
   b.method = luaL_checkstring(L, 2);
   b.level = 3;
   b.number = 3;
@@ -443,7 +453,7 @@ int pp_parcel_new(lua_State *L) {
   return 3;
 }
 
-static void begin(lua_State *L, submission *b) {
+void pp_submission_begin(lua_State *L, submission *b) {
   memset(b, 0, sizeof *b);
   b->s = pp_check_server(L, 1);
   b->e = pp_check_engine(L);
@@ -507,7 +517,7 @@ int pp_server_submit(lua_State *L) {
   submission b;
   int top = lua_gettop(L);
 
-  begin(L, &b);
+  pp_submission_begin(L, &b);
   if (top == 2 && lua_istable(L, AT_FUNC)) {
     by_name(L, &b);
   } else {
@@ -527,6 +537,22 @@ int pp_server_submit(lua_State *L) {
   return submit(L, &b);
 }
 
+void pp_submission_spread(lua_State *L, submission *b) {
+  int n = lua_gettop(L);
+
+  if (!lua_isfunction(L, AT_FUNC))
+    bad(L, b, AT_FUNC, "a function");
+  lua_createtable(L, n > 2 ? n - 2 : 0, 1);
+  for (int i = 3; i <= n; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, -2, i - 2);
+  }
+  lua_replace(L, n >= 3 ? 3 : (lua_pushnil(L), lua_insert(L, 3), 3));
+  b->nargs = n > 2 ? n - 2 : 0;
+  lua_settop(L, 3);
+  lua_settop(L, AT_EXTRA);
+}
+
 /***
 Submit a job for `func(...)`: the short form.
 @function Server:spawn
@@ -537,20 +563,9 @@ Submit a job for `func(...)`: the short form.
 */
 int pp_server_spawn(lua_State *L) {
   submission b;
-  int n = lua_gettop(L);
 
-  begin(L, &b);
+  pp_submission_begin(L, &b);
   b.method = "spawn";
-  if (!lua_isfunction(L, AT_FUNC))
-    bad(L, &b, AT_FUNC, "a function");
-  lua_createtable(L, n > 2 ? n - 2 : 0, 1);
-  for (int i = 3; i <= n; i++) {
-    lua_pushvalue(L, i);
-    lua_rawseti(L, -2, i - 2);
-  }
-  lua_replace(L, n >= 3 ? 3 : (lua_pushnil(L), lua_insert(L, 3), 3));
-  b.nargs = n > 2 ? n - 2 : 0;
-  lua_settop(L, 3);
-  lua_settop(L, AT_EXTRA);
+  pp_submission_spread(L, &b);
   return submit(L, &b);
 }

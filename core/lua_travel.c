@@ -156,9 +156,12 @@ size_t pp_add_modules(lua_State *L, submission *b) {
 pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   static const char *seen[2]; /* strings of the registry's copies */
   static pp_blob *blob;
+  static bool changed;
   const char *now[2];
   size_t len[2];
 
+  if (e->nest != NULL)
+    return NULL; /* the driver gives it that of the job at work */
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "package");
   if (!lua_istable(L, -1)) {
@@ -176,7 +179,6 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   if (now[0] != seen[0] || now[1] != seen[1]) {
     pp_buf b = {0};
     pp_blob *was = blob;
-    bool first = seen[0] == NULL;
 
     lua_pushvalue(L, -2);
     lua_setfield(L, LUA_REGISTRYINDEX, "pp.path");
@@ -184,16 +186,22 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
     lua_setfield(L, LUA_REGISTRYINDEX, "pp.cpath");
     seen[0] = now[0];
     seen[1] = now[1];
-    if (!first && pp_buf_put(&b, now[0], len[0] + 1) == 0 &&
+    /* Once it was another, workers have to be told what it is. */
+    changed = changed || strcmp(now[0], e->path) != 0 ||
+              strcmp(now[1], e->cpath) != 0;
+    blob = NULL;
+    if (changed && pp_buf_put(&b, now[0], len[0] + 1) == 0 &&
         pp_buf_put(&b, now[1], len[1]) == 0) {
       pp_hash h = pp_hash_of(b.data, b.len, 0);
 
       pp_engine_enter(e);
       blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len, NULL,
                              0);
-      pp_blob_unref(&e->blobs, was);
       pp_engine_leave(e);
     }
+    pp_engine_enter(e);
+    pp_blob_unref(&e->blobs, was);
+    pp_engine_leave(e);
     pp_buf_clear(&b);
   }
   lua_pop(L, 4);

@@ -158,6 +158,7 @@ static int prepare(lua_State *L) {
   pp_runner *r = lua_touserdata(L, 1);
 
   wrap(L, r, "_G", "require", in_base);
+  pp_runner_searchers(r, L);
   lua_getglobal(L, "math");
   lua_getfield(L, -1, "randomseed");
   r->randomseed = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -171,6 +172,8 @@ static int prepare(lua_State *L) {
   r->given = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushglobaltable(L);
   r->base = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
+  r->shared = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   lua_pushglobaltable(L);
   lua_setfield(L, -2, "__index");
@@ -237,6 +240,49 @@ void pp_runner_reseed(pp_runner *r) {
   r->reseed = false;
 }
 
+/* --- calls of everywhere -------------------------------------------------- */
+
+void pp_runner_copy_base(pp_runner *r, lua_State *L) {
+  int base = lua_gettop(L) + 1;
+
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, base) != 0) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, base + 1);
+  }
+  lua_remove(L, base);
+}
+
+/* Of the names in the table at index `of`, note those that are not the same in
+ * the table at index `other`. */
+static void note_names(lua_State *L, int of, int other, int shared, bool have) {
+  lua_pushnil(L);
+  while (lua_next(L, of) != 0) {
+    lua_pushvalue(L, -2);
+    lua_rawget(L, other);
+    if (have ? !lua_rawequal(L, -1, -2) : lua_isnil(L, -1)) {
+      lua_pushvalue(L, -3);
+      lua_pushboolean(L, have);
+      lua_rawset(L, shared);
+    }
+    lua_pop(L, 2);
+  }
+}
+
+void pp_runner_settle_base(pp_runner *r, lua_State *L, int before) {
+  int top = lua_gettop(L);
+
+  pp_codec_stay(r->codec, L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->shared);
+  note_names(L, top + 1, before, top + 2, true);
+  note_names(L, before, top + 1, top + 2, false);
+  lua_settop(L, top);
+}
+
 /* --- stopping ------------------------------------------------------------- */
 
 static void on_stop(lua_State *L, lua_Debug *ar) {
@@ -292,6 +338,8 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_rawseti(r->L, -2, (lua_Integer)id * 2 + 1);
     lua_pop(r->L, 1);
   }
+  if (r->setting == id + 1)
+    r->setting = 0; /* its number may come to stand for another */
   free(h->bytes);
   free(h->deps);
   memset(h, 0, sizeof *h);

@@ -22,6 +22,7 @@ typedef struct pp_running {
   uint64_t seed;    /* of its random numbers, if seeded */
   bool seeded;
   bool active;
+  bool base; /* a call of everywhere; id is its number, not a job's */
 } pp_running;
 
 /* A runner for the pristine state L (it becomes a worker's: require runs
@@ -45,6 +46,15 @@ const char *pp_runner_stopping(const pp_runner *r);
 void pp_runner_stopped(pp_runner *r, lua_State *L);
 /* The state jobs run in. */
 lua_State *pp_runner_state(const pp_runner *r);
+
+/*
+ * Ask the submitting side for the module of that name, while a job runs or is
+ * being opened, and append the MODULE payload that answers to out. 0 or
+ * PP_ENOMEM. It does not raise.
+ */
+typedef int pp_runner_want(void *ud, const char *name, size_t len, pp_buf *out);
+/* Whom to ask. Without, modules are looked for on this machine only. */
+void pp_runner_wants(pp_runner *r, pp_runner_want *want, void *ud);
 
 /* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
 int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);

@@ -74,9 +74,14 @@ static pp_job *before_level(const pp_sched *s, size_t i) {
 }
 
 void pp_sched_put(pp_sched *s, pp_job *j, bool front) {
-  size_t i = level_of(s, j->priority);
+  size_t i;
   pp_level *l;
 
+  if (PP_UNLIKELY(j->era > s->era)) {
+    pp_jobs_push(&s->held, j);
+    return;
+  }
+  i = level_of(s, j->priority);
   if (i == SIZE_MAX) {
     pp_jobs_push(&s->queue, j);
     return;
@@ -90,6 +95,10 @@ void pp_sched_put(pp_sched *s, pp_job *j, bool front) {
 }
 
 void pp_sched_remove(pp_sched *s, pp_job *j) {
+  if (PP_UNLIKELY(j->era > s->era)) {
+    pp_jobs_remove(&s->held, j);
+    return;
+  }
   for (size_t i = 0; i < s->nlevels; i++) {
     pp_level *l = &s->levels[i];
 
@@ -109,6 +118,8 @@ void pp_sched_remove(pp_sched *s, pp_job *j) {
 pp_job *pp_sched_first(pp_sched *s) {
   pp_job *j = s->queue.head;
 
+  if (j == NULL)
+    j = s->held.head;
   if (j != NULL)
     pp_sched_remove(s, j);
   return j;
@@ -178,21 +189,28 @@ static bool give(pp_sched *s, pp_place *p, pp_job *j) {
   return true;
 }
 
-bool pp_sched_lend(pp_place *p, pp_job *j) {
-  pp_sched *s = p->sched;
+int pp_sched_give(pp_place *p, pp_job *j) {
+  int r = p->ops->send(p, j);
 
-  pp_sched_remove(s, j);
-  if (p->ops->send(p, j) != 0) {
-    pp_sched_put(s, j, true);
-    return false;
-  }
+  if (r != 0)
+    return r;
   if (p->jobs.n == 1)
-    s->fat++;
+    p->sched->fat++;
   pp_jobs_push(&p->jobs, j);
   p->load += cost(j);
   j->place = p;
   j->state = PP_JOB_SENT;
-  return true;
+  return 0;
+}
+
+bool pp_sched_lend(pp_place *p, pp_job *j) {
+  pp_sched *s = p->sched;
+
+  pp_sched_remove(s, j);
+  if (pp_sched_give(p, j) == 0)
+    return true;
+  pp_sched_put(s, j, true);
+  return false;
 }
 
 static void fill(pp_sched *s, pp_place *p) {
@@ -335,10 +353,22 @@ void pp_sched_add(pp_sched *s, pp_job *j, bool front) {
   j->state = PP_JOB_QUEUED;
   j->place = NULL;
   pp_sched_put(s, j, front);
+  if (PP_UNLIKELY(j->era > s->era))
+    return; /* it is held */
   if (s->fat > 0 && j->priority > s->lowest)
     overtake(s, j->priority);
   if (s->idle != NULL || !s->saturated)
     place_queue(s);
+}
+
+void pp_sched_era(pp_sched *s, uint32_t era) {
+  pp_jobs all = s->held;
+  pp_job *j;
+
+  s->era = era;
+  s->held = (pp_jobs){0};
+  while ((j = pp_jobs_pop(&all)) != NULL)
+    pp_sched_add(s, j, false); /* some are held again */
 }
 
 bool pp_sched_take(pp_sched *s, pp_job *j) {

@@ -62,6 +62,8 @@ typedef struct pp_level {
 
 struct pp_sched {
   pp_jobs queue;    /* by priority, then as they came; change it by put, take */
+  pp_jobs held;     /* queued, of a later era: not to be placed yet */
+  uint32_t era;     /* jobs of this one and those before it may be placed */
   pp_level *levels; /* owned; highest first */
   size_t nlevels, cap_levels;
   pp_place *idle, *busy; /* rings of open places */
@@ -75,7 +77,13 @@ void pp_sched_open(pp_sched *s, pp_place *p);
 /* Give it no more; recall what has not begun and place it elsewhere. Jobs that
  * have begun stay in p->jobs. */
 void pp_sched_close(pp_sched *s, pp_place *p);
-/* Queue without placing; take the first (NULL: none) or any queued job out. */
+/* Let the jobs of a later era come. */
+void pp_sched_era(pp_sched *s, uint32_t era);
+/* Hand a place, open but busy or closed, a job in no list. 0, or what send
+ * said. */
+int pp_sched_give(pp_place *p, pp_job *j);
+/* Queue without placing; take the first (NULL: none), held ones last, or any
+ * queued job out. */
 void pp_sched_put(pp_sched *s, pp_job *j, bool front);
 pp_job *pp_sched_first(pp_sched *s);
 void pp_sched_remove(pp_sched *s, pp_job *j);
@@ -88,7 +96,8 @@ static inline bool pp_job_begun(const pp_job *j) {
 }
 /* Give a queued job to this place, open or not; false if it takes none. */
 bool pp_sched_lend(pp_place *p, pp_job *j);
-/* Queue a job (at the front: it was here before) and place what can be. */
+/* Queue a job (at the front: it was here before) and place what can be; one of
+ * a later era is held. */
 void pp_sched_add(pp_sched *s, pp_job *j, bool front);
 /* After put: place what can be. */
 void pp_sched_place(pp_sched *s);

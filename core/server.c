@@ -62,7 +62,8 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->seeded = o->seeded;
   s->ncpus = n;
   s->workers = calloc(n ? n : 1, sizeof *s->workers);
-  if (s->workers == NULL) {
+  if (s->workers == NULL || pp_everywhere_seats(s, n) != 0) {
+    free(s->workers);
     free(s);
     return NULL;
   }
@@ -71,6 +72,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   if (n > 0 && s->alive == 0 && errno != EAGAIN) {
     int why = errno;
 
+    pp_everywhere_free(s);
     free(s->workers);
     free(s);
     errno = why;
@@ -81,7 +83,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   return s;
 }
 
-static void fail_all(pp_server *s, int kind, const char *msg) {
+void pp_server_fail_all(pp_server *s, int kind, const char *msg) {
   pp_job *j;
 
   while ((j = s->blocked.head) != NULL) {
@@ -102,6 +104,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
       s->stuck_since = 0;
+      pp_everywhere_step(s); /* a call may have waited for this one alone */
       return;
     }
   if (s->stuck_since == 0)
@@ -111,7 +114,8 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
 
     snprintf(msg, sizeof msg, "no worker could be started for 10 seconds: %s",
              strerror(why));
-    fail_all(s, PP_KIND_LOST, msg);
+    pp_server_fail_all(s, PP_KIND_LOST, msg);
+    pp_everywhere_fail(s, PP_KIND_LOST, msg);
   }
 }
 
@@ -120,16 +124,19 @@ static uint32_t free_number(pp_server *s) {
   uint32_t most = s->ncpus + s->away, i;
   pp_link **v;
 
-  for (i = 0; i < s->cap && s->workers[i] != NULL; i++) {
+  for (i = 0; i < s->cap &&
+              (s->workers[i] != NULL || s->calls.seats[i].failed != NULL);
+       i++) {
   }
   if (i >= most)
     return UINT32_MAX;
   if (i == s->cap) {
     v = realloc(s->workers, most * sizeof(pp_link *));
-    if (v == NULL)
+    if (v != NULL)
+      s->workers = v;
+    if (v == NULL || pp_everywhere_seats(s, most) != 0)
       return UINT32_MAX;
     memset(v + s->cap, 0, (most - s->cap) * sizeof(pp_link *));
-    s->workers = v;
     s->cap = most;
   }
   return i;
@@ -170,12 +177,14 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   if (n > s->cap) {
     pp_link **v = realloc(s->workers, n * sizeof *v);
 
-    if (v == NULL)
+    if (v != NULL)
+      s->workers = v;
+    if (v == NULL || pp_everywhere_seats(s, n) != 0)
       return;
     memset(v + s->cap, 0, (n - s->cap) * sizeof *v);
-    s->workers = v;
     s->cap = n;
   }
+  pp_everywhere_pardon(s);
   for (uint32_t i = s->cap; i-- > 0 && s->open > n;)
     if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN)
       pp_link_retire(s->workers[i]);
@@ -185,6 +194,7 @@ void pp_server_resize(pp_server *s, uint32_t n) {
     if (s->workers[i] != NULL)
       pp_link_configure(s->workers[i]);
   pp_server_tend(s, pp_now_ns());
+  pp_everywhere_step(s);
 }
 
 static void unlist(pp_server **p, pp_server *s) {
@@ -208,9 +218,8 @@ void pp_server_destroy(pp_server *s) {
       pp_link_drain(l);
       pp_sched_close(&s->sched, &l->place);
     }
-  fail_all(s, PP_KIND_DESTROYED,
-           "the server was destroyed before this job "
-           "ended");
+  pp_server_fail_all(s, PP_KIND_DESTROYED,
+                     "the server was destroyed before this job ended");
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
       pp_link *l = s->workers[i];
@@ -226,6 +235,8 @@ void pp_server_destroy(pp_server *s) {
       pp_link_kill(l);
     }
   pp_nest_close(s);
+  pp_everywhere_fail(s, PP_KIND_DESTROYED,
+                     "the server was destroyed before this call ended");
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
@@ -272,6 +283,7 @@ void pp_server_free(pp_server *s) {
     free(g);
   }
   pp_deadlines_clear(&s->deadlines, &e->blobs);
+  pp_everywhere_free(s);
   pp_sched_clear(&s->sched);
   free(s->workers);
   free(s);
@@ -290,10 +302,22 @@ static bool waits(const pp_job *j) {
 }
 
 static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
+/* Queue a job, if there is a worker to be expected. */
+static void queue(pp_server *s, pp_job *j, bool front) {
+  if (PP_UNLIKELY(pp_everywhere_hopeless(s))) {
+    char why[400];
+
+    pp_everywhere_why(s, why, sizeof why);
+    pp_server_fail(s, j, PP_KIND_CONNECT, why);
+  } else {
+    pp_sched_add(&s->sched, j, front);
+  }
+}
 
 void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->id = s->next_id++;
+  j->era = s->calls.n;
   j->submitted = now;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
   if (s->seeded) {
@@ -314,7 +338,7 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
     if (r != PP_DEPEND_READY)
       return;
   }
-  pp_sched_add(&s->sched, j, false);
+  queue(s, j, false);
 }
 
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
@@ -332,6 +356,12 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
     pp_crew_serve(s);
   if (pp_crew_missing(s))
     pp_server_tend(s, now);
+  if (PP_UNLIKELY(pp_everywhere_hopeless(s))) { /* it may be over after this */
+    char why[400];
+
+    pp_everywhere_why(s, why, sizeof why);
+    pp_server_fail_all(s, PP_KIND_CONNECT, why);
+  }
   return 0;
 }
 
@@ -360,6 +390,10 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   pp_promise waiters = {0};
   pp_job *cause = NULL;
 
+  if (PP_UNLIKELY(j->flags & PP_JOB_CALL)) {
+    pp_everywhere_ran((pp_link *)(void *)j->place, j, failed);
+    return;
+  }
   scatter(s, j);
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
@@ -397,12 +431,14 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   if (j->flags & PP_JOB_CALLBACK) {
     pp_jobs_push(&s->callbacks, j);
     s->engine->callbacks++;
-  } else if (j->flags & (PP_JOB_SEEN | PP_JOB_FORGET)) {
-    pp_job_unref(j, &s->engine->blobs);
-  } else {
+  } else if (!(j->flags & (PP_JOB_SEEN | PP_JOB_FORGET))) {
     j->flags |= PP_JOB_ENDED;
     pp_jobs_push(&s->ended, j);
   }
+  if (PP_UNLIKELY(s->sched.era < s->calls.n))
+    pp_everywhere_ended(s, j);
+  if (!(j->flags & (PP_JOB_CALLBACK | PP_JOB_ENDED)))
+    pp_job_unref(j, &e->blobs);
   if (waiters.n > 0)
     pp_depend_wake(e, &waiters, cause);
   pp_job_unref(cause, &e->blobs);
@@ -424,7 +460,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   scatter(s, j);
   if (j->attempts <= j->retries) {
     s->stats.retried++;
-    pp_sched_add(&s->sched, j, true);
+    queue(s, j, true);
     return;
   }
   s->stats.njobs++;
@@ -442,7 +478,7 @@ bool pp_server_again(pp_server *s, pp_job *j) {
   scatter(s, j);
   j->error_retries--;
   s->stats.retried++;
-  pp_sched_add(&s->sched, j, false);
+  queue(s, j, false);
   return true;
 }
 
@@ -468,8 +504,10 @@ static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
       j->started = begun;
       j->run = j->ended - begun - pp_kin_waited(j, j->ended);
     }
-    s->stats.njobs++;
-    s->stats.time += j->run;
+    if (!(j->flags & PP_JOB_CALL)) {
+      s->stats.njobs++;
+      s->stats.time += j->run;
+    }
     j->attempts++;
     j->place->ops->stop(j->place, j, kind);
   }
@@ -504,7 +542,8 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
         (void)pp_deadlines_add(
             &s->deadlines, now + (left > SECOND / 50 ? left : SECOND / 50), j);
       } else if (at + j->timeout <= now) {
-        snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
+        snprintf(msg, sizeof msg, "the %s ran longer than its timeout of %g s",
+                 j->flags & PP_JOB_CALL ? "call" : "job",
                  (double)j->timeout / 1e9);
         pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
       } else {
@@ -560,9 +599,8 @@ size_t pp_server_cancel_all(pp_server *s) {
   while ((j = pp_jobs_pop(&kept)) != NULL)
     pp_sched_put(&s->sched, j, false);
   for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN &&
-        !s->workers[i]->serving)
-      pp_sched_open(&s->sched, &s->workers[i]->place);
+    if (s->workers[i] != NULL)
+      pp_everywhere_next(s->workers[i]);
   return n;
 }
 

@@ -7,6 +7,7 @@
 #define PP_SERVER_H
 
 #include "deadlines.h"
+#include "everywhere.h"
 #include "outlet.h"
 #include "sched.h"
 
@@ -45,6 +46,7 @@ struct pp_server {
   uint64_t ends; /* jobs that have ended */
   pp_stats stats;
   pp_deadlines deadlines;
+  pp_calls calls;  /* of everywhere */
   size_t stopping; /* workers that are to end a job, or else */
   uint32_t retries;
   uint32_t restart;      /* a worker is replaced after so many jobs; 0: never */
@@ -109,6 +111,8 @@ size_t pp_server_cancel_all(pp_server *s);
 void pp_server_ended(pp_server *s, pp_job *j, bool failed);
 /* End a job, not at a place any more, with an error of ours. */
 void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg);
+/* End all that has not begun so. */
+void pp_server_fail_all(pp_server *s, int kind, const char *msg);
 /* A begun job has lost its worker: run it again, or fail it. */
 void pp_server_lost(pp_server *s, pp_job *j, const char *how);
 /* Somebody has its result, or it was taken: the server keeps it no more. */

@@ -21,6 +21,7 @@ enum pp_frame_type {
   PP_F_CONFIG = 5,  /* driver: what goes for jobs that jobs submit */
   PP_F_CHILD = 6,   /* driver: how one of those ended */
   PP_F_SAID = 7,    /* driver: the answer to ASK */
+  PP_F_MODULE = 8,  /* driver: the answer to WANT */
   PP_F_RESULT = 16, /* worker: how a job ended */
   /* What follows is about jobs that a job submits. */
   PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */
@@ -28,7 +29,8 @@ enum pp_frame_type {
   PP_F_SUBMIT = 19,   /* worker: a job */
   PP_F_CANCEL = 20,   /* worker: end it */
   PP_F_WAIT = 21,     /* worker: a job begins or ceases to wait for others */
-  PP_F_ASK = 22       /* worker: a question, answered at once */
+  PP_F_ASK = 22,      /* worker: a question, answered at once */
+  PP_F_WANT = 23      /* worker: the job it is at requires this module */
 };
 
 static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
@@ -66,10 +68,27 @@ enum {
                            the error, and the last unless KEEP */
   PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
   PP_JOBF_NOW = 256,    /* run it in the midst of the job that waits */
+  PP_JOBF_BASE = 512,   /* run it in the base globals: a call of everywhere, and
+                           the id is that call's number */
+  PP_JOBF_QUIET = 1024, /* nobody wants its results: send none */
   PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
                            tables with the others */
   PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
                            length: they share nothing */
+};
+
+/* WANT: sequence number of the job, then the name. MODULE: what there is, then
+ * the chunk name behind its length and the source, or text. */
+#define PP_WANT_SEQ 0
+#define PP_WANT_HEAD 4
+#define PP_WANT_NAME_MAX 1024u
+#define PP_MOD_STATUS 0
+#define PP_MOD_NAME 4 /* bytes of the chunk name */
+#define PP_MOD_HEAD 8
+enum {
+  PP_MOD_FOUND,
+  PP_MOD_NONE,  /* text: the files that were tried, a line each */
+  PP_MOD_FAILED /* text: why it cannot be had */
 };
 
 /* Kinds of blobs. A setting is package.path, a zero byte, package.cpath. */

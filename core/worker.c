@@ -40,6 +40,13 @@ typedef struct stashed {
   size_t len;
   unsigned char bytes[];
 } stashed;
+/* A frame that was read while a job waited for one behind it. */
+typedef struct early {
+  struct early *next;
+  int type;
+  size_t len;
+  unsigned char bytes[];
+} early;
 
 typedef struct worker {
   pp_runner *runner;
@@ -50,12 +57,13 @@ typedef struct worker {
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
   uint64_t written[2]; /* as last looked up */
   pp_nest *nest;       /* jobs it is at, and what they have submitted */
-  stashed *first, *last; /* jobs read while another ran, in order */
-  bool may_run;          /* the job at work waits: jobs for it may run */
-  bool quit;             /* to end once those are done */
-  uintptr_t stack;       /* where its C stack begins */
-  size_t stack_room;     /* bytes it may have */
-  pp_buf out;
+  stashed *first, *last;     /* jobs read while another ran, in order */
+  early *early, **early_end; /* frames read while a job waited, in order */
+  bool may_run;              /* the job at work waits: jobs for it may run */
+  bool quit;                 /* to end once those are done */
+  uintptr_t stack;           /* where its C stack begins */
+  size_t stack_room;         /* bytes it may have */
+  pp_buf out, in;            /* a result, a job */
   size_t frame;     /* where the frame being read ends: consume this much */
   unsigned pending; /* results the driver was not told of */
   int64_t pending_since;
@@ -282,8 +290,7 @@ static _Noreturn void give_up(const char *why) {
  */
 static void job(worker *w, const unsigned char *p, size_t len) {
   uint32_t seq, sent, got;
-  unsigned char *copy = NULL;
-  pp_buf out;
+  pp_buf out, in;
   pp_nested at;
   int r;
 
@@ -299,13 +306,13 @@ static void job(worker *w, const unsigned char *p, size_t len) {
     pp_nest_end(w->nest, &at);
     return; /* recalled */
   }
-  if (w->frame > 0 && ((pp_get32(p + PP_JOB_FLAGS) & PP_JOBF_EACH) != 0 ||
-                       pp_get32(p + PP_JOB_EXTRA) > 0)) {
-    /* It is read while the job runs, and that may read on. */
-    copy = malloc(len);
-    if (copy == NULL)
+  in = w->in;
+  memset(&w->in, 0, sizeof w->in);
+  in.len = 0;
+  if (w->frame > 0) { /* off the ring: it may read on before it is done with */
+    if (pp_buf_put(&in, p, len) != 0)
       give_up("not enough memory");
-    p = memcpy(copy, p, len);
+    p = in.data;
     taken(w);
   }
   out = w->out;
@@ -316,7 +323,12 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   out.len = PP_FRAME_HEAD;
   r = at.outer == NULL ? pp_runner_job(w->runner, p, len, &out, taken, w)
                        : pp_runner_inner(w->runner, p, len, &out, taken, w);
-  free(copy);
+  if (in.cap <= 1 << 20) {
+    pp_buf_clear(&w->in);
+    w->in = in;
+  } else {
+    pp_buf_clear(&in);
+  }
   if (r != 0)
     give_up(pp_strerror(r));
   pp_nest_end(w->nest, &at);
@@ -424,31 +436,90 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
     give_up(pp_strerror(r));
 }
 
-/* A frame that is not whole in the ring: collect it. */
-static void big_frame(worker *w, int type, size_t len) {
+/* Take the next len bytes of input, waiting for them. */
+static void read_bytes(worker *w, unsigned char *p, size_t len) {
   pp_ring *in = &w->map.lane->in;
-  unsigned char *p = malloc(len ? len : 1);
-  size_t got = 0;
 
-  if (p == NULL)
-    give_up("not enough memory for a frame");
-  consume(w, PP_FRAME_HEAD);
-  while (got < len) {
+  while (len > 0) {
     size_t n = pp_ring_used(in);
 
     if (n == 0) {
       wait_for(w, PP_WANTS_INPUT, 0);
       continue;
     }
-    if (n > len - got)
-      n = len - got;
-    memcpy(p + got, pp_ring_start(in, w->map.in), n);
+    if (n > len)
+      n = len;
+    memcpy(p, pp_ring_start(in, w->map.in), n);
     consume(w, n);
-    got += n;
+    p += n;
+    len -= n;
   }
+}
+
+/* A frame that is not whole in the ring: collect it. */
+static void big_frame(worker *w, int type, size_t len) {
+  unsigned char *p = malloc(len ? len : 1);
+
+  if (p == NULL)
+    give_up("not enough memory for a frame");
+  consume(w, PP_FRAME_HEAD);
+  read_bytes(w, p, len);
   w->frame = 0;
   frame(w, type, p, len);
   free(p);
+}
+
+/* Read frames into memory until one of this type has come: its payload is
+ * appended to out. Those before it wait until the job is over. */
+static int read_until(worker *w, int type, pp_buf *out) {
+  for (;;) {
+    unsigned char h[PP_FRAME_HEAD];
+    size_t len;
+    early *f;
+
+    read_bytes(w, h, sizeof h);
+    len = (size_t)(pp_get64(h) >> 8);
+    if (h[0] == type) {
+      if (pp_buf_reserve(out, len) != 0)
+        give_up("not enough memory for a module");
+      read_bytes(w, out->data + out->len, len);
+      out->len += len;
+      return 0;
+    }
+    f = malloc(sizeof *f + len);
+    if (f == NULL)
+      give_up("not enough memory for a frame");
+    f->next = NULL;
+    f->type = h[0];
+    f->len = len;
+    read_bytes(w, f->bytes, len);
+    *w->early_end = f;
+    w->early_end = &f->next;
+  }
+}
+
+/* The job it is at requires a module this worker has not. */
+static int want(void *ud, const char *name, size_t len, pp_buf *out) {
+  worker *w = ud;
+  unsigned char f[PP_FRAME_HEAD + PP_WANT_HEAD + PP_WANT_NAME_MAX];
+
+  pp_frame_head(f, PP_F_WANT, PP_WANT_HEAD + len);
+  pp_put32(f + PP_FRAME_HEAD + PP_WANT_SEQ, pp_nest_at(w->nest)->seq);
+  memcpy(f + PP_FRAME_HEAD + PP_WANT_HEAD, name, len);
+  send_bytes(w, f, PP_FRAME_HEAD + PP_WANT_HEAD + len);
+  ring_bell(w);
+  return read_until(w, PP_F_MODULE, out);
+}
+
+static void next_early(worker *w) {
+  early *f = w->early;
+
+  w->early = f->next;
+  if (f->next == NULL)
+    w->early_end = &w->early;
+  w->frame = 0;
+  frame(w, f->type, f->bytes, f->len);
+  free(f);
 }
 
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the
@@ -462,6 +533,10 @@ static int take(worker *w, int64_t deadline) {
     uint64_t head;
     int type;
 
+    if (PP_UNLIKELY(w->early != NULL)) {
+      next_early(w);
+      return 1;
+    }
     if (used < PP_FRAME_HEAD) {
       if (deadline == 0 || (deadline > 0 && pp_now_ns() >= deadline))
         return 0;
@@ -631,6 +706,8 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->bell = s->bell;
   w->lane = s->lane;
   w->number = s->number;
+  w->early_end = &w->early;
+  pp_runner_wants(s->runner, want, w);
   pp_runner_name(s->runner, s->number, "local");
   pp_runner_reseed(s->runner);
   sigaction(PP_SIG_STOP, &stop, NULL);

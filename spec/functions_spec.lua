@@ -582,6 +582,28 @@ describe("a job", function()
     ]], {cwd = "/", env = {PP_SPEC_VARIABLE = "value"}})
   end)
 
+  it("finds modules by package.path as it was at submit", function()
+    prints("one\ntwo\ntrue\n", [[
+      local pp = require "pp"
+      local base, original = os.tmpname(), package.path
+      os.remove(base)
+      for _, name in ipairs{"one", "two"} do
+        local file = assert(io.open(base .. name .. ".lua", "w"))
+        file:write("return '", name, "'")
+        file:close()
+      end
+      local server = pp.Server(1)
+      package.path = base .. "?.lua" -- before the first one, too
+      print((server:submit(function() return (require "one") end)()))
+      package.path = base .. "tw?.lua"
+      print((server:submit(function() return (require "o") end)()))
+      package.path = original
+      print(server:submit(function() return package.path end)() == original)
+      os.remove(base .. "one.lua")
+      os.remove(base .. "two.lua")
+    ]])
+  end)
+
   it("has package.cpath as it was at submit", function()
     prints("/first/?.so\n/second/?.so\n", [[
       local pp = require "pp"

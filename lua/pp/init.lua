@@ -324,8 +324,10 @@ setmetatable(pp, {
 -- job returns has the class it went out with. Other C functions, coroutines and
 -- userdata are refused at submit with their path.
 --
--- `require "m"` in a job finds what the worker has built in, the script's Lua
--- modules, then C modules.
+-- `require "m"` in a job finds what the worker has built in, then the script's Lua
+-- module of that name: its source is asked for, along `package.path` as it was at
+-- submit, from the directory the script is in; then C modules where the worker is.
+-- It runs in the worker's base globals and stays loaded.
 --
 -- A job handle in arguments or captures stands for the job's first result. The
 -- job that is given it starts when the other has ended, on whatever worker, and

@@ -193,6 +193,46 @@ static void refusing_place_gets_nothing_until_it_has_room(void) {
   free(fn);
 }
 
+/* Jobs of a later era stay out of the way until theirs has come; a closed
+ * place can be handed a job of its own. */
+static void later_eras_wait(void) {
+  pp_sched s = {0};
+  sim a = {.place = {.ops = &ops}};
+  pp_job *jobs[4];
+  pp_blob *fn = new_fn();
+
+  a.place.sched = &s;
+  for (uint32_t i = 0; i < 4; i++) {
+    jobs[i] = pp_job_new(64);
+    jobs[i]->fn = fn;
+    jobs[i]->era = i == 3 ? 0 : i; /* 0 1 2, and one for the place alone */
+  }
+  pp_sched_open(&s, &a.place);
+  pp_sched_add(&s, jobs[2], false);
+  pp_sched_add(&s, jobs[1], false);
+  CHECK(s.held.n == 2 && s.queue.n == 0 && a.place.jobs.n == 0);
+  pp_sched_add(&s, jobs[0], false);
+  CHECK(a.place.jobs.head == jobs[0]);
+  jobs[0]->flags = 1; /* begun */
+  pp_sched_close(&s, &a.place);
+  CHECK(pp_sched_give(&a.place, jobs[3]) == 0 && a.place.jobs.n == 2);
+  pp_sched_ended(&a.place, jobs[0]);
+  pp_sched_ended(&a.place, jobs[3]);
+  CHECK(a.place.jobs.n == 0 && s.fat == 0);
+  pp_sched_era(&s, 1);
+  CHECK(s.held.n == 1 && s.queue.head == jobs[1]);
+  CHECK(pp_sched_take(&s, jobs[2]) && s.held.n == 0);
+  pp_sched_add(&s, jobs[2], false);
+  CHECK(pp_sched_first(&s) == jobs[1] && pp_sched_first(&s) == jobs[2]);
+  CHECK(pp_sched_first(&s) == NULL);
+  for (uint32_t i = 0; i < 4; i++) {
+    jobs[i]->fn = NULL;
+    pp_job_unref(jobs[i], NULL);
+  }
+  pp_sched_clear(&s);
+  free(fn);
+}
+
 /* Queued and removed in any order, they come out by priority, then as they
  * came; one that was there before comes first among its equals. */
 static void queue_is_by_priority(void) {
@@ -242,6 +282,7 @@ int main(void) {
   srand(1);
   refusing_place_gets_nothing_until_it_has_room();
   queue_is_by_priority();
+  later_eras_wait();
   run_world("no-op jobs", 200000, tiny, 0.95);
   run_world("10 ms jobs", 3200, even, 0.95);
   run_world("mixed lengths", 5000, mixed, 0.80);

@@ -44,7 +44,8 @@ static void begin(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pp_options options = {0};
-  pp_engine engine = {.options = &options, .ctl = -1};
+  char path[] = "/nonexistent/?.lua;/nonexistent/?/init.lua";
+  pp_engine engine = {.options = &options, .ctl = -1, .path = path};
   pp_server *s = calloc(1, sizeof *s);
   pp_link *l = calloc(1, sizeof *l);
   /* A message in which the table with the id 5 went out. */
@@ -134,6 +135,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     pp_job_unref(pp_jobs_pop(&s->ended), &engine.blobs);
   for (int i = 0; i < JOBS; i++)
     pp_job_unref(jobs[i], &engine.blobs);
+  pp_link_unsend(l);
+  free(l->tx);
+  pp_modules_clear(&engine.modules);
   pp_buf_clear(&l->rx_buf);
   pp_sched_clear(&s->sched);
   pp_link_disown(l);

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+#include "everywhere.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+#include "link.h"
+
+/* The call being made or next to be; NULL: none. */
+static pp_call *current(const pp_server *s) {
+  return s->sched.era < s->calls.n ? s->calls.v[s->sched.era] : NULL;
+}
+
+static bool runs(const pp_call *c) {
+  return c != NULL && c->state == PP_CALL_RUNS;
+}
+
+/* --- how it went ---------------------------------------------------------- */
+
+static void forget(pp_server *s, pp_job **run) {
+  pp_job_unref(*run, &s->engine->blobs);
+  *run = NULL;
+}
+
+int pp_everywhere_seats(pp_server *s, uint32_t n) {
+  pp_calls *a = &s->calls;
+  pp_seat *seats;
+
+  if (n <= a->nseats)
+    return 0;
+  for (uint32_t i = 0; i < a->n; i++)
+    if (a->v[i]->runs != NULL) {
+      pp_job **v = realloc(a->v[i]->runs, n * sizeof *v);
+
+      if (v == NULL)
+        return PP_ENOMEM;
+      memset(v + a->nseats, 0, (n - a->nseats) * sizeof *v);
+      a->v[i]->runs = v;
+    }
+  seats = realloc(a->seats, n * sizeof *seats);
+  if (seats == NULL)
+    return PP_ENOMEM;
+  memset(seats + a->nseats, 0, (n - a->nseats) * sizeof *seats);
+  a->seats = seats;
+  a->nseats = n;
+  return 0;
+}
+
+void pp_everywhere_release(pp_server *s, pp_call *c) {
+  for (uint32_t i = 0; c->runs != NULL && i < s->calls.nseats; i++)
+    forget(s, &c->runs[i]);
+  free(c->runs);
+  c->runs = NULL;
+}
+
+void pp_everywhere_free(pp_server *s) {
+  pp_calls *a = &s->calls;
+
+  for (uint32_t i = 0; i < a->n; i++) {
+    pp_everywhere_release(s, a->v[i]);
+    pp_job_unref(a->v[i]->model, &s->engine->blobs);
+    free(a->v[i]);
+  }
+  for (uint32_t i = 0; i < a->nseats; i++)
+    forget(s, &a->seats[i].failed);
+  free(a->v);
+  free(a->seats);
+  memset(a, 0, sizeof *a);
+}
+
+pp_job *pp_everywhere_run(const pp_server *s, const pp_call *c,
+                          uint32_t number) {
+  pp_job *run = c->runs != NULL ? c->runs[number - 1] : NULL;
+
+  return run != NULL ? run : s->calls.seats[number - 1].failed;
+}
+
+/* Note how the call went in worker `number`; the run's reference passes. */
+static void record(pp_server *s, pp_call *c, uint32_t number, pp_job *run) {
+  if (!runs(c) || c->runs == NULL) {
+    pp_job_unref(run, &s->engine->blobs);
+    return;
+  }
+  forget(s, &c->runs[number - 1]);
+  c->runs[number - 1] = run;
+}
+
+static void store_error(pp_job *run, int kind, const char *msg) {
+  pp_buf b = {0};
+
+  if (pp_error_body(&b, kind, msg, strlen(msg), "", 0) == 0)
+    pp_job_store(run, b.data, b.len);
+  pp_buf_clear(&b);
+}
+
+/* The first line of what an error says. */
+static void message_of(const pp_job *run, char *out, size_t size) {
+  pp_error_view v;
+  const char *end;
+
+  snprintf(out, size, "no reason known");
+  if (pp_error_parse(run->result, run->result_len, &v) != 0)
+    return;
+  end = memchr(v.msg, '\n', v.msg_len);
+  snprintf(out, size, "%.*s", (int)(end != NULL ? end - v.msg : (int)v.msg_len),
+           v.msg);
+}
+
+/* --- places that are not used --------------------------------------------- */
+
+bool pp_everywhere_hopeless(const pp_server *s) {
+  return s->ncpus > 0 && s->calls.barred >= s->ncpus;
+}
+
+void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
+  char text[300] = "";
+
+  for (uint32_t i = 0; i < s->calls.nseats && *text == '\0'; i++)
+    if (s->calls.seats[i].failed != NULL)
+      message_of(s->calls.seats[i].failed, text, sizeof text);
+  snprintf(out, size, "no worker can be used: a call of everywhere failed: %s",
+           text);
+}
+
+/* This worker's place is used no more. The run's reference passes. */
+static void bar(pp_link *l, pp_call *c, pp_job *run) {
+  pp_server *s = l->server;
+  pp_seat *seat = &s->calls.seats[l->number - 1];
+  char text[400];
+
+  if (l->retiring || seat->failed != NULL) {
+    pp_job_unref(run, &s->engine->blobs);
+    return;
+  }
+  seat->failed = run;
+  seat->call = c->number;
+  seat->deaths = 0;
+  s->calls.barred++;
+  message_of(run, text, sizeof text);
+  pp_log(PP_LOG_WARN,
+         "worker %u of 'local' is not used: a call of everywhere failed: %s",
+         l->number, text);
+  pp_link_retire(l);
+  if (pp_everywhere_hopeless(s)) {
+    pp_everywhere_why(s, text, sizeof text);
+    pp_server_fail_all(s, PP_KIND_CONNECT, text);
+  }
+}
+
+static void pardon(pp_server *s, pp_seat *seat) {
+  if (seat->failed != NULL) {
+    forget(s, &seat->failed);
+    s->calls.barred--;
+  }
+  seat->deaths = 0;
+}
+
+void pp_everywhere_pardon(pp_server *s) {
+  for (uint32_t i = 0; i < s->calls.nseats; i++)
+    pardon(s, &s->calls.seats[i]);
+}
+
+/* --- one worker ----------------------------------------------------------- */
+
+/* Have the worker make the call. */
+static void make(pp_link *l, pp_call *c) {
+  const pp_job *model = c->model;
+  pp_engine *e = l->engine;
+  pp_job *run = pp_job_new(model->frame_len);
+  unsigned char *flags;
+
+  if (run == NULL)
+    goto fail;
+  if (model->ndeps > 0) {
+    run->deps = calloc(model->ndeps, sizeof(pp_blob *));
+    if (run->deps == NULL)
+      goto fail;
+    for (uint32_t i = 0; i < model->ndeps; i++)
+      run->deps[i] = pp_blob_ref(model->deps[i]);
+    run->ndeps = model->ndeps;
+  }
+  run->fn = pp_blob_ref(model->fn);
+  run->setting = model->setting != NULL ? pp_blob_ref(model->setting) : NULL;
+  memcpy(run->frame, model->frame, model->frame_len);
+  flags = run->frame + PP_FRAME_HEAD + PP_JOB_FLAGS;
+  if (c->runs == NULL || c->state != PP_CALL_RUNS)
+    pp_put32(flags, pp_get32(flags) | PP_JOBF_QUIET);
+  run->flags = PP_JOB_CALL;
+  run->server = l->server;
+  run->id = c->number;
+  run->timeout = model->timeout;
+  run->submitted = pp_now_ns();
+  run->worker = l->number;
+  l->call = run;
+  e->calls++;
+  if (pp_sched_give(&l->place, run) == 0)
+    return;
+  l->call = NULL;
+  e->calls--;
+fail:
+  pp_job_unref(run, &e->blobs);
+  pp_link_kill(l); /* begin anew */
+}
+
+void pp_everywhere_next(pp_link *l) {
+  pp_server *s = l->server;
+  uint32_t last;
+
+  if (s == NULL || s->closed || l->dead || l->retiring || l->call != NULL)
+    return;
+  last = s->sched.era + runs(current(s));
+  for (; l->told < last; l->told++)
+    if (s->calls.v[l->told]->state != PP_CALL_VOID) {
+      make(l, s->calls.v[l->told]);
+      return;
+    }
+  if (!runs(current(s)) && !l->place.open && l->duty == PP_DUTY_OPEN &&
+      !l->serving)
+    pp_sched_open(&s->sched, &l->place);
+}
+
+/* The run is over, whatever became of it. */
+static void leave(pp_link *l, pp_job *run, bool failed) {
+  l->call = NULL;
+  l->engine->calls--;
+  run->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
+  run->ended = pp_now_ns();
+  run->worker = l->number;
+  pp_job_shed(run, &l->engine->blobs);
+  pp_job_done_with(run, &l->engine->blobs);
+}
+
+void pp_everywhere_ran(pp_link *l, pp_job *run, bool failed) {
+  pp_server *s = l->server;
+  pp_call *c = s->calls.v[run->id];
+
+  leave(l, run, failed);
+  if (s->closed || c->state == PP_CALL_VOID || l->retiring) {
+    pp_job_unref(run, &l->engine->blobs);
+    return;
+  }
+  if (failed &&
+      (run->result_len == 0 || run->result[0] != PP_KIND_UNSENDABLE)) {
+    bar(l, c, run);
+  } else {
+    l->told++;
+    s->calls.seats[l->number - 1].deaths = c->deaths = 0;
+    c->good = true;
+    record(s, c, l->number, run);
+    pp_everywhere_next(l);
+  }
+  pp_everywhere_step(s);
+}
+
+void pp_everywhere_lost(pp_link *l, pp_job *run, const char *how) {
+  pp_server *s = l->server;
+  pp_call *c = s->calls.v[run->id];
+  pp_seat *seat = &s->calls.seats[l->number - 1];
+  bool begun = pp_job_begun(run);
+  char msg[300];
+
+  leave(l, run, true);
+  if (!l->retiring && !s->closed && c->state != PP_CALL_VOID) {
+    s->stats.lost++;
+    seat->deaths += begun;
+    c->deaths += begun;
+    if (seat->deaths >= PP_CALL_TRIES ||
+        (!c->good && c->deaths >= PP_CALL_TRIES)) {
+      snprintf(msg, sizeof msg, "%s in a call of everywhere", how);
+      store_error(run, PP_KIND_LOST, msg);
+      bar(l, c, run);
+      return;
+    }
+  }
+  pp_job_unref(run, &s->engine->blobs);
+}
+
+void pp_everywhere_gone(pp_link *l) {
+  pp_call *c = current(l->server);
+
+  if (runs(c) && c->runs != NULL)
+    forget(l->server, &c->runs[l->number - 1]);
+}
+
+/* --- one call ------------------------------------------------------------- */
+
+static void each_link(pp_server *s, void (*f)(pp_link *l)) {
+  for (uint32_t i = 0; i < s->cap; i++)
+    if (s->workers[i] != NULL)
+      f(s->workers[i]);
+}
+
+static void begin_at(pp_link *l) {
+  if (l->dead || l->retiring)
+    return;
+  pp_sched_close(&l->server->sched, &l->place);
+  pp_everywhere_next(l);
+}
+
+/* Has every worker there is or will be made it? One that cannot be started at
+ * present is not waited for; it makes the call before its first job. */
+static bool complete(const pp_server *s, const pp_call *c) {
+  uint32_t have = s->calls.barred;
+
+  for (uint32_t i = 0; i < s->cap; i++) {
+    const pp_link *l = s->workers[i];
+
+    if (l == NULL || l->dead || l->retiring)
+      continue;
+    if (l->told <= c->number)
+      return false;
+    have++;
+  }
+  return have >= s->ncpus || (s->refusals > 0 && have > 0);
+}
+
+void pp_everywhere_step(pp_server *s) {
+  pp_calls *a = &s->calls;
+  pp_call *c;
+
+  if (a->stepping) {
+    a->again = true;
+    return;
+  }
+  a->stepping = true;
+  do {
+    a->again = false;
+    while (!s->closed && (c = current(s)) != NULL) {
+      if (c->state == PP_CALL_WAITS && c->ahead == 0) {
+        c->state = PP_CALL_RUNS;
+        each_link(s, begin_at);
+      }
+      if (c->state == PP_CALL_WAITS || (runs(c) && !complete(s, c)))
+        break;
+      if (runs(c))
+        c->state = PP_CALL_OVER;
+      pp_sched_era(&s->sched, s->sched.era + 1);
+      each_link(s, pp_everywhere_next);
+      if (pp_everywhere_hopeless(s)) {
+        char why[400];
+
+        pp_everywhere_why(s, why, sizeof why);
+        pp_server_fail_all(s, PP_KIND_CONNECT, why);
+      }
+    }
+  } while (a->again);
+  a->stepping = false;
+}
+
+pp_call *pp_everywhere_call(pp_server *s, pp_job *model) {
+  pp_calls *a = &s->calls;
+  pp_call *c = calloc(1, sizeof *c);
+
+  if (c == NULL)
+    goto fail;
+  c->runs = calloc(a->nseats + 1, sizeof(pp_job *));
+  if (c->runs == NULL)
+    goto fail;
+  if (a->n == a->cap) {
+    uint32_t cap = a->cap ? a->cap * 2 : 4;
+    pp_call **v = realloc(a->v, cap * sizeof *v);
+
+    if (v == NULL)
+      goto fail;
+    a->v = v;
+    a->cap = cap;
+  }
+  c->number = a->n;
+  c->model = model;
+  c->ahead = s->pending;
+  for (uint32_t i = s->sched.era; i < a->n; i++)
+    c->ahead -= a->v[i]->ahead;
+  a->v[a->n++] = c;
+  pp_everywhere_step(s);
+  return c;
+fail:
+  if (c != NULL)
+    free(c->runs);
+  free(c);
+  pp_job_unref(model, &s->engine->blobs);
+  return NULL;
+}
+
+/* The call that jobs of this era come before; NULL: none to be made. */
+static pp_call *call_after(const pp_server *s, uint32_t era) {
+  while (era < s->calls.n && s->calls.v[era]->state == PP_CALL_VOID)
+    era++;
+  return era < s->calls.n ? s->calls.v[era] : NULL;
+}
+
+void pp_everywhere_ended(pp_server *s, const pp_job *j) {
+  pp_call *c = call_after(s, j->era);
+
+  if (c != NULL && c->ahead > 0 && --c->ahead == 0)
+    pp_everywhere_step(s);
+}
+
+/* A worker that has begun the call that is taken back. */
+static void replace(pp_link *l, uint32_t number) {
+  if (l->dead || l->retiring)
+    return;
+  if (l->call != NULL && l->told == number) {
+    l->retiring = true;
+    pp_link_kill(l);
+  } else if (l->told > number) {
+    pp_link_retire(l);
+  }
+}
+
+void pp_everywhere_undo(pp_server *s, pp_call *c) {
+  pp_call *next;
+  bool began = c->state != PP_CALL_WAITS;
+
+  if (!s->closed && c->state != PP_CALL_VOID) {
+    c->state = PP_CALL_VOID;
+    next = call_after(s, c->number);
+    if (next != NULL)
+      next->ahead += c->ahead;
+    c->ahead = 0;
+    for (uint32_t i = 0; i < s->cap && began; i++)
+      if (s->workers[i] != NULL)
+        replace(s->workers[i], c->number);
+    for (uint32_t i = 0; i < s->calls.nseats; i++)
+      if (s->calls.seats[i].failed != NULL &&
+          s->calls.seats[i].call == c->number)
+        pardon(s, &s->calls.seats[i]);
+    pp_job_unref(c->model, &s->engine->blobs);
+    c->model = NULL;
+    pp_everywhere_step(s);
+    pp_server_tend(s, pp_now_ns());
+  }
+  pp_everywhere_release(s, c);
+}
+
+void pp_everywhere_fail(pp_server *s, int kind, const char *msg) {
+  for (uint32_t k = s->sched.era; k < s->calls.n; k++) {
+    pp_call *c = s->calls.v[k];
+
+    if (c->state == PP_CALL_VOID || (!s->closed && !runs(c)))
+      continue;
+    c->state = PP_CALL_RUNS;
+    for (uint32_t i = 0; i < s->ncpus; i++) {
+      pp_job *run;
+
+      if (c->runs == NULL || pp_everywhere_run(s, c, i + 1) != NULL ||
+          (run = pp_job_new(0)) == NULL)
+        continue;
+      run->flags = PP_JOB_CALL;
+      run->server = s;
+      run->state = PP_JOB_FAILED;
+      run->worker = i + 1;
+      store_error(run, kind, msg);
+      record(s, c, i + 1, run);
+    }
+    c->state = PP_CALL_OVER;
+  }
+  if (!s->closed)
+    pp_everywhere_step(s);
+}

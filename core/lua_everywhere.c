@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* server:everywhere. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "link.h"
+#include "lua_submission.h"
+#include "nest.h"
+
+#define WAITER_META "pp.everywhere"
+
+/* Whoever waits for a call, until it has the results. If that was left by an
+ * error, perhaps of a callback when the call was just over, the call is taken
+ * back: what raises has not happened. */
+typedef struct waiter {
+  pp_server *s;
+  pp_call *call; /* NULL: done with */
+} waiter;
+
+static int waiter_close(lua_State *L) {
+  waiter *w = luaL_checkudata(L, 1, WAITER_META);
+  pp_engine *e = pp_engine_get();
+
+  if (w->call != NULL && e != NULL && !e->ended) {
+    pp_engine_enter(e);
+    pp_everywhere_undo(w->s, w->call);
+    pp_engine_leave(e);
+  }
+  w->call = NULL;
+  return 0;
+}
+
+static bool is_over(void *ud) {
+  const waiter *w = ud;
+
+  return w->call->state >= PP_CALL_OVER;
+}
+
+/* Push the handle of the call's run in worker `number`, not shared with what
+ * its server keeps; false if there is none. */
+static bool push_run(lua_State *L, waiter *w, uint32_t number) {
+  pp_engine *e = pp_check_engine(L);
+  pp_job *run, *copy = NULL;
+  int r = 0;
+
+  pp_engine_enter(e);
+  run = pp_everywhere_run(w->s, w->call, number);
+  if (run != NULL) {
+    copy = pp_job_new(0);
+    r = copy != NULL ? pp_job_store(copy, run->result, run->result_len)
+                     : PP_ENOMEM;
+  }
+  if (copy != NULL) {
+    copy->flags = PP_JOB_CALL;
+    copy->server = w->s;
+    copy->state = run->state;
+    copy->worker = number;
+    if (run->output != NULL) {
+      copy->output = run->output;
+      run->output = NULL;
+    }
+  }
+  pp_engine_leave(e);
+  if (copy != NULL)
+    pp_push_job(L, copy, AT_SELF, 0);
+  if (r != 0)
+    luaL_error(L, "not enough memory");
+  return run != NULL;
+}
+
+static void set_text(lua_State *L, const char *name, const pp_buf *b) {
+  lua_pushlstring(L, b != NULL ? (const char *)b->data : "",
+                  b != NULL ? b->len : 0);
+  lua_setfield(L, -2, name);
+}
+
+/* Push the entry of worker `number`: {node =, worker =, ok =, n =, results} or
+ * {..., ok = false, error =, n = 1, error}. */
+static void push_entry(lua_State *L, const pp_server *s, uint32_t number) {
+  int handle = lua_gettop(L), n = pp_push_results(L, handle), count;
+  const pp_ujob *u = lua_touserdata(L, handle);
+
+  count = n < 0 ? 1 : n;
+  luaL_checkstack(L, 10, "too many results");
+  lua_createtable(L, count, 5);
+  lua_insert(L, handle + 1);
+  for (int i = count; i >= 1; i--)
+    lua_rawseti(L, handle + 1, i);
+  lua_pushliteral(L, "local");
+  lua_setfield(L, -2, "node");
+  lua_pushinteger(L, number);
+  lua_setfield(L, -2, "worker");
+  lua_pushboolean(L, n >= 0);
+  lua_setfield(L, -2, "ok");
+  lua_pushinteger(L, count);
+  lua_setfield(L, -2, "n");
+  if (n < 0) {
+    lua_rawgeti(L, -1, 1);
+    lua_setfield(L, -2, "error");
+  }
+  if (s->output == PP_OUTPUT_JOB) {
+    set_text(L, "output", u->j->output != NULL ? &u->j->output[0] : NULL);
+    set_text(L, "errors", u->j->output != NULL ? &u->j->output[1] : NULL);
+  }
+  lua_remove(L, handle);
+}
+
+/* Give a job the marks of a call. */
+static void mark(const pp_server *s, pp_job *j) {
+  unsigned char *p = j->frame + PP_FRAME_HEAD;
+  uint32_t flags = pp_get32(p + PP_JOB_FLAGS) | PP_JOBF_BASE;
+
+  if (s->seeded) {
+    flags |= PP_JOBF_SEEDED;
+    pp_put64(p + PP_JOB_SEED, s->seed);
+  }
+  pp_put32(p + PP_JOB_FLAGS, flags);
+  pp_put64(p + PP_JOB_ID, s->calls.n);
+}
+
+/***
+Call a function once in every worker, in its base globals, and wait: what it
+assigns to globals every later job of that worker sees. Jobs submitted before
+run before it. The call is remembered: workers that start later make it, too,
+before their first job. A worker in which it fails is not used any more; when
+none is left, jobs fail with kind "connect". Callbacks run meanwhile; if one
+raises an error, or on Ctrl-C, the call is taken back.
+@function Server:everywhere
+@func func travels as the function of a job does; globals that come along stay;
+  it cannot submit jobs
+@param ... its arguments
+@treturn table a list with an entry for each worker: `node`, `worker`, `ok`; if
+  ok its `n` results at 1 to n, else the job error as `error` and at 1 (n is 1);
+  with output = "job" also `output` and `errors`
+@raise on bad arguments, what cannot be sent, a closed server, and in a job
+*/
+int pp_server_everywhere(lua_State *L) {
+  submission b;
+  pp_job *model;
+  waiter *w;
+  int list, at = 0;
+
+  pp_submission_begin(L, &b);
+  b.method = "everywhere";
+  if (pp_nest_has(b.s))
+    return luaL_error(L, "everywhere cannot be called in a job");
+  pp_submission_spread(L, &b);
+  w = lua_newuserdatauv(L, sizeof *w, 0);
+  w->s = b.s;
+  w->call = NULL;
+  luaL_setmetatable(L, WAITER_META);
+  lua_toclose(L, -1);
+  model = pp_submission_job(L, &b);
+  mark(b.s, model);
+  pp_engine_enter(b.e);
+  pp_engine_look(b.e, pp_now_ns());
+  if (model->setting != NULL)
+    pp_blob_ref(model->setting);
+  w->call = pp_everywhere_call(b.s, model);
+  pp_engine_leave(b.e);
+  if (w->call == NULL)
+    return luaL_error(L, "not enough memory");
+  pp_wait_call(L, is_over, w, -1);
+  /* The kept list on the stack serves the results. */
+  lua_createtable(L, (int)b.s->ncpus, 0);
+  list = lua_gettop(L);
+  for (uint32_t i = 1; i <= b.s->calls.nseats; i++)
+    if (push_run(L, w, i)) {
+      push_entry(L, b.s, i);
+      lua_rawseti(L, list, ++at);
+    }
+  pp_engine_enter(b.e);
+  pp_everywhere_release(b.s, w->call);
+  pp_engine_leave(b.e);
+  w->call = NULL;
+  return 1;
+}
+
+void pp_open_everywhere(lua_State *L) {
+  static const luaL_Reg meta[] = {
+      {"__close", waiter_close},
+      {"__gc", waiter_close},
+      {NULL, NULL},
+  };
+
+  luaL_newmetatable(L, WAITER_META);
+  luaL_setfuncs(L, meta, 0);
+  lua_pop(L, 1);
+}
