@@ -164,7 +164,9 @@ static void begin_given(lua_State *L, call *c, int env) {
   if (pp_codec_bind(r->codec, L, env, 0) != 0)
     luaL_error(L, "not enough memory");
   c->bound = true;
+  pp_state_memory(L)->limit = c->memory;
   push_function(L, c);
+  pp_state_memory(L)->limit = 0;
   if (pp_codec_install(r->codec, L, env + 2, true) != 0)
     luaL_error(L, "not enough memory");
   lua_settop(L, env + 1);
@@ -529,7 +531,7 @@ static int run(lua_State *L) {
   pp_state_memory(L)->limit = c->memory;
   n = open_args(L, c, c->args, c->args_len);
   if (n < 0) {
-    if ((n == PP_ENOMEM || r->with.no_memory) && c->memory > 0)
+    if (n == PP_ENOMEM && c->memory > 0)
       c->kind = PP_KIND_MEMORY;
     return lua_error(L);
   }
@@ -648,6 +650,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   lua_pushlightuserdata(L, &c);
   failed = lua_pcall(L, 1, 1, 0) != LUA_OK;
   pp_state_memory(L)->limit = 0;
+  if (failed && r->with.no_memory && c.memory > 0)
+    c.kind = PP_KIND_MEMORY; /* what it was given takes too much */
   if (failed) {
     out->len = body;
     lua_pushcfunction(L, report);
