@@ -25,6 +25,7 @@
 typedef struct pp_engine pp_engine;
 struct pp_link;
 struct pp_nest;
+struct pp_capture;
 
 struct pp_engine {
   struct pp_nest *nest; /* a worker's engine has this in place of a loop */
@@ -63,6 +64,11 @@ struct pp_engine {
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
+  FILE *out[2]; /* stdout, stderr; those of before while a job runs here */
+  struct pp_capture *capture; /* what such a job writes; NULL: none yet */
+  bool in_job;       /* the script's thread runs a job's Lua, not the script */
+  bool may_run;      /* who waits can run jobs here */
+  uint32_t nserials; /* servers that have run jobs here */
   const pp_options *options;
   pp_codec *codec;
   /* How userdata of the bindings travel; they put it here. */
@@ -110,8 +116,9 @@ void pp_engine_leave(pp_engine *e);
  * look at what has arrived, without waiting (cheap, rate-limited); */
 void pp_engine_look(pp_engine *e, int64_t now);
 /* run it until until(ud) is true, a callback is due (unless one is running),
- * a signal is pending or deadline (monotonic ns, -1 never): 1, 0 when the time
- * ran out, PP_EAGAIN for the others. */
+ * a signal is pending, a job is to be run here (if may_run) or deadline
+ * (monotonic ns, -1 never): 1, 0 when the time ran out, PP_EAGAIN for the
+ * others. */
 int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline);
 

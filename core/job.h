@@ -97,7 +97,8 @@ enum {
   PP_JOB_GHOST = 8,    /* stands for a job that has ended, at its worker */
   PP_JOB_FORGET = 16,  /* nothing is kept of it */
   PP_JOB_CHILD = 32,   /* a job has submitted it */
-  PP_JOB_TOLD = 64     /* somebody knows its error */
+  PP_JOB_TOLD = 64,    /* somebody knows its error */
+  PP_JOB_HERE = 128    /* run in the submitting process: its worker is 0 */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One
@@ -108,6 +109,8 @@ static inline pp_job *pp_job_ref(pp_job *j) {
   return j;
 }
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
+/* Fill in what depends on where and how often it is run. */
+void pp_job_address(pp_job *j, uint32_t seq);
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
 pp_buf *pp_job_output(pp_job *j, int which);
 /* It will not run again: let its arguments go, and values it needed. Code

@@ -14,9 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture.h"
 #include "depend.h"
 #include "engine.h"
 #include "link.h"
+#include "serial.h"
 #include "zygote.h"
 
 static void on_bell(uv_poll_t *h, int status, int events) {
@@ -143,7 +145,9 @@ static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
 static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
   pp_engine *e = ud;
 
-  if (e->links[lane] != NULL)
+  if (lane >= PP_LANES_MAX)
+    pp_serial_drop(e, lane, id);
+  else if (e->links[lane] != NULL)
     pp_link_drop(e->links[lane], id);
 }
 
@@ -173,6 +177,8 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   }
   pp_log_level_set((int)o->log_level);
   e->options = o;
+  e->out[0] = stdout;
+  e->out[1] = stderr;
   e->pid = getpid();
   e->bell = e->shm = e->ctl = -1;
   e->cwd = open(".", O_PATH | O_CLOEXEC);
@@ -298,6 +304,12 @@ static void end_zygote(pp_engine *e) {
 
 /* The lock held. */
 static int end(pp_engine *e, int status) {
+  if (e->in_job) { /* exit was called in there, or it is stuck */
+    fflush(stdout), fflush(stderr);
+    pp_capture_kill(e);
+    pp_capture_settle(e, NULL);
+  }
+  pp_capture_end(e);
   if (e->loop_open) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);

@@ -394,6 +394,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     o->which = k;
     o->lane = l->map.lane;
     o->dirty = &e->dirty[k];
+    o->to = &e->out[k];
     o->mode = s->output;
     snprintf(o->prefix, sizeof o->prefix, "[local/%u] ", number);
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);

@@ -166,7 +166,7 @@ static int collect(lua_State *L) {
 
 static int parcel_gc(lua_State *L) {
   pp_uparcel *u = lua_touserdata(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->parcel.blob != NULL && e != NULL) {
     pp_engine_enter(e);

@@ -38,7 +38,7 @@ static int core_is_error(lua_State *L) {
 
 /* core.jobs(): what -j said, or nil. */
 static int core_jobs(lua_State *L) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (e == NULL || e->options->jobs < 0)
     lua_pushnil(L);

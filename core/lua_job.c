@@ -8,10 +8,12 @@ Jobs and their errors.
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
 #include "nest.h"
+#include "serial.h"
 
 static pp_ujob *check_job(lua_State *L, int idx) {
   pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
@@ -46,16 +48,23 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
     return true;
   }
   for (;;) {
-    bool due;
+    bool due, run;
 
     pp_engine_enter(e);
+    e->may_run = true;
     r = pp_engine_wait(e, until, ud, deadline);
+    e->may_run = false;
     due = e->callbacks > 0 && !e->in_callback;
+    run = r < 0 && !due && pp_interrupt_pending() == 0 && pp_serial_due(e);
+    if (!run)
+      pp_capture_end(e);
     pp_engine_leave(e);
     pp_interrupt_check(L);
     if (e->nest != NULL)
       pp_nest_check(e, L);
-    if (due) {
+    if (run) {
+      pp_serial_run(e);
+    } else if (due) {
       pp_run_callbacks(L, e);
     } else if (r >= 0) {
       pp_unanchor(L, e);
@@ -98,7 +107,7 @@ static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
   lua_setfield(L, -2, "message");
   lua_pushinteger(L, (lua_Integer)j->id);
   lua_setfield(L, -2, "job");
-  if (j->worker > 0) {
+  if (j->worker > 0 || j->flags & PP_JOB_HERE) {
     lua_pushliteral(L, "local");
     lua_setfield(L, -2, "node");
     lua_pushinteger(L, j->worker);
@@ -408,6 +417,7 @@ static int job_field(lua_State *L) {
   const char *k;
   pp_engine *e = pp_check_engine(L);
   pp_job now;
+  bool placed;
 
   lua_settop(L, 2);
   lua_pushvalue(L, 2);
@@ -418,6 +428,7 @@ static int job_field(lua_State *L) {
   if (!pp_job_over(u->j))
     pp_engine_look(e, pp_now_ns());
   now = *u->j;
+  placed = now.worker > 0 || now.flags & PP_JOB_HERE;
   if (strcmp(k, "status") == 0) {
     k = status_of(u->j);
     pp_engine_leave(e);
@@ -435,9 +446,9 @@ static int job_field(lua_State *L) {
     lua_pushlstring(L, now.group->name, now.group->len);
   else if (strcmp(k, "name") == 0 && now.name != NULL)
     lua_pushstring(L, now.name);
-  else if (strcmp(k, "node") == 0 && now.worker > 0)
+  else if (strcmp(k, "node") == 0 && placed)
     lua_pushliteral(L, "local");
-  else if (strcmp(k, "worker") == 0 && now.worker > 0)
+  else if (strcmp(k, "worker") == 0 && placed)
     lua_pushinteger(L, now.worker);
   else if (strcmp(k, "attempts") == 0)
     lua_pushinteger(L, now.attempts);
@@ -474,7 +485,7 @@ static int job_tostring(lua_State *L) {
 
 static int job_gc(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->j != NULL && e != NULL) {
     pp_engine_enter(e);

@@ -28,7 +28,13 @@ enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
  * jobs, by id (weak). */
 enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
-/* The engine; raises where there is none (in a job, in a forked child). */
+/* The engine; NULL, or raise, where there is none (in a job, in a forked
+ * child). */
+static inline pp_engine *pp_engine_here(void) {
+  pp_engine *e = pp_engine_get();
+
+  return e != NULL && !e->in_job ? e : NULL;
+}
 pp_engine *pp_check_engine(lua_State *L);
 /* Push a new handle without server; once it has one, note it. */
 pp_userver *pp_push_server(lua_State *L);

@@ -15,12 +15,13 @@ Servers: waiting, asking, ending.
 #include "lua_pp.h"
 #include "nest.h"
 #include "proc.h"
+#include "serial.h"
 
 /* Registry: light userdata of a pp_server -> its handle (weak values). */
 #define HANDLES "pp.servers"
 
 pp_engine *pp_check_engine(lua_State *L) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (e == NULL)
     luaL_error(L, "servers and jobs belong to the process that made them");
@@ -90,7 +91,7 @@ static bool fewer_closing(void *ud) {
  * all checked -> server, or nil, message */
 static int server_new(lua_State *L) {
   static const char *const modes[] = {"line", "prefix", "job", "none", NULL};
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
   pp_server_options o = {0};
   pp_userver *u;
   pp_server *s = NULL;
@@ -196,9 +197,10 @@ void pp_unanchor(lua_State *L, pp_engine *e) {
 
 static int server_gc(lua_State *L) {
   pp_userver *u = to_server(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->s != NULL && e != NULL) {
+    pp_serial_close(u->s);
     pp_engine_enter(e);
     pp_server_free(u->s);
     pp_engine_leave(e);
@@ -217,9 +219,10 @@ no mistake.
 */
 static int server_destroy(lua_State *L) {
   pp_userver *u = to_server(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->s != NULL && e != NULL && !e->ended) {
+    pp_serial_close(u->s);
     pp_engine_enter(e);
     pp_server_destroy(u->s);
     pp_engine_leave(e);
@@ -348,7 +351,7 @@ static int callbacks_due(lua_State *L) {
 }
 
 int pp_prompt_wait(lua_State *L, int fd) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
   struct pollfd p = {fd, POLLIN, 0};
   key k = {false};
   uv_poll_t *h;
@@ -592,6 +595,11 @@ static int server_table(lua_State *L) {
   return 1;
 }
 
+static int nothing(lua_State *L) {
+  (void)L;
+  return 0;
+}
+
 static bool never(void *ud) {
   (void)ud;
   return false;
@@ -600,7 +608,7 @@ static bool never(void *ud) {
 /* pp.sleep(seconds): a waiting call. */
 static int pp_sleep(lua_State *L) {
   int64_t deadline;
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   luaL_checknumber(L, 1);
   deadline = pp_opt_deadline(L, 1);
@@ -616,6 +624,9 @@ static int pp_sleep(lua_State *L) {
            left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
       if (e != NULL)
         pp_interrupt_check(L);
+      lua_pushcfunction(L,
+                        nothing); /* where a job is stopped, if it is to be */
+      lua_call(L, 0, 0);
     }
     return 0;
   }

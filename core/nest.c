@@ -558,6 +558,8 @@ pp_nest *pp_nest_new(lua_State *L) {
   e->options = &n->options;
   e->nest = n;
   e->bell = e->shm = e->ctl = e->cwd = -1;
+  e->out[0] = stdout;
+  e->out[1] = stderr;
   e->blobs.dropped = on_dropped;
   e->blobs.ud = n;
   pthread_mutex_init(&e->lock, NULL);

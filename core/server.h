@@ -12,6 +12,7 @@
 
 struct pp_engine;
 struct pp_link;
+struct pp_serial;
 typedef struct pp_server pp_server;
 
 /* What print_stats and get_stats tell of one node. */
@@ -25,7 +26,9 @@ struct pp_server {
   struct pp_engine *engine;
   pp_sched sched;
   struct pp_link **workers; /* by number - 1; NULL: none at present */
-  uint32_t cap, ncpus;      /* ncpus: how many there should be */
+  uint32_t cap, ncpus;      /* ncpus: how many there should be; 0: jobs run in
+                               this process */
+  struct pp_serial *serial; /* where they do; NULL: none has yet */
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */
