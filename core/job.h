@@ -83,6 +83,7 @@ struct pp_job {
   int64_t timeout;            /* ns of one attempt; 0: none */
   double priority;            /* higher ones first */
   uint32_t items;             /* how many it counts for; 0: one */
+  uint32_t slots;             /* places it takes on its node; 0: one */
   uint32_t worker;            /* number of the worker it ended on, from 1 */
   uint8_t state, flags;
   uint8_t failing; /* while ENDING: it will be FAILED */

@@ -478,6 +478,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       s->alive--;
     }
     pp_crew_leave(l);
+    pp_sched_gone(&l->place);
     if (!l->retiring && !s->closed) {
       pp_log(PP_LOG_INFO, "%s", how);
       if (s->stats.maxrss < maxrss)

@@ -84,6 +84,8 @@ typedef struct pp_uparcel {
   int64_t timeout;
   double priority;
   uint64_t memory;
+  uint32_t slots;
+  char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 

@@ -67,6 +67,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
     return NULL;
   }
   s->cap = n;
+  pp_sched_want(&s->sched, n);
   pp_server_tend(s, s->created);
   if (n > 0 && s->alive == 0 && errno != EAGAIN) {
     int why = errno;
@@ -99,6 +100,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
     pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", number,
            strerror(why));
   s->respawn_at = now + SECOND / 10;
+  pp_sched_want(&s->sched, s->alive); /* there may never be more */
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
       s->stuck_since = 0;
@@ -136,6 +138,8 @@ static uint32_t free_number(pp_server *s) {
 }
 
 void pp_server_tend(pp_server *s, int64_t now) {
+  if (s->refusals == 0 && s->up == NULL)
+    pp_sched_want(&s->sched, s->ncpus);
   while (pp_crew_missing(s)) {
     uint32_t i;
 
@@ -181,6 +185,7 @@ void pp_server_resize(pp_server *s, uint32_t n) {
       pp_link_retire(s->workers[i]);
   s->ncpus = n;
   s->respawn_at = 0;
+  pp_sched_want(&s->sched, n);
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL)
       pp_link_configure(s->workers[i]);
@@ -291,7 +296,7 @@ static bool waits(const pp_job *j) {
 
 static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
 
-void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
+static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->id = s->next_id++;
   j->submitted = now;
@@ -306,6 +311,10 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
   s->engine->pending++;
   if (j->group != NULL)
     j->group->pending++;
+}
+
+void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
+  enlist(s, j, now);
   if (PP_UNLIKELY(waits(j))) {
     int r = pp_depend_begin(s, j);
 
@@ -315,6 +324,12 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
       return;
   }
   pp_sched_add(&s->sched, j, false);
+}
+
+void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
+                          const char *msg) {
+  enlist(s, j, now);
+  pp_server_fail(s, j, kind, msg);
 }
 
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,

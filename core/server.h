@@ -93,6 +93,9 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
 /* Take a job in (its reference passes to the server). */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
+/* Take one in that cannot run anywhere: it fails with this kind and text. */
+void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
+                          const char *msg);
 /* Take in a job that `parent` has submitted, by the name of key. PP_ENOMEM:
  * the reference has not passed. */
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,

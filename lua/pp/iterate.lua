@@ -88,7 +88,9 @@ function iterate.range(first, last, step)
 end
 
 local passed_on = { deps = true, modules = true, globals = true, group = true }
-for _, k in ipairs { "timeout", "retries", "retry_errors", "memory", "priority" } do
+for _, k in ipairs {
+  "timeout", "retries", "retry_errors", "memory", "priority", "on", "slots",
+} do
   passed_on[k] = true
 end
 local own = {
@@ -366,6 +368,8 @@ end
 -- @tfield[opt] integer retry_errors as in submit, for each item
 -- @tfield[opt] integer memory as in submit
 -- @tfield[opt] number priority as in submit
+-- @tfield[opt] string|table on as in submit
+-- @tfield[opt] integer slots as in submit
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
   local results = core.list(run.n) -- they come in any order
