@@ -208,6 +208,7 @@ static pp_capture *make(pp_engine *e) {
       goto fail;
     o->which = k;
     o->to = &e->out[k];
+    o->meter = &e->meter;
     o->dirty = &e->dirty[k];
     strcpy(o->prefix, "[local/0] ");
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);

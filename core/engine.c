@@ -39,8 +39,10 @@ void pp_log(int level, const char *format, ...) {
   va_start(ap, format);
   vsnprintf(line, sizeof line, format, ap);
   va_end(ap);
-  if (the_engine != NULL)
+  if (the_engine != NULL) {
+    pp_meter_erase(&the_engine->meter, 1);
     fflush(the_engine->out[0]);
+  }
   fprintf(the_engine != NULL ? the_engine->out[1] : stderr, "ppsh: %s: %s\n",
           names[level], line);
 }
@@ -225,7 +227,7 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
   bool doze = true, unsettled = false;
 
   for (;;) {
-    int64_t now, next, until = deadline;
+    int64_t now, next, due, until = deadline;
 
     drain_ready(e);
     if (unsettled)
@@ -235,6 +237,9 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
       return;
     now = pp_now_ns();
     next = tend(e, now);
+    due = pp_meter_tick(e, now);
+    if (due >= 0 && (next < 0 || due < next))
+      next = due;
     if (stop(e, ud)) /* a job may have run out of time */
       return;
     if (deadline >= 0 && now >= deadline)
@@ -303,6 +308,7 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     pp_engine_drain(e);
     tend(e, now);
     pp_engine_flush(e);
+    pp_meter_tick(e, now);
   }
 }
 

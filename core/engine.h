@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "blob.h"
+#include "meter.h"
 #include "options.h"
 #include "server.h"
 #include "shm.h"
@@ -69,6 +70,8 @@ struct pp_engine {
   bool in_job;       /* the script's thread runs a job's Lua, not the script */
   bool may_run;      /* who waits can run jobs here */
   uint32_t nserials; /* servers that have run jobs here */
+  pp_meter meter;
+  bool at_prompt; /* a line is being edited */
   const pp_options *options;
   pp_codec *codec;
   /* How userdata of the bindings travel; they put it here. */

@@ -185,11 +185,9 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   pthread_mutex_init(&e->lock, NULL);
   e->blobs.dropped = on_dropped;
   e->blobs.ud = e;
-  if (o->nhosts > 0 || o->trace != NULL || o->progress != PP_PROGRESS_NO) {
+  if (o->nhosts > 0 || o->trace != NULL) {
     fprintf(stderr, "ppsh: %s is not supported by this version\n",
-            o->nhosts > 0      ? "-H"
-            : o->trace != NULL ? "--trace"
-                               : "--progress");
+            o->nhosts > 0 ? "-H" : "--trace");
     free(e);
     return PP_EBAD;
   }
@@ -204,6 +202,12 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
     fprintf(stderr, "ppsh: cannot start: %s\n", strerror(errno));
     free(e);
     return PP_ESYS;
+  }
+  pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO,
+                o->progress == PP_PROGRESS_ALWAYS);
+  if (e->meter.can && pp_meter_install(L, &e->meter) != 0) {
+    fprintf(stderr, "ppsh: not enough memory\n");
+    return PP_ENOMEM;
   }
   hooks.ud = e;
   e->codec = pp_codec_new(L, PP_CODEC_SUBMITTER, &hooks);
@@ -255,6 +259,8 @@ void pp_engine_unseen(pp_engine *e, pp_server *s) {
   size_t unseen = 0, same = 0;
   const pp_job *last = NULL;
 
+  pp_meter_erase(&e->meter, 1);
+
   fflush(stdout);
   for (pp_job *j = s->ended.head; j != NULL; j = j->next) {
     pp_error_view v;
@@ -304,6 +310,7 @@ static void end_zygote(pp_engine *e) {
 
 /* The lock held. */
 static int end(pp_engine *e, int status) {
+  pp_meter_hide(&e->meter);
   if (e->in_job) { /* exit was called in there, or it is stuck */
     fflush(stdout), fflush(stderr);
     pp_capture_kill(e);

@@ -126,6 +126,8 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->stops[1] = pp_get64(h + PP_RES_STDERR);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
   s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  if (!(j->flags & PP_JOB_CHILD))
+    l->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   j->worker = l->number;
   j->attempts++;
   s->deaths = 0;
@@ -395,6 +397,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     o->lane = l->map.lane;
     o->dirty = &e->dirty[k];
     o->to = &e->out[k];
+    o->meter = &e->meter;
     o->mode = s->output;
     snprintf(o->prefix, sizeof o->prefix, "[local/%u] ", number);
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);

@@ -101,5 +101,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_job(L);
   pp_open_chunk(L);
   pp_open_put(L);
+  pp_open_meter(L);
   return 1;
 }

@@ -47,6 +47,8 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
       luaL_error(L, "ppsh is ending: there is nothing to wait for");
     return true;
   }
+  if (!e->at_prompt)
+    pp_meter_unhide(&e->meter);
   for (;;) {
     bool due, run;
 

@@ -361,6 +361,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
     poll(&p, 1, -1);
     return 0;
   }
+  pp_meter_hide(&e->meter);
   pp_engine_enter(e);
   if (uv_poll_init(&e->loop, h, fd) != 0) {
     pp_engine_leave(e);
@@ -370,6 +371,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
   }
   h->data = &k;
   uv_poll_start(h, UV_READABLE, on_key);
+  e->at_prompt = true;
   do {
     pp_engine_wait(e, pressed, &k, -1);
     due = e->callbacks > 0 && !e->in_callback;
@@ -385,6 +387,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
       pp_engine_enter(e);
     }
   } while (due && !k.pressed && !pp_interrupt_pending());
+  e->at_prompt = false;
   uv_close((uv_handle_t *)h, free_handle);
   pp_engine_leave(e);
   return 0;

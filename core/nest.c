@@ -152,6 +152,7 @@ static int up_send(pp_place *place, pp_job *j) {
   memcpy(&bits, &j->priority, sizeof bits);
   pp_put64(p + PP_SUB_PRIORITY, bits);
   pp_put32(p + PP_SUB_ITEMS, j->items);
+  pp_put32(p + PP_SUB_SLOTS, j->slots);
   n->ops->send(n->ud, head, sizeof head);
   n->ops->send(n->ud, f, j->frame_len - PP_FRAME_HEAD);
   n->ops->sent(n->ud);

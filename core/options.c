@@ -34,7 +34,7 @@ const char pp_options_help[] =
     "                       terminal (or always)\n"
     "  --trace FILE         write a timeline in the Chrome trace-event format\n"
     "  --log LEVEL          error, warn (default), info or debug\n"
-    "  (-H, --progress and --trace are refused by this version)\n"
+    "  (-H and --trace are refused by this version)\n"
     "\n"
     "  --help               show this\n"
     "  --version            show the version of all parts\n"

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "meter.h"
 #include "shm.h"
 
 /* A line longer than this is passed on in pieces. */
@@ -19,6 +20,8 @@ static void pass(pp_outlet *o, const unsigned char *p, size_t n) {
   if (o->mode == PP_OUTPUT_NONE)
     return;
   *o->dirty = true;
+  pp_meter_erase(o->meter, o->which);
+  pp_meter_wrote(o->meter, o->which, p[n - 1] == '\n');
   if (o->mode != PP_OUTPUT_PREFIX) {
     (void)!fwrite(p, 1, n, f);
     return;

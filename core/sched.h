@@ -12,7 +12,8 @@
  * A job of several slots takes as many places: it starts when that many are
  * idle, runs at one of them, and the others, its team, are kept empty until it
  * has left. While it is first in the queue nothing behind it is placed, so that
- * small jobs cannot starve it.
+ * small jobs cannot starve it. While its place is closed (it waits for jobs of
+ * its own) the team goes to others.
  *
  * Pure: no clock, no I/O, no Lua. How a place is reached is behind its ops, so
  * the same code runs over simulated places.
@@ -80,6 +81,7 @@ struct pp_sched {
   uint32_t want;         /* places there are to be; 0: as many as are open */
   double lowest;         /* no job waiting at a place has less */
   bool saturated;        /* no busy place would take another job */
+  bool flat;             /* its one place is wide */
 };
 
 /* Open a place for jobs and give it some. It must be zeroed but for ops. */

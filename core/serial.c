@@ -452,6 +452,7 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   j->received += bytes;
   s->stats.received += bytes;
   s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  z->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
   if (s->stats.maxrss < j->maxrss)

@@ -307,6 +307,9 @@ static void enlist(pp_server *s, pp_job *j, int64_t now) {
     pp_put32(flags, pp_get32(flags) | PP_JOBF_SEEDED);
     pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_SEED, s->seed);
   }
+  if (s->engine->meter.can)
+    pp_meter_added(&s->engine->meter, j->items > 0 ? j->items : 1,
+                   s->engine->pending == 0, now);
   s->pending++;
   s->engine->pending++;
   if (j->group != NULL)
@@ -407,6 +410,12 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     s->engine->idle = s;
   }
   s->ends++;
+  if (s->engine->meter.can) {
+    pp_meter_ended(&s->engine->meter, j->items > 0 ? j->items : 1, failed,
+                   failed && pp_job_dropped(j));
+    if (s->engine->pending == 0)
+      pp_meter_erase(&s->engine->meter, 1);
+  }
   if (j->group != NULL)
     j->group->pending--;
   if (j->flags & PP_JOB_CALLBACK) {

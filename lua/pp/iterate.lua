@@ -99,6 +99,7 @@ local own = {
   chunk = true,
   buffer = true,
   on_error = true,
+  progress = "boolean",
 }
 
 -- Checked options of map or imap, with what submit is to know apart.
@@ -183,7 +184,18 @@ local function new_run(server, name, f, source, options, all)
     run.items = source
     run.n = n or #source
   end
+  run.asked = o.progress == true
+  run.expected_n = run.n
+  run.watched = core.watch(run.asked, run.n)
   return run
+end
+
+-- The progress line is not to expect more items.
+function Run:unwatch()
+  if self.watched then
+    self.watched = false
+    core.unwatch(self.asked, self.expected_n and self.expected_n - self.at)
+  end
 end
 
 -- Items ready to be sent, at most `want`: their first index in self.items and
@@ -236,6 +248,9 @@ function Run:send(first, n)
   self.high = self.high + 1
   self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
   self.at = self.at + n
+  if self.watched and self.expected_n then
+    core.watched(n)
+  end
   self.waiting = self.waiting + n
   return true
 end
@@ -333,6 +348,7 @@ function Run:remove(i)
 end
 
 function Run:stop()
+  self:unwatch()
   for i = self.low, self.high do
     self.out[i].job:cancel()
   end
@@ -370,6 +386,8 @@ end
 -- @tfield[opt] number priority as in submit
 -- @tfield[opt] string|table on as in submit
 -- @tfield[opt] integer slots as in submit
+-- @tfield[opt] boolean progress show a line of progress on stderr for this call,
+--   if stderr is a terminal; `--progress` does for all
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
   local results = core.list(run.n) -- they come in any order
@@ -428,6 +446,7 @@ function Stream:step()
     end
     local i = run:next_over()
     if not i then
+      run:unwatch()
       return nil
     end
     local c = run.out[i]
@@ -481,6 +500,9 @@ function iterate.imap(server, f, source, options)
   local closing = setmetatable({}, {
     __close = function()
       run:stop()
+    end,
+    __gc = function()
+      run:unwatch()
     end,
   })
   return function()

@@ -348,7 +348,7 @@ static void slots_follow_the_pool(void) {
   pp_sched_add(&s, small, false);
   CHECK(small->place == &more.place);
   pp_sched_close(&s, p); /* its worker is killed, the job begun */
-  CHECK(p->jobs.n == 1 && p->nteam == 2);
+  CHECK(p->jobs.n == 1 && p->nteam == 0 && s.nidle == 2);
   pp_sched_gone(p);
   CHECK(p->nteam == 0 && s.nidle == 2 && s.nspans == 0);
   pp_jobs_remove(&p->jobs, wide);
