@@ -164,6 +164,38 @@ void pp_capture_settle(pp_engine *e, pp_job *j) {
   pp_engine_flush(e);
 }
 
+void pp_capture_aside(pp_engine *e, pp_job *j, pp_buf kept[2]) {
+  pp_capture *c = e->capture;
+
+  for (int k = 0; k < 2; k++) {
+    pp_outlet *o = &c->outlet[k];
+
+    pp_outlet_read_to(o, UINT64_MAX);
+    if (o->mode == PP_OUTPUT_JOB)
+      pp_outlet_collect(o, o->read,
+                        o->text.len > 0 ? pp_job_output(j, k) : NULL);
+    else
+      pp_outlet_pass(o, o->read, false);
+    kept[k] = o->text;
+    o->passed += o->text.len;
+    memset(&o->text, 0, sizeof o->text);
+  }
+}
+
+void pp_capture_back(pp_engine *e, pp_buf kept[2]) {
+  for (int k = 0; k < 2; k++) {
+    pp_outlet *o = &e->capture->outlet[k];
+
+    if (kept[k].len == 0) {
+      pp_buf_clear(&kept[k]);
+      continue;
+    }
+    pp_buf_clear(&o->text);
+    o->text = kept[k];
+    o->passed = o->read - o->text.len;
+  }
+}
+
 /* --- begin and end -------------------------------------------------------- */
 
 static int high(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, FD_LOW); }

@@ -30,6 +30,11 @@ void pp_capture_reap(pp_engine *e, int64_t run);
 /* Pass on what it wrote, or collect it with the job (NULL: drop it), to the
  * last byte. The lock held. */
 void pp_capture_settle(pp_engine *e, pp_job *j);
+/* A job runs in the midst of j: what j has written is passed on or collected,
+ * but for a line that has no end yet, which is put aside; and comes back. The
+ * lock held. */
+void pp_capture_aside(pp_engine *e, pp_job *j, pp_buf kept[2]);
+void pp_capture_back(pp_engine *e, pp_buf kept[2]);
 /* Kill what the job that runs has started. Async-signal-safe. */
 void pp_capture_kill(const pp_engine *e);
 

@@ -288,6 +288,8 @@ int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
 
   if (e->nest != NULL)
     return pp_nest_wait(e, until, ud, deadline);
+  if (e->serial != NULL)
+    return pp_serial_wait(e, until, ud, deadline);
 
   pp_engine_pump(e, main_stops, &w, deadline);
   return w.result;
@@ -298,6 +300,8 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     pp_nest_look(e);
     return;
   }
+  if (e->serial != NULL)
+    return;
   if (any_ready(e) && now - e->drained > 20000) {
     e->drained = now;
     drain_ready(e);

@@ -26,10 +26,13 @@
 typedef struct pp_engine pp_engine;
 struct pp_link;
 struct pp_nest;
+struct pp_serial;
 struct pp_capture;
 
 struct pp_engine {
-  struct pp_nest *nest; /* a worker's engine has this in place of a loop */
+  struct pp_nest *nest;     /* a worker's engine has this in place of a loop */
+  struct pp_serial *serial; /* that of jobs which run here has this */
+  pp_engine *at;            /* whose Lua runs, if not the script's; NULL */
 
   pthread_mutex_t lock;
   sem_t park; /* the standby thread waits here when it is not needed */

@@ -61,7 +61,10 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
     if (!run)
       pp_capture_end(e);
     pp_engine_leave(e);
-    pp_interrupt_check(L);
+    if (e->serial == NULL)
+      pp_interrupt_check(L);
+    else
+      pp_serial_check(e, L);
     if (e->nest != NULL)
       pp_nest_check(e, L);
     if (run) {

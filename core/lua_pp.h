@@ -28,12 +28,12 @@ enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
  * jobs, by id (weak). */
 enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
-/* The engine; NULL, or raise, where there is none (in a job, in a forked
- * child). */
+/* The engine of the Lua that runs; NULL, or raise, where there is none (in a
+ * forked child). */
 static inline pp_engine *pp_engine_here(void) {
   pp_engine *e = pp_engine_get();
 
-  return e != NULL && !e->in_job ? e : NULL;
+  return e == NULL || !e->in_job ? e : e->at;
 }
 pp_engine *pp_check_engine(lua_State *L);
 /* Push a new handle without server; once it has one, note it. */

@@ -97,7 +97,7 @@ static int server_new(lua_State *L) {
   pp_server *s = NULL;
   int why;
 
-  if (e == NULL || e->ended || e->nest != NULL) {
+  if (e == NULL || e->ended || e->nest != NULL || e->serial != NULL) {
     lua_pushnil(L);
     lua_pushstring(L, e == NULL   ? "servers belong to the process of the "
                                     "script and to jobs"
@@ -598,11 +598,6 @@ static int server_table(lua_State *L) {
   return 1;
 }
 
-static int nothing(lua_State *L) {
-  (void)L;
-  return 0;
-}
-
 static bool never(void *ud) {
   (void)ud;
   return false;
@@ -619,6 +614,10 @@ static int pp_sleep(lua_State *L) {
     pp_wait_call(L, never, pp_nest_idle, deadline); /* it keeps its place */
     return 0;
   }
+  if (e != NULL && e->serial != NULL) {
+    pp_wait_call(L, never, NULL, deadline);
+    return 0;
+  }
   if (e == NULL || !e->loop_open) {
     while (deadline < 0 || pp_now_ns() < deadline) {
       int64_t left = deadline < 0 ? INT64_MAX : deadline - pp_now_ns();
@@ -627,9 +626,6 @@ static int pp_sleep(lua_State *L) {
            left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
       if (e != NULL)
         pp_interrupt_check(L);
-      lua_pushcfunction(L,
-                        nothing); /* where a job is stopped, if it is to be */
-      lua_call(L, 0, 0);
     }
     return 0;
   }

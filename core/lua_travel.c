@@ -159,6 +159,8 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   const char *now[2];
   size_t len[2];
 
+  if (e->serial != NULL) /* its jobs have what it has */
+    return NULL;
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "package");
   if (!lua_istable(L, -1)) {

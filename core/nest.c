@@ -8,6 +8,7 @@
 
 #include "lua_pp.h"
 #include "runner.h"
+#include "serial.h"
 #include "state.h"
 
 struct pp_nest {
@@ -285,6 +286,8 @@ int pp_nest_push_server(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   pp_nested *at = e->nest != NULL ? e->nest->at : NULL;
 
+  if (e->serial != NULL)
+    return pp_serial_push_server(L);
   if (at == NULL)
     return luaL_error(L, "there is no job here");
   if (at->server == NULL) {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "serial.h"
 
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,11 +12,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "capture.h"
 #include "engine.h"
 #include "interrupt.h"
 #include "kin.h"
+#include "lua_pp.h"
 #include "runner.h"
 #include "state.h"
 #include "worker.h"
@@ -27,8 +31,11 @@
 #define MEASURED_NS 1000000
 
 struct pp_serial {
-  pp_place place; /* first; never in the schedule: it holds what runs */
-  pp_engine *engine;
+  pp_place place;    /* first; never in the schedule: it holds what runs */
+  pp_engine *engine; /* the driver's */
+  pp_engine *from;   /* whose jobs it runs: that, or the outer one's own */
+  pp_engine *own;    /* of what its jobs submit; made with L */
+  pp_serial *outer, *inner; /* jobs within jobs; inner: NULL until there are */
   pp_server *server;
   lua_State *L; /* NULL: to be made */
   pp_runner *runner;
@@ -41,6 +48,11 @@ struct pp_serial {
   uint32_t done; /* jobs this state has run */
   uint64_t maxrss;
   int64_t began;
+  uintptr_t stack;            /* where the C stack was */
+  int64_t waited, waited_cpu; /* ns, for jobs of its own */
+  pp_server *kids;            /* what its job has submitted to; NULL: nothing */
+  int handle;                 /* registry reference to the handle of that */
+  uint64_t next_id;           /* of jobs of the next such */
   pp_buf frame, out;
   int status;                   /* given to os.exit */
   volatile sig_atomic_t stop;   /* kind of failure + 1: it is to stop */
@@ -50,7 +62,7 @@ struct pp_serial {
 
 /* What signal handlers need: the one that runs a job, and what wakes it. */
 static struct {
-  pp_serial *volatile at;
+  pp_serial *volatile at; /* the innermost */
   pthread_t thread;
   timer_t timer;
   bool ready;
@@ -114,10 +126,11 @@ void pp_serial_interrupt(void) {
 
   if (z == NULL || pp_interrupt_pending() == 0)
     return;
-  if (z->stop == 0) {
-    ask(z, PP_KIND_CANCELLED);
+  if (z->stop == 0)
     arm(GRACE_NS, GRACE_NS);
-  }
+  for (; z != NULL; z = z->outer)
+    if (z->stop == 0)
+      ask(z, PP_KIND_CANCELLED);
 }
 
 static void prepare_signals(void) {
@@ -202,12 +215,212 @@ static int prepare(lua_State *L) {
   return 0;
 }
 
+/* --- what its jobs submit ------------------------------------------------- */
+
+static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
+                            size_t len, pp_blob *const *deps, size_t ndeps) {
+  pp_engine *e = ud;
+
+  return pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
+}
+
+static pp_blob *hook_retain(void *ud, pp_blob *b) {
+  (void)ud;
+  return pp_blob_ref(b);
+}
+
+static void hook_release(void *ud, pp_blob *b) {
+  pp_engine *e = ud;
+
+  pp_blob_unref(&e->blobs, b);
+}
+
+static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
+  const pp_engine *e = ud;
+  const pp_blob *b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
+
+  if (b == NULL)
+    return NULL;
+  *len = b->len;
+  return b->bytes;
+}
+
+static void drop(pp_serial *z, uint32_t id);
+
+static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
+  const pp_serial *z = ud;
+
+  (void)lane;
+  if (z->inner != NULL)
+    drop(z->inner, id);
+}
+
+static bool open_own(pp_serial *z) {
+  static const pp_options none = {.jobs = -1};
+  pp_codec_hooks hooks = {.intern = hook_intern,
+                          .retain = hook_retain,
+                          .release = hook_release,
+                          .code = hook_code};
+  pp_engine *e = calloc(1, sizeof *e);
+
+  if (e == NULL)
+    return false;
+  hooks.ud = e;
+  e->options = &none;
+  e->serial = z;
+  e->bell = e->shm = e->ctl = e->cwd = -1;
+  e->out[0] = stdout;
+  e->out[1] = stderr;
+  e->pid = z->engine->pid;
+  e->blobs.dropped = on_dropped;
+  e->blobs.ud = z;
+  pthread_mutex_init(&e->lock, NULL);
+  z->own = e;
+  z->handle = LUA_NOREF;
+  e->codec = pp_codec_new(z->L, PP_CODEC_SUBMITTER, &hooks);
+  return e->codec != NULL;
+}
+
+static void free_serial(pp_serial *z);
+
+/* After its Lua state. */
+static void close_own(pp_serial *z) {
+  pp_engine *e = z->own;
+
+  if (z->inner != NULL)
+    free_serial(z->inner);
+  z->inner = NULL;
+  if (e == NULL)
+    return;
+  z->own = NULL;
+  pp_codec_free(e->codec);
+  e->blobs.dropped = NULL;
+  pp_blobs_clear(&e->blobs);
+  pp_buf_clear(&e->scratch);
+  pp_buf_clear(&e->past);
+  pthread_mutex_destroy(&e->lock);
+  free(e);
+}
+
+/* What they were counts where the job does. */
+static void count_kids(pp_serial *z) {
+  pp_stats *to = &z->server->stats;
+  const pp_stats *t = &z->kids->stats;
+
+  to->njobs += t->njobs;
+  to->failed += t->failed;
+  to->retried += t->retried;
+  to->lost += t->lost;
+  to->sent += t->sent;
+  to->received += t->received;
+  to->time += t->time;
+  to->cpu += t->cpu;
+  if (to->maxrss < t->maxrss)
+    to->maxrss = t->maxrss;
+  z->next_id = z->kids->next_id;
+  z->kids = NULL;
+}
+
+/* The job is over: so is what it has submitted. */
+static void end_kids(pp_serial *z) {
+  pp_server *s = z->kids;
+
+  if (z->handle == LUA_NOREF)
+    return;
+  if (s != NULL) {
+    pp_job *j;
+
+    if (!s->closed) {
+      pp_engine_unseen(z->own, s);
+      while ((j = s->ended.head) != NULL)
+        pp_server_seen(s, j);
+      pp_server_destroy(s);
+    }
+    count_kids(z);
+  }
+  pp_unanchor(z->L, z->own);
+  luaL_unref(z->L, LUA_REGISTRYINDEX, z->handle);
+  z->handle = LUA_NOREF;
+}
+
+int pp_serial_push_server(lua_State *L) {
+  pp_serial *z = pp_check_engine(L)->serial;
+  const pp_running *now = pp_runner_running(z->runner);
+  pp_server_options o = {.retries = z->server->retries,
+                         .restart = z->server->restart,
+                         .output = z->server->output,
+                         .timeout = z->server->timeout,
+                         .memory = z->server->memory,
+                         .seeded = now->seeded,
+                         .seed = now->seed};
+  pp_userver *u;
+
+  if (z->kids != NULL && !z->kids->closed) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, z->handle);
+    return 1;
+  }
+  if (z->kids != NULL)
+    count_kids(z);
+  u = pp_push_server(L);
+  u->s = pp_server_new(z->own, &o);
+  if (u->s == NULL)
+    return luaL_error(L, "not enough memory");
+  u->s->next_id = z->next_id;
+  z->kids = u->s;
+  pp_note_server(L, -1);
+  lua_pushvalue(L, -1);
+  if (z->handle == LUA_NOREF)
+    z->handle = luaL_ref(L, LUA_REGISTRYINDEX);
+  else
+    lua_rawseti(L, LUA_REGISTRYINDEX, z->handle);
+  return 1;
+}
+
+int pp_serial_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
+                   int64_t deadline) {
+  const pp_serial *z = e->serial;
+
+  for (;;) {
+    int64_t left = deadline < 0 ? INT64_MAX : deadline - pp_now_ns();
+
+    if (e->callbacks > 0 && !e->in_callback)
+      return PP_EAGAIN;
+    if (until(ud))
+      return 1;
+    if (pp_runner_stopping(z->runner) != NULL)
+      return PP_EAGAIN;
+    if (left <= 0)
+      return 0;
+    if (e->may_run && pp_serial_due(e))
+      return PP_EAGAIN;
+    poll(NULL, 0,
+         left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
+  }
+}
+
+void pp_serial_check(pp_engine *e, lua_State *L) {
+  pp_runner *r = e->serial->runner;
+  const char *why = pp_runner_stopping(r);
+
+  if (why == NULL)
+    return;
+  pp_runner_stopped(r, L);
+  luaL_error(L, "%s", why);
+}
+
+/* --- opening and closing -------------------------------------------------- */
+
+/* The caller has made sure that finalizers find no engine but z's own. */
 static void close_state(pp_serial *z) {
   lua_State *L = z->L;
+  pp_engine *at = z->engine->at;
 
   z->L = NULL;
+  z->engine->at = z->own;
   if (L != NULL)
     lua_close(L);
+  z->engine->at = at;
+  close_own(z);
   pp_runner_free(z->runner);
   z->runner = NULL;
   if (z->empty != NULL)
@@ -226,7 +439,7 @@ static bool open_state(pp_serial *z) {
   lua_pushcfunction(z->L, prepare);
   lua_pushlightuserdata(z->L, z);
   if (lua_pcall(z->L, 1, 0, 0) != LUA_OK ||
-      (z->runner = pp_runner_new(z->L)) == NULL)
+      (z->runner = pp_runner_new(z->L)) == NULL || !open_own(z))
     goto fail;
   lua_settop(z->L, 0);
   pp_runner_name(z->runner, 0, "local");
@@ -241,7 +454,7 @@ fail:
 static void forget_blobs(pp_serial *z) {
   for (size_t w = 0; w < z->has_words; w++)
     for (uint64_t bits = z->has[w]; bits != 0; bits &= bits - 1)
-      pp_engine_blob_lost(z->engine,
+      pp_engine_blob_lost(z->from,
                           (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits),
                           z->lane);
   if (z->has_words > 0)
@@ -249,19 +462,35 @@ static void forget_blobs(pp_serial *z) {
   z->ndrops = 0;
 }
 
-static pp_serial *serial_for(pp_server *s) {
-  pp_serial *z = s->serial;
+static void free_serial(pp_serial *z) {
+  close_state(z);
+  free(z->has);
+  free(z->drops);
+  pp_buf_clear(&z->frame);
+  pp_buf_clear(&z->out);
+  free(z);
+}
 
-  if (z != NULL)
+/* What runs the jobs of s: its own, or what is within the job it belongs to. */
+static pp_serial *serial_for(pp_server *s) {
+  pp_serial *outer = s->engine->serial;
+  pp_serial **at = outer != NULL ? &outer->inner : &s->serial, *z = *at;
+
+  if (z != NULL) {
+    z->server = s;
     return z;
+  }
   z = calloc(1, sizeof *z);
   if (z == NULL)
     return NULL;
   z->place.ops = &ops;
-  z->engine = s->engine;
+  z->from = s->engine;
+  z->engine = outer != NULL ? outer->engine : s->engine;
   z->server = s;
-  z->lane = PP_LANES_MAX + s->engine->nserials++;
-  s->serial = z;
+  z->outer = outer;
+  z->handle = LUA_NOREF;
+  z->lane = PP_LANES_MAX + z->engine->nserials++;
+  *at = z;
   return z;
 }
 
@@ -271,18 +500,13 @@ void pp_serial_close(pp_server *s) {
 
   if (z == NULL)
     return;
-  e->in_job = true; /* finalizers of jobs are no part of the script */
-  close_state(z);
-  e->in_job = false;
   pp_engine_enter(e);
   forget_blobs(z);
   s->serial = NULL;
   pp_engine_leave(e);
-  free(z->has);
-  free(z->drops);
-  pp_buf_clear(&z->frame);
-  pp_buf_clear(&z->out);
-  free(z);
+  e->in_job = true; /* finalizers of jobs are no part of the script */
+  free_serial(z);
+  e->in_job = false;
 }
 
 /* --- blobs ---------------------------------------------------------------- */
@@ -291,16 +515,8 @@ static bool holds(const pp_serial *z, uint32_t id) {
   return id / 64 < z->has_words && (z->has[id / 64] >> id % 64 & 1);
 }
 
-void pp_serial_drop(pp_engine *e, uint32_t lane, uint32_t id) {
-  pp_serial *z = NULL;
-
-  for (const pp_server *s = e->servers; s != NULL && z == NULL; s = s->next)
-    if (s->serial != NULL && s->serial->lane == lane)
-      z = s->serial;
-  for (const pp_server *s = e->closed; s != NULL && z == NULL; s = s->next)
-    if (s->serial != NULL && s->serial->lane == lane)
-      z = s->serial;
-  if (z == NULL || !holds(z, id))
+static void drop(pp_serial *z, uint32_t id) {
+  if (!holds(z, id))
     return;
   z->has[id / 64] &= ~((uint64_t)1 << id % 64);
   if (z->ndrops == z->cap_drops) {
@@ -313,6 +529,19 @@ void pp_serial_drop(pp_engine *e, uint32_t lane, uint32_t id) {
     z->cap_drops = cap;
   }
   z->drops[z->ndrops++] = id;
+}
+
+void pp_serial_drop(pp_engine *e, uint32_t lane, uint32_t id) {
+  pp_serial *z = NULL;
+
+  for (const pp_server *s = e->servers; s != NULL && z == NULL; s = s->next)
+    if (s->serial != NULL && s->serial->lane == lane)
+      z = s->serial;
+  for (const pp_server *s = e->closed; s != NULL && z == NULL; s = s->next)
+    if (s->serial != NULL && s->serial->lane == lane)
+      z = s->serial;
+  if (z != NULL)
+    drop(z, id);
 }
 
 static int give_blob(pp_serial *z, pp_blob *b) {
@@ -411,7 +640,7 @@ static void end_stopped(pp_serial *z, pp_job *j) {
 
   j->started = z->began;
   j->ended = pp_now_ns();
-  j->run = j->ended - j->started;
+  j->run = j->ended - j->started - z->waited;
   j->attempts++;
   s->stats.njobs++;
   s->stats.time += j->run;
@@ -443,16 +672,19 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   uint64_t bytes = PP_FRAME_HEAD + z->out.len;
 
   j->started = (int64_t)pp_get64(h + PP_RES_START);
-  j->run = (int64_t)pp_get64(h + PP_RES_RUN);
+  j->run = (int64_t)pp_get64(h + PP_RES_RUN) - z->waited;
+  if (j->run < 0)
+    j->run = 0;
+  cpu -= z->waited_cpu;
   j->ended = pp_now_ns();
-  j->cpu = cpu < j->run ? cpu : j->run;
+  j->cpu = cpu < 0 ? 0 : cpu < j->run ? cpu : j->run;
   j->maxrss = z->maxrss;
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
   j->attempts++;
   j->received += bytes;
   s->stats.received += bytes;
   s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
-  z->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  z->from->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
   if (s->stats.maxrss < j->maxrss)
@@ -491,23 +723,25 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   int64_t run, cpu_began = cpu_now();
   int r;
 
-  z->stop = z->forced = z->exited = 0;
   z->out.len = 0;
+  z->next_id = 0;
   pp_put64(memory, 0); /* it is for workers */
+  e->at = z->own;
   S.at = z;
-  e->in_job = true;
   if (j->timeout > 0)
     arm(j->timeout, GRACE_NS);
   if (pp_interrupt_pending()) /* before anybody could have told this job */
     pp_serial_interrupt();
   r = pp_runner_job(z->runner, j->frame + PP_FRAME_HEAD,
                     j->frame_len - PP_FRAME_HEAD, &z->out, nothing, NULL);
+  end_kids(z);
   run = pp_now_ns() - z->began;
-  pp_capture_reap(e, run);
+  if (z->outer == NULL) /* others may have been started by that one */
+    pp_capture_reap(e, run);
   fflush(stdout), fflush(stderr);
-  S.at = NULL;
   if (j->timeout > 0 || z->stop != 0)
     arm(0, 0);
+  S.at = z->outer;
   *cpu = run < CLOCKED_NS ? run : cpu_now() - cpu_began;
   measure(z, run);
   pp_put64(memory, most);
@@ -519,20 +753,139 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
     pp_runner_unstop(z->runner);
     pp_state_unpoke(z->L);
   }
-  e->in_job = false;
   return r;
 }
 
-void pp_serial_run(pp_engine *e) {
-  pp_server *s;
-  pp_serial *z;
-  pp_job *j;
+/* Modules are found as the outer job finds them. */
+static int copy_paths(lua_State *L) {
+  lua_State *from = lua_touserdata(L, 1);
+  static const char *const names[] = {"path", "cpath"};
+
+  luaL_checkstack(from, 5, NULL);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "package");
+  for (int i = 0; i < 2; i++) {
+    const char *s = NULL;
+    int top = lua_gettop(from);
+
+    luaL_getsubtable(from, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushliteral(from, "package");
+    if (lua_rawget(from, -2) == LUA_TTABLE) {
+      lua_pushstring(from, names[i]);
+      lua_rawget(from, -2);
+      s = lua_tostring(from, -1);
+    }
+    if (s != NULL) {
+      lua_pushstring(L, s);
+      lua_setfield(L, -2, names[i]);
+    }
+    lua_settop(from, top);
+  }
+  return 0;
+}
+
+/* May one more job run within those that run? Each takes C stack. */
+static bool has_room(const pp_serial *z) {
+  static const size_t enough = (size_t)1 << 20;
+  const pp_serial *first = z;
+  struct rlimit lim;
+  size_t used;
+
+  while (first->outer != NULL)
+    first = first->outer;
+  used = first->stack - (uintptr_t)&lim;
+  return first == z || getrlimit(RLIMIT_STACK, &lim) < 0 ||
+         lim.rlim_cur == RLIM_INFINITY || used + enough < lim.rlim_cur;
+}
+
+/* Run j, which z holds now, to its end, whatever that is. */
+static void run_job(pp_serial *z, pp_job *j) {
+  pp_engine *e = z->engine;
+  pp_server *s = z->server;
   int64_t cpu = 0;
   int r = 0;
-  bool open;
+  bool open, room;
 
+  z->stop = z->forced = z->exited = 0;
+  z->waited = z->waited_cpu = 0;
+  z->stack = (uintptr_t)&cpu;
+  z->began = pp_now_ns();
+  room = has_room(z);
+  e->in_job = true;
+  e->at = NULL;
+  open = room && open_state(z);
+  if (open && z->outer != NULL) {
+    lua_pushcfunction(z->L, copy_paths);
+    lua_pushlightuserdata(z->L, pp_state_running(z->outer->L));
+    if (lua_pcall(z->L, 1, 0, 0) != LUA_OK)
+      lua_settop(z->L, 0);
+  }
   pp_engine_enter(e);
-  s = next_server(e);
+  if (open)
+    r = give_blobs(z, j);
+  pp_capture_job(e, s);
+  pp_job_address(j, 1);
+  pp_kin_anew(j);
+  j->sent += j->frame_len;
+  s->stats.sent += j->frame_len;
+  pp_engine_leave(e);
+  if (open && r == 0)
+    r = execute(z, j, &cpu);
+  e->in_job = z->outer != NULL;
+  e->at = z->outer != NULL ? z->outer->own : NULL;
+  pp_engine_enter(e);
+  if (z->L == NULL)
+    forget_blobs(z);
+  if (z->place.jobs.head != j) { /* somebody has ended it meanwhile */
+    pp_capture_settle(e, NULL);
+    goto done;
+  }
+  pp_capture_settle(e, j);
+  pp_jobs_remove(&z->place.jobs, j);
+  j->state = PP_JOB_ENDING;
+  if (!open || r != 0) {
+    s->stats.njobs++;
+    pp_server_fail(s, j, PP_KIND_LOST,
+                   room ? "not enough memory to run it here"
+                        : "too many jobs wait for one another in this process");
+  } else if (z->exited) {
+    end_exited(z, j);
+  } else if (z->stop != 0) {
+    end_stopped(z, j);
+  } else {
+    end_with_result(z, j, cpu);
+  }
+  if (j->state == PP_JOB_QUEUED) /* again, perhaps elsewhere */
+    j->flags &= (uint8_t)~PP_JOB_HERE;
+  if (z->outer != NULL) {
+    z->outer->waited += pp_now_ns() - z->began;
+    z->outer->waited_cpu += cpu + z->waited_cpu;
+  }
+done:
+  if (z->out.cap > 1 << 20)
+    pp_buf_clear(&z->out);
+  pp_engine_leave(e);
+}
+
+void pp_serial_run(pp_engine *from) {
+  pp_engine *e = from->serial != NULL ? from->serial->engine : from;
+  pp_serial *outer = from->serial, *z;
+  struct itimerspec left = {0};
+  pp_buf kept[2] = {0};
+  pp_server *s;
+  pp_job *j;
+  int cwd = -1;
+
+  if (outer != NULL) {
+    cwd = open(".", O_PATH | O_CLOEXEC);
+    if (S.ready) { /* its time stands still */
+      timer_gettime(S.timer, &left);
+      arm(0, 0);
+    }
+    fflush(stdout), fflush(stderr);
+  }
+  pp_engine_enter(e);
+  s = next_server(from);
   if (s == NULL) {
     pp_engine_leave(e);
     return;
@@ -545,54 +898,29 @@ void pp_serial_run(pp_engine *e) {
     return;
   }
   prepare_signals();
+  if (outer != NULL)
+    pp_capture_aside(e, outer->place.jobs.head, kept);
   pp_job_ref(j);
   pp_jobs_push(&z->place.jobs, j);
   j->state = PP_JOB_SENT;
   j->place = &z->place;
   j->flags |= PP_JOB_HERE;
   j->worker = 0;
-  z->began = pp_now_ns();
   pp_engine_leave(e);
-  e->in_job = true;
-  open = open_state(z);
-  e->in_job = false;
+  run_job(z, j);
   pp_engine_enter(e);
-  if (open)
-    r = give_blobs(z, j);
-  pp_capture_job(e, s);
-  pp_job_address(j, 1);
-  pp_kin_anew(j);
-  j->sent += j->frame_len;
-  s->stats.sent += j->frame_len;
-  pp_engine_leave(e);
-  if (open && r == 0)
-    r = execute(z, j, &cpu);
-  pp_engine_enter(e);
-  if (z->L == NULL)
-    forget_blobs(z);
-  if (z->place.jobs.head != j) { /* somebody has ended it meanwhile */
-    pp_capture_settle(e, NULL);
-    pp_job_unref(j, &e->blobs);
-    pp_engine_leave(e);
-    return;
+  pp_job_unref(j, &from->blobs);
+  if (outer != NULL) {
+    pp_capture_job(e, outer->server);
+    pp_capture_back(e, kept);
+    if (cwd >= 0) {
+      (void)!fchdir(cwd);
+      close(cwd);
+    }
   }
-  pp_capture_settle(e, j);
-  pp_jobs_remove(&z->place.jobs, j);
-  j->state = PP_JOB_ENDING;
-  if (!open || r != 0) {
-    s->stats.njobs++;
-    pp_server_fail(s, j, PP_KIND_LOST, "not enough memory to run it here");
-  } else if (z->exited) {
-    end_exited(z, j);
-  } else if (z->stop != 0) {
-    end_stopped(z, j);
-  } else {
-    end_with_result(z, j, cpu);
-  }
-  if (j->state == PP_JOB_QUEUED) /* again, perhaps elsewhere */
-    j->flags &= (uint8_t)~PP_JOB_HERE;
-  pp_job_unref(j, &e->blobs);
-  if (z->out.cap > 1 << 20)
-    pp_buf_clear(&z->out);
   pp_engine_leave(e);
+  if (outer != NULL && outer->stop != 0)
+    arm(GRACE_NS, GRACE_NS);
+  else if (outer != NULL && S.ready)
+    timer_settime(S.timer, 0, &left, NULL);
 }

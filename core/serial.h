@@ -12,11 +12,17 @@
  * its running coroutine; what is still running a second later gets one at every
  * instruction, its child processes are killed and the state is replaced. A C
  * function that does not return cannot be stopped.
+ *
+ * A job may submit jobs: an engine of its own (no loop, no thread) holds them
+ * until it waits; then they run the same way, on one more state, one for each
+ * depth of jobs within jobs.
  */
 #ifndef PP_SERIAL_H
 #define PP_SERIAL_H
 
 #include "server.h"
+
+struct lua_State;
 
 typedef struct pp_serial pp_serial;
 
@@ -29,6 +35,13 @@ void pp_serial_run(struct pp_engine *e);
 void pp_serial_drop(struct pp_engine *e, uint32_t lane, uint32_t id);
 /* Close a server's state, if it has one. The script's thread, the lock free. */
 void pp_serial_close(pp_server *s);
+/* In place of the loop, for a job that runs here (see engine.h). */
+int pp_serial_wait(struct pp_engine *e, bool (*until)(void *ud), void *ud,
+                   int64_t deadline);
+/* Raise in L if its job is to stop. */
+void pp_serial_check(struct pp_engine *e, struct lua_State *L);
+/* Push the server of the job that runs, made if need be; raises. */
+int pp_serial_push_server(struct lua_State *L);
 /* The script is to see a signal: stop the job that runs. For signal handlers.
  */
 void pp_serial_interrupt(void);

@@ -139,13 +139,6 @@ describe("a server of no workers", function()
     assert.are.same(numbers(1), numbers(0))
   end)
 
-  it("lets jobs have no server of their own, as workers do", function()
-    local server <close> = pp.Server(0)
-    local ok, err = server:spawn(function() return require "pp".Server(2) end):pcall()
-    assert.is_false(ok)
-    assert.matches("not in a job", err.message)
-  end)
-
   it("maps, iterates, drains and takes the first", function()
     local server <close> = pp.Server(0)
     local function square(i) return i * i end
@@ -463,7 +456,111 @@ describe("a serial job", function()
   end)
 end)
 
-describe("a number of workers that becomes 0", function()
+describe("a serial job that submits jobs", function()
+  local function fib(n)
+    if n < 2 then return n end
+    local server = require "pp".Server()
+    local a, b = server:spawn(fib, n - 1), server:spawn(fib, n - 2)
+    return a() + b()
+  end
+
+  it("runs them when it waits for them", function()
+    local server <close> = pp.Server(0)
+    assert.are.equal(55, server:spawn(fib, 10)())
+    assert.are.equal(177, server:get_stats()["local"].njobs)
+  end)
+
+  it("may go deep", function()
+    local server <close> = pp.Server(0)
+    local function down(n)
+      return n == 0 and 0 or 1 + require "pp".Server():spawn(down, n - 1)()
+    end
+    assert.are.equal(100, server:spawn(down, 100)())
+  end)
+
+  it("has what a server has", function()
+    local server <close> = pp.Server{ncpus = 0, seed = 3}
+    local function f()
+      local inner = require "pp".Server()
+      local got
+      inner:submit{function() return 5 end, callback = function(v) got = v end}
+      inner:wait()
+      local ok, err = inner:spawn(error, {code = 1}):pcall()
+      local list = inner:map(function(i) return i * i end, {1, 2, 3})
+      local _, late = inner:submit{require "pp".sleep, args = {600}, timeout = 0.05}:pcall()
+      local _, lost = inner:submit{os.exit, args = {1}, retries = 0}:pcall()
+      return got, ok, err.value.code, list[3], late.kind, lost.kind, inner:get_ncpus(),
+        inner:spawn(math.random)()
+    end
+    local r = {server:spawn(f)()}
+    local random = table.remove(r)
+    assert.are.same({5, false, 1, 9, "timeout", "lost", 0}, r)
+    local workers <close> = pp.Server{ncpus = 2, seed = 3}
+    assert.are.equal(random, select(8, workers:spawn(f)()))
+  end)
+
+  it("takes along what it has not waited for", function()
+    local server <close> = pp.Server(0)
+    local path = os.tmpname()
+    server:spawn(function()
+      require "pp".Server():spawn(os.remove, path)
+    end)()
+    assert.is_true(server:wait(0))
+    assert.is_true(os.remove(path))
+  end)
+
+  it("has its own time and lines", function()
+    local r = child.run([[
+      local pp = require "pp"
+      local server = pp.Server(0)
+      local job = server:submit{function()
+        local pp = require "pp"
+        io.write "half a "
+        pp.Server():spawn(function() print "child" require "pp".sleep(0.3) end)()
+        print "line"
+        return "in time"
+      end, timeout = 0.25}
+      print(job())
+      print(job.time.run < 0.25)
+      print(select(2, server:submit{function()
+        require "pp".Server():spawn(require "pp".sleep, 0.1)()
+        while true do end
+      end, timeout = 0.15}:pcall()).kind)
+    ]])
+    assert.are.equal("child\nhalf a line\nin time\ntrue\ntimeout\n", r.out)
+    assert.are.equal("", r.err)
+  end)
+
+  it("collects what each has written", function()
+    local server <close> = pp.Server{ncpus = 0, output = "job"}
+    local job = server:spawn(function()
+      print "before"
+      local inner = require "pp".Server():spawn(print, "inner")
+      inner:wait()
+      print "after"
+      return inner.output
+    end)
+    assert.are.equal("inner\n", job())
+    assert.are.equal("before\nafter\n", job.output)
+  end)
+
+  it("is stopped by Ctrl-C with them", function()
+    local p = child.start([[
+      local server = require "pp".Server(0)
+      print(pcall(server:spawn(function()
+        return require "pp".Server():spawn(function() print "begun" while true do end end)()
+      end)))
+      print(server:spawn(function() return "goes on" end)())
+    ]])
+    p:expect "begun\n"
+    p:kill "INT"
+    local r = child.finish(p)
+    assert.are.equal("begun\nfalse\tinterrupted!\ngoes on\n", r.out)
+  end)
+end)
+
+describe("a number of workers that becomes 0",
+ function()
   it("lets running jobs finish and runs the rest here", function()
     local gate = child.gate()
     local server <close> = pp.Server(1)
