@@ -145,7 +145,8 @@ Fields of a job's error.
   cannot travel
 @tfield ?string traceback where, in the script's own files and lines
 @tfield ?string node where it ran
-@tfield ?integer worker which worker of that node
+@tfield ?integer worker which worker of that node, from 1; 0: the script's own
+  process (ncpus = 0)
 @tfield integer job its id
 @tfield ?Error cause the error of a job it waited for
 */
@@ -406,7 +407,8 @@ Fields of a job. They cannot be set; reading looks at what has arrived.
 @tfield string group "default" unless submit said otherwise
 @tfield ?string name what submit said
 @tfield ?string node where it ran last: "local"
-@tfield ?integer worker which worker of that node
+@tfield ?integer worker which worker of that node, from 1; 0: the script's own
+  process (ncpus = 0)
 @tfield integer attempts how often it was begun
 @tfield table time seconds, in `queued`, `run`, `cpu` and `total`: until it was
   begun, in its function, of CPU time, and from submit to its end

@@ -590,6 +590,11 @@ Options of submit. The function stands without a name or as `func`.
   its own; 0
 @tfield[opt] number priority higher goes first; 0. Equals go in the order they
   came, and nothing that runs is stopped for another
+@tfield[opt] string|table on the name of the node it may run at, or several:
+  a list, or one string with commas; "local" is this machine. Where no worker
+  of that name is to be expected, the job fails with kind "connect"
+@tfield[opt] integer slots places of workers it takes, at most those of its
+  node; 1. It starts when so many are idle, and they are kept for it
 @tfield[opt] string name any text; it is `job.name`
 @tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
   job's error of kind "memory". Default: the server's

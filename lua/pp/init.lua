@@ -117,7 +117,8 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 -- @tfield[opt] integer retries how often a job is run again when its worker
 --   died under it; 2
 -- @tfield[opt] number timeout seconds one attempt of a job may run; none
--- @tfield[opt] integer memory most bytes of Lua heap in one worker; none
+-- @tfield[opt] integer memory most bytes of Lua heap in one worker; none. Does
+--   not count with ncpus = 0
 -- @tfield[opt] integer|boolean restart replace a worker after so many jobs;
 --   0, never; true is 1
 -- @tfield[opt] string output what becomes of what jobs write: "line" (whole
