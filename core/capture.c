@@ -213,11 +213,13 @@ static FILE *stream(int fd, int *number) {
 
 static pp_capture *make(pp_engine *e) {
   pp_capture *c = calloc(1, sizeof *c);
-  int pipes[2][2] = {{-1, -1}, {-1, -1}}, null;
+  int pipes[2][2] = {{-1, -1}, {-1, -1}}, null, why;
 
   if (c == NULL)
     return NULL;
   c->cwd = c->mark = -1;
+  for (int k = 0; k < 2; k++)
+    c->w[k] = c->outlet[k].fd = -1;
   null = open("/dev/null", O_RDONLY | O_CLOEXEC);
   c->empty = null >= 0 ? high(null) : -1;
   if (null >= 0)
@@ -246,9 +248,10 @@ static pp_capture *make(pp_engine *e) {
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
   }
   if (fstat(c->w[0], &c->is) != 0 ||
-      uv_poll_init(&e->loop, &c->outlet[0].poll, c->outlet[0].fd) != 0 ||
-      uv_poll_init(&e->loop, &c->outlet[1].poll, c->outlet[1].fd) != 0)
+      uv_poll_init(&e->loop, &c->outlet[0].poll, c->outlet[0].fd) != 0)
     goto fail;
+  if (uv_poll_init(&e->loop, &c->outlet[1].poll, c->outlet[1].fd) != 0)
+    return NULL; /* cannot be: the loop has the first */
   for (int k = 0; k < 2; k++) {
     c->outlet[k].poll.data = c;
     uv_poll_start(&c->outlet[k].poll, UV_READABLE, on_output);
@@ -257,7 +260,24 @@ static pp_capture *make(pp_engine *e) {
   c->last = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
   e->capture = c;
   return c;
-fail: /* rare, and the process is short of everything: what is open stays */
+fail:
+  why = errno;
+  for (int k = 0; k < 2; k++) {
+    if (pipes[k][0] >= 0)
+      close(pipes[k][0]), close(pipes[k][1]);
+    if (c->real[k] != NULL)
+      fclose(c->real[k]);
+    if (c->w[k] >= 0)
+      close(c->w[k]);
+    if (c->outlet[k].fd >= 0)
+      close(c->outlet[k].fd);
+  }
+  if (c->empty >= 0)
+    close(c->empty);
+  if (c->keep[0] >= 0)
+    close(c->keep[0]);
+  free(c);
+  errno = why;
   return NULL;
 }
 

@@ -70,7 +70,8 @@ struct pp_engine {
   bool in_callback, dirty[2], ended, zygote_gone;
   FILE *out[2]; /* stdout, stderr; those of before while a job runs here */
   struct pp_capture *capture; /* what such a job writes; NULL: none yet */
-  bool in_job;       /* the script's thread runs a job's Lua, not the script */
+  _Atomic bool
+      in_job;        /* the script's thread runs a job's Lua, not the script */
   bool may_run;      /* who waits can run jobs here */
   uint32_t nserials; /* servers that have run jobs here */
   pp_meter meter;

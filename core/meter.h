@@ -35,9 +35,9 @@ typedef struct pp_meter {
 
   pthread_mutex_t lock;
   _Atomic bool shown;
-  bool held;    /* the script is writing */
-  bool hidden;  /* the prompt has the terminal */
-  bool midline; /* the last line written is not complete */
+  _Atomic bool held;   /* the script is writing */
+  _Atomic bool hidden; /* the prompt has the terminal */
+  bool midline;        /* the last line written is not complete */
   int64_t drawn;
   int width; /* of what is shown */
 } pp_meter;

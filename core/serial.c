@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "serial.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
@@ -892,8 +893,13 @@ void pp_serial_run(pp_engine *from) {
   }
   z = serial_for(s);
   j = pp_sched_first(&s->sched);
+  errno = ENOMEM;
   if (z == NULL || pp_capture_begin(e) != 0) {
-    pp_server_fail(s, j, PP_KIND_LOST, "not enough memory to run it here");
+    char why[120];
+
+    snprintf(why, sizeof why, "cannot run it in this process: %s",
+             strerror(errno));
+    pp_server_fail(s, j, PP_KIND_LOST, why);
     pp_engine_leave(e);
     return;
   }
