@@ -4,11 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
-#include <lualib.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,50 +12,17 @@
 #include <unistd.h>
 
 #include "capture.h"
-#include "engine.h"
 #include "interrupt.h"
 #include "kin.h"
-#include "lua_pp.h"
-#include "runner.h"
+#include "serial_impl.h"
 #include "state.h"
 #include "worker.h"
-#include "zygote.h"
 
 /* Between asking a job to stop and what does not ask. */
 #define GRACE_NS ((int64_t)1000000000)
 /* What ran for less is not worth a look at these. */
 #define CLOCKED_NS 50000
 #define MEASURED_NS 1000000
-
-struct pp_serial {
-  pp_place place;    /* first; never in the schedule: it holds what runs */
-  pp_engine *engine; /* the driver's */
-  pp_engine *from;   /* whose jobs it runs: that, or the outer one's own */
-  pp_engine *own;    /* of what its jobs submit; made with L */
-  pp_serial *outer, *inner; /* jobs within jobs; inner: NULL until there are */
-  pp_server *server;
-  lua_State *L; /* NULL: to be made */
-  pp_runner *runner;
-  FILE *empty;   /* its io.stdin */
-  uint32_t lane; /* by which blobs know it; no real one */
-  uint64_t *has; /* bits: blobs it holds, by number */
-  size_t has_words;
-  uint32_t *drops; /* numbers of blobs to forget before the next job */
-  size_t ndrops, cap_drops;
-  uint32_t done; /* jobs this state has run */
-  uint64_t maxrss;
-  int64_t began;
-  uintptr_t stack;            /* where the C stack was */
-  int64_t waited, waited_cpu; /* ns, for jobs of its own */
-  pp_server *kids;            /* what its job has submitted to; NULL: nothing */
-  int handle;                 /* registry reference to the handle of that */
-  uint64_t next_id;           /* of jobs of the next such */
-  pp_buf frame, out;
-  int status;                   /* given to os.exit */
-  volatile sig_atomic_t stop;   /* kind of failure + 1: it is to stop */
-  volatile sig_atomic_t forced; /* it is not asked any more */
-  volatile sig_atomic_t exited; /* it called os.exit */
-};
 
 /* What signal handlers need: the one that runs a job, and what wakes it. */
 static struct {
@@ -86,7 +49,7 @@ static void arm(int64_t ns, int64_t again) {
 }
 
 /* No more asking: an error at every instruction, until it has left. */
-static void on_forced(lua_State *L, lua_Debug *ar) {
+void pp_serial_on_forced(lua_State *L, lua_Debug *ar) {
   const pp_serial *z = S.at;
 
   (void)ar;
@@ -117,7 +80,7 @@ static void on_signal(int sig, siginfo_t *si, void *context) {
     ask(z, PP_KIND_TIMEOUT);
   } else {
     z->forced = 1;
-    pp_state_poke(z->L, on_forced);
+    pp_state_poke(z->L, pp_serial_on_forced);
     pp_capture_kill(z->engine);
   }
 }
@@ -184,428 +147,6 @@ static const pp_place_ops ops = {
     .withdraw = place_recall,
     .stop = place_stop,
 };
-
-/* --- the state ------------------------------------------------------------ */
-
-/* os.exit in a job ends its interpreter, not this process. */
-static int job_exit(lua_State *L) {
-  pp_serial *z = lua_touserdata(L, lua_upvalueindex(1));
-
-  z->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1)
-                                  : (int)luaL_optinteger(L, 1, 0) & 0xff;
-  z->exited = 1;
-  pp_state_poke(L, on_forced);
-  return luaL_error(L, "exit");
-}
-
-static int prepare(lua_State *L) {
-  pp_serial *z = lua_touserdata(L, 1);
-  luaL_Stream *in;
-
-  if (pp_zygote_library(L) != 0)
-    return lua_error(L);
-  lua_getglobal(L, "os");
-  lua_pushlightuserdata(L, z);
-  lua_pushcclosure(L, job_exit, 1);
-  lua_setfield(L, -2, "exit");
-  lua_getglobal(L, "io");
-  lua_getfield(L, -1, "stdin");
-  in = luaL_checkudata(L, -1, LUA_FILEHANDLE);
-  in->f = z->empty; /* the script's has read ahead */
-  lua_gc(L, LUA_GCGEN, 0, 0);
-  return 0;
-}
-
-/* --- what its jobs submit ------------------------------------------------- */
-
-static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
-                            size_t len, pp_blob *const *deps, size_t ndeps) {
-  pp_engine *e = ud;
-
-  return pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
-}
-
-static pp_blob *hook_retain(void *ud, pp_blob *b) {
-  (void)ud;
-  return pp_blob_ref(b);
-}
-
-static void hook_release(void *ud, pp_blob *b) {
-  pp_engine *e = ud;
-
-  pp_blob_unref(&e->blobs, b);
-}
-
-static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
-  const pp_engine *e = ud;
-  const pp_blob *b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
-
-  if (b == NULL)
-    return NULL;
-  *len = b->len;
-  return b->bytes;
-}
-
-static void drop(pp_serial *z, uint32_t id);
-
-static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
-  const pp_serial *z = ud;
-
-  (void)lane;
-  if (z->inner != NULL)
-    drop(z->inner, id);
-}
-
-static bool open_own(pp_serial *z) {
-  static const pp_options none = {.jobs = -1};
-  pp_codec_hooks hooks = {.intern = hook_intern,
-                          .retain = hook_retain,
-                          .release = hook_release,
-                          .code = hook_code};
-  pp_engine *e = calloc(1, sizeof *e);
-
-  if (e == NULL)
-    return false;
-  hooks.ud = e;
-  e->options = &none;
-  e->serial = z;
-  e->bell = e->shm = e->ctl = e->cwd = -1;
-  e->out[0] = stdout;
-  e->out[1] = stderr;
-  e->pid = z->engine->pid;
-  e->blobs.dropped = on_dropped;
-  e->blobs.ud = z;
-  pthread_mutex_init(&e->lock, NULL);
-  z->own = e;
-  z->handle = LUA_NOREF;
-  e->codec = pp_codec_new(z->L, PP_CODEC_SUBMITTER, &hooks);
-  return e->codec != NULL;
-}
-
-static void free_serial(pp_serial *z);
-
-/* After its Lua state. */
-static void close_own(pp_serial *z) {
-  pp_engine *e = z->own;
-
-  if (z->inner != NULL)
-    free_serial(z->inner);
-  z->inner = NULL;
-  if (e == NULL)
-    return;
-  z->own = NULL;
-  pp_codec_free(e->codec);
-  e->blobs.dropped = NULL;
-  pp_blobs_clear(&e->blobs);
-  pp_buf_clear(&e->scratch);
-  pp_buf_clear(&e->past);
-  pthread_mutex_destroy(&e->lock);
-  free(e);
-}
-
-/* What they were counts where the job does. */
-static void count_kids(pp_serial *z) {
-  pp_stats *to = &z->server->stats;
-  const pp_stats *t = &z->kids->stats;
-
-  to->njobs += t->njobs;
-  to->failed += t->failed;
-  to->retried += t->retried;
-  to->lost += t->lost;
-  to->sent += t->sent;
-  to->received += t->received;
-  to->time += t->time;
-  to->cpu += t->cpu;
-  if (to->maxrss < t->maxrss)
-    to->maxrss = t->maxrss;
-  z->next_id = z->kids->next_id;
-  z->kids = NULL;
-}
-
-/* The job is over: so is what it has submitted. */
-static void end_kids(pp_serial *z) {
-  pp_server *s = z->kids;
-
-  if (z->handle == LUA_NOREF)
-    return;
-  if (s != NULL) {
-    pp_job *j;
-
-    if (!s->closed) {
-      pp_engine_unseen(z->own, s);
-      while ((j = s->ended.head) != NULL)
-        pp_server_seen(s, j);
-      pp_server_destroy(s);
-    }
-    count_kids(z);
-  }
-  pp_unanchor(z->L, z->own);
-  luaL_unref(z->L, LUA_REGISTRYINDEX, z->handle);
-  z->handle = LUA_NOREF;
-}
-
-int pp_serial_push_server(lua_State *L) {
-  pp_serial *z = pp_check_engine(L)->serial;
-  const pp_running *now = pp_runner_running(z->runner);
-  pp_server_options o = {.retries = z->server->retries,
-                         .restart = z->server->restart,
-                         .output = z->server->output,
-                         .timeout = z->server->timeout,
-                         .memory = z->server->memory,
-                         .seeded = now->seeded,
-                         .seed = now->seed};
-  pp_userver *u;
-
-  if (z->kids != NULL && !z->kids->closed) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, z->handle);
-    return 1;
-  }
-  if (z->kids != NULL)
-    count_kids(z);
-  u = pp_push_server(L);
-  u->s = pp_server_new(z->own, &o);
-  if (u->s == NULL)
-    return luaL_error(L, "not enough memory");
-  u->s->next_id = z->next_id;
-  z->kids = u->s;
-  pp_note_server(L, -1);
-  lua_pushvalue(L, -1);
-  if (z->handle == LUA_NOREF)
-    z->handle = luaL_ref(L, LUA_REGISTRYINDEX);
-  else
-    lua_rawseti(L, LUA_REGISTRYINDEX, z->handle);
-  return 1;
-}
-
-int pp_serial_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
-                   int64_t deadline) {
-  const pp_serial *z = e->serial;
-
-  for (;;) {
-    int64_t left = deadline < 0 ? INT64_MAX : deadline - pp_now_ns();
-
-    if (e->callbacks > 0 && !e->in_callback)
-      return PP_EAGAIN;
-    if (until(ud))
-      return 1;
-    if (pp_runner_stopping(z->runner) != NULL)
-      return PP_EAGAIN;
-    if (left <= 0)
-      return 0;
-    if (e->may_run && pp_serial_due(e))
-      return PP_EAGAIN;
-    poll(NULL, 0,
-         left > 60000000000 ? 60000 : (int)((left + 999999) / 1000000));
-  }
-}
-
-void pp_serial_check(pp_engine *e, lua_State *L) {
-  pp_runner *r = e->serial->runner;
-  const char *why = pp_runner_stopping(r);
-
-  if (why == NULL)
-    return;
-  pp_runner_stopped(r, L);
-  luaL_error(L, "%s", why);
-}
-
-/* --- opening and closing -------------------------------------------------- */
-
-/* The caller has made sure that finalizers find no engine but z's own. */
-static void close_state(pp_serial *z) {
-  lua_State *L = z->L;
-  pp_engine *at = z->engine->at;
-
-  z->L = NULL;
-  z->engine->at = z->own;
-  if (L != NULL)
-    lua_close(L);
-  z->engine->at = at;
-  close_own(z);
-  pp_runner_free(z->runner);
-  z->runner = NULL;
-  if (z->empty != NULL)
-    fclose(z->empty);
-  z->empty = NULL;
-  z->done = 0;
-}
-
-static bool open_state(pp_serial *z) {
-  if (z->L != NULL)
-    return true;
-  z->empty = fopen("/dev/null", "re");
-  z->L = z->empty != NULL ? pp_state_new(z->engine->options->noenv) : NULL;
-  if (z->L == NULL)
-    goto fail;
-  lua_pushcfunction(z->L, prepare);
-  lua_pushlightuserdata(z->L, z);
-  if (lua_pcall(z->L, 1, 0, 0) != LUA_OK ||
-      (z->runner = pp_runner_new(z->L)) == NULL || !open_own(z))
-    goto fail;
-  lua_settop(z->L, 0);
-  pp_runner_name(z->runner, 0, "local");
-  pp_runner_reseed(z->runner);
-  return true;
-fail:
-  close_state(z);
-  return false;
-}
-
-/* Nothing is known of what it holds any more. The lock held. */
-static void forget_blobs(pp_serial *z) {
-  for (size_t w = 0; w < z->has_words; w++)
-    for (uint64_t bits = z->has[w]; bits != 0; bits &= bits - 1)
-      pp_engine_blob_lost(z->from,
-                          (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits),
-                          z->lane);
-  if (z->has_words > 0)
-    memset(z->has, 0, z->has_words * sizeof *z->has);
-  z->ndrops = 0;
-}
-
-static void free_serial(pp_serial *z) {
-  close_state(z);
-  free(z->has);
-  free(z->drops);
-  pp_buf_clear(&z->frame);
-  pp_buf_clear(&z->out);
-  free(z);
-}
-
-/* What runs the jobs of s: its own, or what is within the job it belongs to. */
-static pp_serial *serial_for(pp_server *s) {
-  pp_serial *outer = s->engine->serial;
-  pp_serial **at = outer != NULL ? &outer->inner : &s->serial, *z = *at;
-
-  if (z != NULL) {
-    z->server = s;
-    return z;
-  }
-  z = calloc(1, sizeof *z);
-  if (z == NULL)
-    return NULL;
-  z->place.ops = &ops;
-  z->from = s->engine;
-  z->engine = outer != NULL ? outer->engine : s->engine;
-  z->server = s;
-  z->outer = outer;
-  z->handle = LUA_NOREF;
-  z->lane = PP_LANES_MAX + z->engine->nserials++;
-  *at = z;
-  return z;
-}
-
-void pp_serial_close(pp_server *s) {
-  pp_serial *z = s->serial;
-  pp_engine *e = s->engine;
-
-  if (z == NULL)
-    return;
-  pp_engine_enter(e);
-  forget_blobs(z);
-  s->serial = NULL;
-  pp_engine_leave(e);
-  e->in_job = true; /* finalizers of jobs are no part of the script */
-  free_serial(z);
-  e->in_job = false;
-}
-
-/* --- blobs ---------------------------------------------------------------- */
-
-static bool holds(const pp_serial *z, uint32_t id) {
-  return id / 64 < z->has_words && (z->has[id / 64] >> id % 64 & 1);
-}
-
-static void drop(pp_serial *z, uint32_t id) {
-  if (!holds(z, id))
-    return;
-  z->has[id / 64] &= ~((uint64_t)1 << id % 64);
-  if (z->ndrops == z->cap_drops) {
-    size_t cap = z->cap_drops ? z->cap_drops * 2 : 16;
-    uint32_t *v = realloc(z->drops, cap * sizeof *v);
-
-    if (v == NULL)
-      return; /* it stays until its number is used again */
-    z->drops = v;
-    z->cap_drops = cap;
-  }
-  z->drops[z->ndrops++] = id;
-}
-
-void pp_serial_drop(pp_engine *e, uint32_t lane, uint32_t id) {
-  pp_serial *z = NULL;
-
-  for (const pp_server *s = e->servers; s != NULL && z == NULL; s = s->next)
-    if (s->serial != NULL && s->serial->lane == lane)
-      z = s->serial;
-  for (const pp_server *s = e->closed; s != NULL && z == NULL; s = s->next)
-    if (s->serial != NULL && s->serial->lane == lane)
-      z = s->serial;
-  if (z != NULL)
-    drop(z, id);
-}
-
-static int give_blob(pp_serial *z, pp_blob *b) {
-  unsigned char head[PP_BLOB_HEAD] = {0}, id[4];
-  int r = 0;
-
-  if (b == NULL || holds(z, b->id))
-    return 0;
-  for (uint32_t i = 0; i < b->ndeps && r == 0; i++)
-    r = give_blob(z, b->deps[i]);
-  if (r != 0)
-    return r;
-  if (b->id / 64 >= z->has_words) {
-    size_t words = b->id / 64 + 8;
-    uint64_t *v = realloc(z->has, words * sizeof *v);
-
-    if (v == NULL)
-      return PP_ENOMEM;
-    memset(v + z->has_words, 0, (words - z->has_words) * sizeof *v);
-    z->has = v;
-    z->has_words = words;
-  }
-  pp_put32(head + PP_BLOB_ID, b->id);
-  pp_put32(head + PP_BLOB_KIND, (uint32_t)b->kind);
-  pp_put64(head + PP_BLOB_HASH, b->hash.lo);
-  pp_put64(head + PP_BLOB_HASH + 8, b->hash.hi);
-  pp_put32(head + PP_BLOB_NDEPS, b->ndeps);
-  z->frame.len = 0;
-  r = pp_buf_put(&z->frame, head, sizeof head);
-  for (uint32_t i = 0; i < b->ndeps && r == 0; i++) {
-    pp_put32(id, b->deps[i]->id);
-    r = pp_buf_put(&z->frame, id, 4);
-  }
-  if (r == 0)
-    r = pp_buf_put(&z->frame, b->bytes, b->len);
-  if (r == 0)
-    r = pp_runner_blob(z->runner, z->frame.data, z->frame.len);
-  if (r == 0)
-    r = pp_blob_held(b, z->lane);
-  if (r == 0)
-    z->has[b->id / 64] |= (uint64_t)1 << b->id % 64;
-  if (z->frame.cap > 1 << 20)
-    pp_buf_clear(&z->frame);
-  return r;
-}
-
-/* Everything the job refers to, and nothing any more that is gone. */
-static int give_blobs(pp_serial *z, const pp_job *j) {
-  unsigned char id[4];
-  int r;
-
-  for (size_t i = 0; i < z->ndrops; i++) {
-    pp_put32(id, z->drops[i]);
-    pp_runner_drop(z->runner, id, 4);
-  }
-  z->ndrops = 0;
-  r = give_blob(z, j->fn);
-  if (r == 0)
-    r = give_blob(z, j->setting);
-  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-    r = give_blob(z, j->deps[i]);
-  return r;
-}
 
 /* --- running a job -------------------------------------------------------- */
 
@@ -735,7 +276,7 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
     pp_serial_interrupt();
   r = pp_runner_job(z->runner, j->frame + PP_FRAME_HEAD,
                     j->frame_len - PP_FRAME_HEAD, &z->out, nothing, NULL);
-  end_kids(z);
+  pp_serial_end_kids(z);
   run = pp_now_ns() - z->began;
   if (z->outer == NULL) /* others may have been started by that one */
     pp_capture_reap(e, run);
@@ -749,7 +290,7 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   z->done++;
   if (z->forced || z->exited || r != 0 ||
       (z->server->restart > 0 && z->done >= z->server->restart)) {
-    close_state(z); /* as a worker is replaced */
+    pp_serial_close_state(z); /* as a worker is replaced */
   } else {
     pp_runner_unstop(z->runner);
     pp_state_unpoke(z->L);
@@ -814,7 +355,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   room = has_room(z);
   e->in_job = true;
   e->at = NULL;
-  open = room && open_state(z);
+  open = room && pp_serial_open_state(z);
   if (open && z->outer != NULL) {
     lua_pushcfunction(z->L, copy_paths);
     lua_pushlightuserdata(z->L, pp_state_running(z->outer->L));
@@ -823,7 +364,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   }
   pp_engine_enter(e);
   if (open)
-    r = give_blobs(z, j);
+    r = pp_serial_give_blobs(z, j);
   pp_capture_job(e, s);
   pp_job_address(j, 1);
   pp_kin_anew(j);
@@ -836,7 +377,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   e->at = z->outer != NULL ? z->outer->own : NULL;
   pp_engine_enter(e);
   if (z->L == NULL)
-    forget_blobs(z);
+    pp_serial_forget_blobs(z);
   if (z->place.jobs.head != j) { /* somebody has ended it meanwhile */
     pp_capture_settle(e, NULL);
     goto done;
@@ -891,7 +432,7 @@ void pp_serial_run(pp_engine *from) {
     pp_engine_leave(e);
     return;
   }
-  z = serial_for(s);
+  z = pp_serial_for(s, &ops);
   j = pp_sched_first(&s->sched);
   errno = ENOMEM;
   if (z == NULL || pp_capture_begin(e) != 0) {
