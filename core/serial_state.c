@@ -172,16 +172,10 @@ void pp_serial_drop(pp_engine *e, uint32_t lane, uint32_t id) {
     pp_serial_drop_blob(z, id);
 }
 
-static int give_blob(pp_serial *z, pp_blob *b) {
+static int give_one(pp_serial *z, pp_blob *b) {
   unsigned char head[PP_BLOB_HEAD] = {0}, id[4];
   int r = 0;
 
-  if (b == NULL || holds(z, b->id))
-    return 0;
-  for (uint32_t i = 0; i < b->ndeps && r == 0; i++)
-    r = give_blob(z, b->deps[i]);
-  if (r != 0)
-    return r;
   if (b->id / 64 >= z->has_words) {
     size_t words = b->id / 64 + 8;
     uint64_t *v = realloc(z->has, words * sizeof *v);
@@ -200,7 +194,7 @@ static int give_blob(pp_serial *z, pp_blob *b) {
   z->frame.len = 0;
   r = pp_buf_put(&z->frame, head, sizeof head);
   for (uint32_t i = 0; i < b->ndeps && r == 0; i++) {
-    pp_put32(id, b->deps[i]->id);
+    pp_put32(id, b->deps[i] != NULL ? b->deps[i]->id : PP_BLOB_NONE);
     r = pp_buf_put(&z->frame, id, 4);
   }
   if (r == 0)
@@ -214,6 +208,29 @@ static int give_blob(pp_serial *z, pp_blob *b) {
   if (z->frame.cap > 1 << 20)
     pp_buf_clear(&z->frame);
   return r;
+}
+
+/* A blob and those it needs; as in link_send.c. */
+static int give_blob(pp_serial *z, pp_blob *b) {
+  if (b == NULL || holds(z, b->id))
+    return 0;
+  b->after = NULL;
+  b->step = 0;
+  while (b != NULL) {
+    pp_blob *before = b->step < b->ndeps ? b->deps[b->step++] : NULL;
+
+    if (before != NULL && !holds(z, before->id)) {
+      before->after = b;
+      before->step = 0;
+      b = before;
+    }
+    if (b->step < b->ndeps)
+      continue;
+    if (give_one(z, b) != 0)
+      return PP_ENOMEM;
+    b = b->after;
+  }
+  return 0;
 }
 
 int pp_serial_give_blobs(pp_serial *z, const pp_job *j) {
