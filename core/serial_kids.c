@@ -44,12 +44,17 @@ static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
     pp_serial_drop_blob(z->inner, id);
 }
 
+static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
+  return pp_send_userdata(ud, L, idx, out);
+}
+
 bool pp_serial_open_own(pp_serial *z) {
   static const pp_options none = {.jobs = -1};
   pp_codec_hooks hooks = {.intern = hook_intern,
                           .retain = hook_retain,
                           .release = hook_release,
-                          .code = hook_code};
+                          .code = hook_code,
+                          .custom = hook_custom};
   pp_engine *e = calloc(1, sizeof *e);
 
   if (e == NULL)

@@ -531,6 +531,18 @@ describe("a serial job that submits jobs", function()
     assert.are.equal("", r.err)
   end)
 
+  it("takes handles and references, its own too", function()
+    local server <close> = pp.Server(0)
+    local list = server:put {1, 2, 3}
+    local first = server:spawn(function(t) return #t end, list)
+    assert.are.equal(4, server:spawn(function(n) return n + 1 end, first)())
+    assert.are.equal(47, server:spawn(function()
+      local inner = require "pp".Server()
+      local a = inner:spawn(function() return 40 end)
+      return inner:spawn(function(n, t) return n + t[1] end, a, inner:put {7})()
+    end)())
+  end)
+
   it("collects what each has written", function()
     local server <close> = pp.Server{ncpus = 0, output = "job"}
     local job = server:spawn(function()
