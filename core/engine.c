@@ -12,6 +12,7 @@
 #include "interrupt.h"
 #include "link.h"
 #include "nest.h"
+#include "serial.h"
 
 #define MS ((int64_t)1000000)
 
@@ -38,14 +39,19 @@ void pp_log(int level, const char *format, ...) {
   va_start(ap, format);
   vsnprintf(line, sizeof line, format, ap);
   va_end(ap);
-  fflush(stdout);
-  fprintf(stderr, "ppsh: %s: %s\n", names[level], line);
+  if (the_engine != NULL) {
+    pp_meter_erase(&the_engine->meter, 1);
+    fflush(the_engine->out[0]);
+  }
+  fprintf(the_engine != NULL ? the_engine->out[1] : stderr, "ppsh: %s: %s\n",
+          names[level], line);
 }
 
 void pp_engine_wake(void) {
   uint64_t one = 1;
   int fd = wake_fd, e = errno;
 
+  pp_serial_interrupt();
   if (fd >= 0)
     (void)!write(fd, &one, sizeof one);
   errno = e;
@@ -143,10 +149,9 @@ bool pp_engine_drain(pp_engine *e) {
 }
 
 void pp_engine_flush(pp_engine *e) {
-  if (e->dirty[0])
-    fflush(stdout);
-  if (e->dirty[1])
-    fflush(stderr);
+  for (int k = 0; k < 2; k++)
+    if (e->dirty[k])
+      fflush(e->out[k]);
   e->dirty[0] = e->dirty[1] = false;
 }
 
@@ -222,7 +227,7 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
   bool doze = true, unsettled = false;
 
   for (;;) {
-    int64_t now, next, until = deadline;
+    int64_t now, next, due, until = deadline;
 
     drain_ready(e);
     if (unsettled)
@@ -232,6 +237,9 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
       return;
     now = pp_now_ns();
     next = tend(e, now);
+    due = pp_meter_tick(e, now);
+    if (due >= 0 && (next < 0 || due < next))
+      next = due;
     if (stop(e, ud)) /* a job may have run out of time */
       return;
     if (deadline >= 0 && now >= deadline)
@@ -256,6 +264,7 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
 typedef struct waiting {
   bool (*until)(void *ud);
   void *ud;
+  int64_t deadline;
   int result;
 } waiting;
 
@@ -266,17 +275,21 @@ static bool main_stops(pp_engine *e, void *ud) {
     w->result = PP_EAGAIN;
   else if (w->until(w->ud))
     w->result = 1;
-  else if (pp_interrupt_pending())
+  else if (pp_interrupt_pending() ||
+           (e->may_run && pp_serial_due(e) &&
+            (w->deadline < 0 || pp_now_ns() < w->deadline)))
     w->result = PP_EAGAIN;
   return w->result != 0;
 }
 
 int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline) {
-  waiting w = {until, ud, 0};
+  waiting w = {until, ud, deadline, 0};
 
   if (e->nest != NULL)
     return pp_nest_wait(e, until, ud, deadline);
+  if (e->serial != NULL)
+    return pp_serial_wait(e, until, ud, deadline);
 
   pp_engine_pump(e, main_stops, &w, deadline);
   return w.result;
@@ -287,6 +300,8 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     pp_nest_look(e);
     return;
   }
+  if (e->serial != NULL)
+    return;
   if (any_ready(e) && now - e->drained > 20000) {
     e->drained = now;
     drain_ready(e);
@@ -297,6 +312,7 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     pp_engine_drain(e);
     tend(e, now);
     pp_engine_flush(e);
+    pp_meter_tick(e, now);
   }
 }
 

@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "blob.h"
+#include "meter.h"
 #include "modules.h"
 #include "options.h"
 #include "server.h"
@@ -26,9 +27,13 @@
 typedef struct pp_engine pp_engine;
 struct pp_link;
 struct pp_nest;
+struct pp_serial;
+struct pp_capture;
 
 struct pp_engine {
-  struct pp_nest *nest; /* a worker's engine has this in place of a loop */
+  struct pp_nest *nest;     /* a worker's engine has this in place of a loop */
+  struct pp_serial *serial; /* that of jobs which run here has this */
+  pp_engine *at;            /* whose Lua runs, if not the script's; NULL */
 
   pthread_mutex_t lock;
   sem_t park; /* the standby thread waits here when it is not needed */
@@ -65,6 +70,14 @@ struct pp_engine {
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
+  FILE *out[2]; /* stdout, stderr; those of before while a job runs here */
+  struct pp_capture *capture; /* what such a job writes; NULL: none yet */
+  _Atomic bool
+      in_job;        /* the script's thread runs a job's Lua, not the script */
+  bool may_run;      /* who waits can run jobs here */
+  uint32_t nserials; /* servers that have run jobs here */
+  pp_meter meter;
+  bool at_prompt; /* a line is being edited */
   const pp_options *options;
   pp_modules modules;
   char *path, *cpath; /* package.path and package.cpath at the start */
@@ -114,8 +127,9 @@ void pp_engine_leave(pp_engine *e);
  * look at what has arrived, without waiting (cheap, rate-limited); */
 void pp_engine_look(pp_engine *e, int64_t now);
 /* run it until until(ud) is true, a callback is due (unless one is running),
- * a signal is pending or deadline (monotonic ns, -1 never): 1, 0 when the time
- * ran out, PP_EAGAIN for the others. */
+ * a signal is pending, a job is to be run here (if may_run) or deadline
+ * (monotonic ns, -1 never): 1, 0 when the time ran out, PP_EAGAIN for the
+ * others. */
 int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline);
 

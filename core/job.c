@@ -85,6 +85,18 @@ pp_job *pp_job_new(size_t len) {
   return j;
 }
 
+void pp_job_address(pp_job *j, uint32_t seq) {
+  unsigned char *p = j->frame + PP_FRAME_HEAD;
+
+  j->seq = seq;
+  pp_put32(p + PP_JOB_SEQ, seq);
+  pp_put32(p + PP_JOB_ATTEMPT, j->attempts + 1);
+  pp_put32(p + PP_JOB_FN, j->fn->id);
+  pp_put32(p + PP_JOB_SETTING, j->setting != NULL ? j->setting->id + 1 : 0);
+  for (uint32_t i = 0; i < j->ndeps; i++)
+    pp_put32(p + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
+}
+
 /* In place of a parcel that needs values, the code it refers to. */
 static void keep_code(pp_job *j, pp_blobs *blobs) {
   const pp_blob *fn = j->fn;

@@ -84,8 +84,10 @@ struct pp_job {
   double priority;            /* higher ones first */
   uint32_t era;    /* calls of everywhere that come before it in its worker */
   uint32_t items;  /* how many it counts for; 0: one */
+  uint32_t slots;  /* places it takes on its node; 0: one */
   uint32_t worker; /* number of the worker it ended on, from 1 */
-  uint8_t state, flags;
+  uint16_t flags;
+  uint8_t state;
   uint8_t failing; /* while ENDING: it will be FAILED */
   uint32_t small_cap;
   unsigned char small[];
@@ -99,8 +101,9 @@ enum {
   PP_JOB_FORGET = 16,  /* nothing is kept of it */
   PP_JOB_CHILD = 32,   /* a job has submitted it */
   PP_JOB_TOLD = 64,    /* somebody knows its error */
-  PP_JOB_CALL = 128    /* a call of everywhere, in one worker: no job of its
+  PP_JOB_CALL = 128,   /* a call of everywhere, in one worker: no job of its
                           server's */
+  PP_JOB_HERE = 256    /* run in the submitting process: its worker is 0 */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One
@@ -111,6 +114,8 @@ static inline pp_job *pp_job_ref(pp_job *j) {
   return j;
 }
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
+/* Fill in what depends on where and how often it is run. */
+void pp_job_address(pp_job *j, uint32_t seq);
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
 pp_buf *pp_job_output(pp_job *j, int which);
 /* It will not run again: let its arguments go, and values it needed. Code

@@ -15,9 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capture.h"
 #include "depend.h"
 #include "engine.h"
 #include "link.h"
+#include "serial.h"
 #include "zygote.h"
 
 static void on_bell(uv_poll_t *h, int status, int events) {
@@ -144,7 +146,9 @@ static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
 static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
   pp_engine *e = ud;
 
-  if (e->links[lane] != NULL)
+  if (lane >= PP_LANES_MAX)
+    pp_serial_drop(e, lane, id);
+  else if (e->links[lane] != NULL)
     pp_link_drop(e->links[lane], id);
 }
 
@@ -185,17 +189,17 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   }
   pp_log_level_set((int)o->log_level);
   e->options = o;
+  e->out[0] = stdout;
+  e->out[1] = stderr;
   e->pid = getpid();
   e->bell = e->shm = e->ctl = -1;
   e->cwd = open(".", O_PATH | O_CLOEXEC);
   pthread_mutex_init(&e->lock, NULL);
   e->blobs.dropped = on_dropped;
   e->blobs.ud = e;
-  if (o->nhosts > 0 || o->trace != NULL || o->progress != PP_PROGRESS_NO) {
+  if (o->nhosts > 0 || o->trace != NULL) {
     fprintf(stderr, "ppsh: %s is not supported by this version\n",
-            o->nhosts > 0      ? "-H"
-            : o->trace != NULL ? "--trace"
-                               : "--progress");
+            o->nhosts > 0 ? "-H" : "--trace");
     free(e);
     return PP_EBAD;
   }
@@ -210,6 +214,12 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
     fprintf(stderr, "ppsh: cannot start: %s\n", strerror(errno));
     free(e);
     return PP_ESYS;
+  }
+  pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO,
+                o->progress == PP_PROGRESS_ALWAYS);
+  if (e->meter.can && pp_meter_install(L, &e->meter) != 0) {
+    fprintf(stderr, "ppsh: not enough memory\n");
+    return PP_ENOMEM;
   }
   hooks.ud = e;
   e->path = package_field(L, "path");
@@ -263,6 +273,8 @@ void pp_engine_unseen(pp_engine *e, pp_server *s) {
   size_t unseen = 0, same = 0;
   const pp_job *last = NULL;
 
+  pp_meter_erase(&e->meter, 1);
+
   fflush(stdout);
   for (pp_job *j = s->ended.head; j != NULL; j = j->next) {
     pp_error_view v;
@@ -312,6 +324,13 @@ static void end_zygote(pp_engine *e) {
 
 /* The lock held. */
 static int end(pp_engine *e, int status) {
+  pp_meter_hide(&e->meter);
+  if (e->in_job) { /* exit was called in there, or it is stuck */
+    fflush(stdout), fflush(stderr);
+    pp_capture_kill(e);
+    pp_capture_settle(e, NULL);
+  }
+  pp_capture_end(e);
   if (e->loop_open) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);

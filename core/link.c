@@ -130,6 +130,8 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   if (j->flags & PP_JOB_CALL)
     return;
   s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  if (!(j->flags & PP_JOB_CHILD))
+    l->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->deaths = 0;
   s->stats.time += j->run;
   s->stats.cpu += j->cpu;
@@ -405,6 +407,8 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     o->which = k;
     o->lane = l->map.lane;
     o->dirty = &e->dirty[k];
+    o->to = &e->out[k];
+    o->meter = &e->meter;
     o->mode = s->output;
     snprintf(o->prefix, sizeof o->prefix, "[local/%u] ", number);
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
@@ -489,6 +493,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       s->alive--;
     }
     pp_crew_leave(l);
+    pp_sched_gone(&l->place);
     if (!l->retiring && !s->closed) {
       pp_log(PP_LOG_INFO, "%s", how);
       if (s->stats.maxrss < maxrss)

@@ -246,6 +246,7 @@ static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
   if (j->priority != j->priority)
     j->priority = 0;
   j->items = pp_get32(p + PP_SUB_ITEMS);
+  j->slots = pp_get32(p + PP_SUB_SLOTS);
   return j;
 }
 

@@ -295,10 +295,7 @@ static int place_send(pp_place *p, pp_job *j) {
     }
   }
   l->seq = seq;
-  j->seq = seq;
-  pp_put32(f + PP_FRAME_HEAD + PP_JOB_SEQ, seq);
-  pp_put32(f + PP_FRAME_HEAD + PP_JOB_ATTEMPT, j->attempts + 1);
-  pp_put32(f + PP_FRAME_HEAD + PP_JOB_FN, j->fn->id);
+  pp_job_address(j, seq);
   pp_kin_anew(j);
   if (j->flags & PP_JOB_CHILD) {
     unsigned char *flags = f + PP_FRAME_HEAD + PP_JOB_FLAGS;
@@ -306,10 +303,6 @@ static int place_send(pp_place *p, pp_job *j) {
 
     pp_put32(flags, was | (l->lending ? PP_JOBF_NOW : 0));
   }
-  pp_put32(f + PP_FRAME_HEAD + PP_JOB_SETTING,
-           j->setting != NULL ? j->setting->id + 1 : 0);
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    pp_put32(f + PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
   atomic_store(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_SENT);
   j->sent += j->frame_len;
   l->server->stats.sent += j->frame_len;

@@ -110,6 +110,7 @@ static int chunk(lua_State *L) {
   j->error_retries = u->error_retries;
   j->timeout = u->timeout;
   j->priority = u->priority;
+  j->slots = u->slots;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_INDEX, index);
   pp_push_job(L, j, 1, base);
@@ -118,7 +119,10 @@ static int chunk(lua_State *L) {
   pp_engine_look(e, now);
   j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_server_group(s, group, group_len);
-  pp_server_add(s, pp_job_ref(j), now);
+  if (u->nowhere == NULL)
+    pp_server_add(s, pp_job_ref(j), now);
+  else
+    pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, u->nowhere);
   pp_engine_leave(e);
   pp_keep_handle(L, 1);
   if (!s->anchored)
@@ -166,7 +170,7 @@ static int collect(lua_State *L) {
 
 static int parcel_gc(lua_State *L) {
   pp_uparcel *u = lua_touserdata(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->parcel.blob != NULL && e != NULL) {
     pp_engine_enter(e);
@@ -175,6 +179,8 @@ static int parcel_gc(lua_State *L) {
   }
   u->parcel.blob = NULL;
   pp_buf_clear(&u->modules);
+  free(u->nowhere);
+  u->nowhere = NULL;
   return 0;
 }
 

@@ -38,7 +38,7 @@ static int core_is_error(lua_State *L) {
 
 /* core.jobs(): what -j said, or nil. */
 static int core_jobs(lua_State *L) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (e == NULL || e->options->jobs < 0)
     lua_pushnil(L);
@@ -104,5 +104,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_chunk(L);
   pp_open_put(L);
   pp_open_everywhere(L);
+  pp_open_meter(L);
   return 1;
 }

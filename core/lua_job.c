@@ -8,10 +8,12 @@ Jobs and their errors.
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
 #include "nest.h"
+#include "serial.h"
 
 static pp_ujob *check_job(lua_State *L, int idx) {
   pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
@@ -45,17 +47,29 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
       luaL_error(L, "ppsh is ending: there is nothing to wait for");
     return true;
   }
+  if (!e->at_prompt)
+    pp_meter_unhide(&e->meter);
   for (;;) {
-    bool due;
+    bool due, run;
 
     pp_engine_enter(e);
+    e->may_run = true;
     r = pp_engine_wait(e, until, ud, deadline);
+    e->may_run = false;
     due = e->callbacks > 0 && !e->in_callback;
+    run = r < 0 && !due && pp_interrupt_pending() == 0 && pp_serial_due(e);
+    if (!run)
+      pp_capture_end(e);
     pp_engine_leave(e);
-    pp_interrupt_check(L);
+    if (e->serial == NULL)
+      pp_interrupt_check(L);
+    else
+      pp_serial_check(e, L);
     if (e->nest != NULL)
       pp_nest_check(e, L);
-    if (due) {
+    if (run) {
+      pp_serial_run(e);
+    } else if (due) {
       pp_run_callbacks(L, e);
     } else if (r >= 0) {
       pp_unanchor(L, e);
@@ -100,7 +114,7 @@ static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
     lua_pushinteger(L, (lua_Integer)j->id);
     lua_setfield(L, -2, "job");
   }
-  if (j->worker > 0) {
+  if (j->worker > 0 || j->flags & PP_JOB_HERE) {
     lua_pushliteral(L, "local");
     lua_setfield(L, -2, "node");
     lua_pushinteger(L, j->worker);
@@ -133,7 +147,8 @@ Fields of a job's error.
   cannot travel
 @tfield ?string traceback where, in the script's own files and lines
 @tfield ?string node where it ran
-@tfield ?integer worker which worker of that node
+@tfield ?integer worker which worker of that node, from 1; 0: the script's own
+  process (ncpus = 0)
 @tfield integer job its id
 @tfield ?Error cause the error of a job it waited for
 */
@@ -394,7 +409,8 @@ Fields of a job. They cannot be set; reading looks at what has arrived.
 @tfield string group "default" unless submit said otherwise
 @tfield ?string name what submit said
 @tfield ?string node where it ran last: "local"
-@tfield ?integer worker which worker of that node
+@tfield ?integer worker which worker of that node, from 1; 0: the script's own
+  process (ncpus = 0)
 @tfield integer attempts how often it was begun
 @tfield table time seconds, in `queued`, `run`, `cpu` and `total`: until it was
   begun, in its function, of CPU time, and from submit to its end
@@ -410,6 +426,7 @@ static int job_field(lua_State *L) {
   const char *k;
   pp_engine *e = pp_check_engine(L);
   pp_job now;
+  bool placed;
 
   lua_settop(L, 2);
   lua_pushvalue(L, 2);
@@ -420,6 +437,7 @@ static int job_field(lua_State *L) {
   if (!pp_job_over(u->j))
     pp_engine_look(e, pp_now_ns());
   now = *u->j;
+  placed = now.worker > 0 || now.flags & PP_JOB_HERE;
   if (strcmp(k, "status") == 0) {
     k = status_of(u->j);
     pp_engine_leave(e);
@@ -437,9 +455,9 @@ static int job_field(lua_State *L) {
     lua_pushlstring(L, now.group->name, now.group->len);
   else if (strcmp(k, "name") == 0 && now.name != NULL)
     lua_pushstring(L, now.name);
-  else if (strcmp(k, "node") == 0 && now.worker > 0)
+  else if (strcmp(k, "node") == 0 && placed)
     lua_pushliteral(L, "local");
-  else if (strcmp(k, "worker") == 0 && now.worker > 0)
+  else if (strcmp(k, "worker") == 0 && placed)
     lua_pushinteger(L, now.worker);
   else if (strcmp(k, "attempts") == 0)
     lua_pushinteger(L, now.attempts);
@@ -476,7 +494,7 @@ static int job_tostring(lua_State *L) {
 
 static int job_gc(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->j != NULL && e != NULL) {
     pp_engine_enter(e);

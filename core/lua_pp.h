@@ -28,7 +28,13 @@ enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
  * jobs, by id (weak). */
 enum { PP_UV_HELD = 1, PP_UV_HANDLES };
 
-/* The engine; raises where there is none (in a job, in a forked child). */
+/* The engine of the Lua that runs; NULL, or raise, where there is none (in a
+ * forked child). */
+static inline pp_engine *pp_engine_here(void) {
+  pp_engine *e = pp_engine_get();
+
+  return e == NULL || !e->in_job ? e : e->at;
+}
 pp_engine *pp_check_engine(lua_State *L);
 /* Push a new handle without server; once it has one, note it. */
 pp_userver *pp_push_server(lua_State *L);
@@ -78,6 +84,8 @@ typedef struct pp_uparcel {
   int64_t timeout;
   double priority;
   uint64_t memory;
+  uint32_t slots;
+  char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 
@@ -104,5 +112,6 @@ void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
 void pp_open_chunk(lua_State *L);
 void pp_open_put(lua_State *L);
+void pp_open_meter(lua_State *L);
 
 #endif

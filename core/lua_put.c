@@ -181,7 +181,7 @@ static int server_put(lua_State *L) {
 
 static int put_gc(lua_State *L) {
   uput *u = luaL_checkudata(L, 1, PP_PUT_META);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->blob != NULL && e != NULL) {
     pp_codec_forget(e->codec); /* functions' parcels that it may be in */

@@ -15,12 +15,13 @@ Servers: waiting, asking, ending.
 #include "lua_pp.h"
 #include "nest.h"
 #include "proc.h"
+#include "serial.h"
 
 /* Registry: light userdata of a pp_server -> its handle (weak values). */
 #define HANDLES "pp.servers"
 
 pp_engine *pp_check_engine(lua_State *L) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (e == NULL)
     luaL_error(L, "servers and jobs belong to the process that made them");
@@ -90,13 +91,13 @@ static bool fewer_closing(void *ud) {
  * all checked -> server, or nil, message */
 static int server_new(lua_State *L) {
   static const char *const modes[] = {"line", "prefix", "job", "none", NULL};
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
   pp_server_options o = {0};
   pp_userver *u;
   pp_server *s = NULL;
   int why;
 
-  if (e == NULL || e->ended || e->nest != NULL) {
+  if (e == NULL || e->ended || e->nest != NULL || e->serial != NULL) {
     lua_pushnil(L);
     lua_pushstring(L, e == NULL   ? "servers belong to the process of the "
                                     "script and to jobs"
@@ -196,9 +197,10 @@ void pp_unanchor(lua_State *L, pp_engine *e) {
 
 static int server_gc(lua_State *L) {
   pp_userver *u = to_server(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->s != NULL && e != NULL) {
+    pp_serial_close(u->s);
     pp_engine_enter(e);
     pp_server_free(u->s);
     pp_engine_leave(e);
@@ -217,9 +219,10 @@ no mistake.
 */
 static int server_destroy(lua_State *L) {
   pp_userver *u = to_server(L, 1);
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   if (u->s != NULL && e != NULL && !e->ended) {
+    pp_serial_close(u->s);
     pp_engine_enter(e);
     pp_server_destroy(u->s);
     pp_engine_leave(e);
@@ -289,7 +292,7 @@ void pp_run_callbacks(lua_State *L, pp_engine *e) {
       e->callbacks--;
       id = (lua_Integer)j->id;
       s = j->server;
-      j->flags &= (uint8_t)~PP_JOB_CALLBACK;
+      j->flags &= (uint16_t)~PP_JOB_CALLBACK;
       pp_server_seen(s, j);
     }
     pp_engine_leave(e);
@@ -348,7 +351,7 @@ static int callbacks_due(lua_State *L) {
 }
 
 int pp_prompt_wait(lua_State *L, int fd) {
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
   struct pollfd p = {fd, POLLIN, 0};
   key k = {false};
   uv_poll_t *h;
@@ -358,6 +361,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
     poll(&p, 1, -1);
     return 0;
   }
+  pp_meter_hide(&e->meter);
   pp_engine_enter(e);
   if (uv_poll_init(&e->loop, h, fd) != 0) {
     pp_engine_leave(e);
@@ -367,6 +371,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
   }
   h->data = &k;
   uv_poll_start(h, UV_READABLE, on_key);
+  e->at_prompt = true;
   do {
     pp_engine_wait(e, pressed, &k, -1);
     due = e->callbacks > 0 && !e->in_callback;
@@ -382,6 +387,7 @@ int pp_prompt_wait(lua_State *L, int fd) {
       pp_engine_enter(e);
     }
   } while (due && !k.pressed && !pp_interrupt_pending());
+  e->at_prompt = false;
   uv_close((uv_handle_t *)h, free_handle);
   pp_engine_leave(e);
   return 0;
@@ -600,12 +606,16 @@ static bool never(void *ud) {
 /* pp.sleep(seconds): a waiting call. */
 static int pp_sleep(lua_State *L) {
   int64_t deadline;
-  pp_engine *e = pp_engine_get();
+  pp_engine *e = pp_engine_here();
 
   luaL_checknumber(L, 1);
   deadline = pp_opt_deadline(L, 1);
   if (e != NULL && e->nest != NULL) {
     pp_wait_call(L, never, pp_nest_idle, deadline); /* it keeps its place */
+    return 0;
+  }
+  if (e != NULL && e->serial != NULL) {
+    pp_wait_call(L, never, NULL, deadline);
     return 0;
   }
   if (e == NULL || !e->loop_open) {

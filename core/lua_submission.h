@@ -36,6 +36,8 @@ typedef struct submission {
   int64_t timeout; /* ns */
   double priority;
   bool forget;
+  uint32_t slots;
+  char nowhere[160]; /* why there is no place for it; "": there is */
   const char *name;
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;

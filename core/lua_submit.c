@@ -5,6 +5,7 @@ Submitting jobs.
 */
 /* server:submit in both its forms, and server:spawn. */
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,9 +31,6 @@ static const char *const names_by_name[AT_EXTRA] = {
     "modules", "callback", "callbackargs", "group", "globals",
 };
 
-/* Options of the table form that other parts of the contract bring. */
-static const char *const not_yet[] = {"on", "slots", NULL};
-
 /* An optional integer >= 0 of the table form. */
 static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
                                  lua_Integer otherwise, lua_Integer most) {
@@ -49,6 +47,97 @@ static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
   }
   lua_pop(L, 1);
   return otherwise;
+}
+
+/* slots =: how many places the job takes, at most those of its node. A server
+ * of no workers has one, and it is enough. */
+static void read_slots(lua_State *L, submission *b) {
+  int ok;
+  lua_Integer n;
+
+  if (lua_getfield(L, AT_FUNC, "slots") != LUA_TNIL) {
+    n = lua_tointegerx(L, -1, &ok);
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER || n < 1)
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "slots must be an integer >= 1, got %s",
+                                   luaL_tolstring(L, -1, NULL)));
+    if (b->s->ncpus > 0 && n > (lua_Integer)b->s->ncpus)
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L,
+                                   "slots must be at most %d, the workers of "
+                                   "'local', got %I",
+                                   (int)b->s->ncpus, n));
+    b->slots = b->s->ncpus > 0 ? (uint32_t)n : 1;
+  }
+  lua_pop(L, 1);
+}
+
+/* Is there a "local" among the names, which commas may separate? */
+static bool names_local(const char *names) {
+  while (*names != '\0') {
+    size_t n;
+
+    names += strspn(names, " \t,");
+    n = strcspn(names, " \t,");
+    if (n == 5 && memcmp(names, "local", 5) == 0)
+      return true;
+    names += n;
+  }
+  return false;
+}
+
+static void check_names(lua_State *L, submission *b, int idx) {
+  const char *names;
+
+  if (lua_type(L, idx) != LUA_TSTRING)
+    pp_arg_error(L, b, AT_FUNC,
+                 lua_pushfstring(L,
+                                 "on must be a node's name or a list of names, "
+                                 "got %s",
+                                 luaL_typename(L, idx)));
+  names = lua_tostring(L, idx);
+  if (names[strspn(names, " \t,")] == '\0')
+    pp_arg_error(L, b, AT_FUNC, "on names no node");
+}
+
+/* on =: the nodes the job may run at. This one is the only one there is: says
+ * in b->nowhere if it is not among them. */
+static void read_on(lua_State *L, submission *b) {
+  int top = lua_gettop(L), on = top + 1;
+  bool here = false;
+  luaL_Buffer list;
+
+  if (lua_getfield(L, AT_FUNC, "on") == LUA_TNIL) {
+    lua_settop(L, top);
+    return;
+  }
+  if (lua_type(L, on) != LUA_TTABLE) {
+    check_names(L, b, on);
+    here = names_local(lua_tostring(L, on));
+  } else {
+    lua_Integer n = (lua_Integer)lua_rawlen(L, on);
+
+    if (n == 0)
+      pp_arg_error(L, b, AT_FUNC, "on names no node");
+    luaL_buffinit(L, &list);
+    for (lua_Integer i = 1; i <= n; i++) {
+      if (i > 1)
+        luaL_addstring(&list, ", ");
+      lua_rawgeti(L, on, i);
+      check_names(L, b, lua_gettop(L));
+      here = here || names_local(lua_tostring(L, -1));
+      luaL_addvalue(&list);
+    }
+    luaL_pushresult(&list);
+  }
+  if (!here) {
+    const char *names = lua_tostring(L, -1);
+
+    snprintf(b->nowhere, sizeof b->nowhere,
+             "no worker is to be expected on '%.80s%s'", names,
+             strlen(names) > 80 ? "..." : "");
+  }
+  lua_settop(L, top);
 }
 
 /* submit{...}: spread the fields over the places of the other form. */
@@ -75,16 +164,10 @@ static void by_name(lua_State *L, submission *b) {
               strcmp(k, "name") == 0 || strcmp(k, "timeout") == 0 ||
               strcmp(k, "priority") == 0 || strcmp(k, "memory") == 0 ||
               strcmp(k, "forget") == 0 || strcmp(k, "retry_errors") == 0 ||
-              strcmp(k, "depfuncs") == 0;
+              strcmp(k, "depfuncs") == 0 || strcmp(k, "on") == 0 ||
+              strcmp(k, "slots") == 0;
       for (size_t i = 0; i < sizeof keys / sizeof *keys && !known; i++)
         known = strcmp(k, keys[i]) == 0;
-      for (size_t i = 0; not_yet[i] != NULL && !known; i++)
-        if (strcmp(k, not_yet[i]) == 0)
-          pp_arg_error(L, b, AT_FUNC,
-                       lua_pushfstring(L,
-                                       "option '%s' is not supported by "
-                                       "this version",
-                                       k));
       if (!known)
         pp_arg_error(L, b, AT_FUNC,
                      lua_pushfstring(L, "unknown option '%s'", k));
@@ -117,6 +200,8 @@ static void by_name(lua_State *L, submission *b) {
                                    luaL_typename(L, -1)));
   }
   lua_pop(L, 1);
+  read_slots(L, b);
+  read_on(L, b);
   lua_getfield(L, spec, "forget");
   b->forget = lua_toboolean(L, -1);
   lua_pop(L, 1);
@@ -341,6 +426,7 @@ pp_job *pp_submission_job(lua_State *L, submission *b) {
   j->timeout = b->timeout;
   j->priority = b->priority;
   j->setting = set; /* borrowed as yet */
+  j->slots = b->slots;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
   return j;
 unsendable:
@@ -380,7 +466,10 @@ static int submit(lua_State *L, submission *b) {
   pp_engine_look(e, now);
   j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_server_group(s, group, group_len);
-  pp_server_add(s, pp_job_ref(j), now);
+  if (b->nowhere[0] == '\0')
+    pp_server_add(s, pp_job_ref(j), now);
+  else
+    pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, b->nowhere);
   pp_engine_leave(e);
   pp_keep_handle(L, AT_SELF);
   if (!s->anchored)
@@ -446,6 +535,9 @@ int pp_parcel_new(lua_State *L) {
   u->error_retries = (uint32_t)b.retry_errors;
   u->timeout = b.timeout;
   u->priority = b.priority;
+  u->slots = b.slots;
+  if (b.nowhere[0] != '\0' && (u->nowhere = strdup(b.nowhere)) == NULL)
+    return luaL_error(L, "not enough memory");
   u->memory = (uint64_t)b.memory;
   lua_setiuservalue(L, -2, 1); /* the kept list */
   lua_pushboolean(L, b.timeout > 0);
@@ -508,6 +600,11 @@ Options of submit. The function stands without a name or as `func`.
   its own; 0
 @tfield[opt] number priority higher goes first; 0. Equals go in the order they
   came, and nothing that runs is stopped for another
+@tfield[opt] string|table on the name of the node it may run at, or several:
+  a list, or one string with commas; "local" is this machine. Where no worker
+  of that name is to be expected, the job fails with kind "connect"
+@tfield[opt] integer slots places of workers it takes, at most those of its
+  node; 1. It starts when so many are idle, and they are kept for it
 @tfield[opt] string name any text; it is `job.name`
 @tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
   job's error of kind "memory". Default: the server's

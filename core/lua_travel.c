@@ -161,7 +161,9 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   size_t len[2];
 
   if (e->nest != NULL)
-    return NULL; /* the driver gives it that of the job at work */
+    return NULL;         /* the driver gives it that of the job at work */
+  if (e->serial != NULL) /* its jobs have what it has */
+    return NULL;
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "package");
   if (!lua_istable(L, -1)) {

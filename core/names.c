@@ -22,24 +22,22 @@ static void join(lua_State *L) {
 
 /* --- the snapshot ------------------------------------------------------- */
 
-/* Name the object on top, unless it has one; pops it and the name below. */
+/* Name the object on top; pops it and the name below. The first name is what
+ * it travels by, but all are understood: another state may have come upon them
+ * in another order. */
 static void name_object(pp_codec *c, lua_State *L) {
   pp_ref(c, L, REF_NAMES);
   lua_pushvalue(L, -2);
   if (lua_rawget(L, -2) == LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_pushvalue(L, -2); /* obj */
-    lua_pushvalue(L, -4); /* name */
-    lua_rawset(L, -3);
-    pp_ref(c, L, REF_BYNAME);
-    lua_pushvalue(L, -4);
-    lua_pushvalue(L, -4);
-    lua_rawset(L, -3);
-    lua_pop(L, 2);
-  } else {
-    lua_pop(L, 2);
+    lua_pushvalue(L, -3); /* obj */
+    lua_pushvalue(L, -5); /* name */
+    lua_rawset(L, -4);
   }
   lua_pop(L, 2);
+  pp_ref(c, L, REF_BYNAME);
+  lua_insert(L, -3); /* below the name and the object */
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
 }
 
 /* Name the objects in the table on top as fields of that module. */

@@ -8,6 +8,7 @@
 
 #include "lua_pp.h"
 #include "runner.h"
+#include "serial.h"
 #include "state.h"
 
 struct pp_nest {
@@ -152,6 +153,7 @@ static int up_send(pp_place *place, pp_job *j) {
   memcpy(&bits, &j->priority, sizeof bits);
   pp_put64(p + PP_SUB_PRIORITY, bits);
   pp_put32(p + PP_SUB_ITEMS, j->items);
+  pp_put32(p + PP_SUB_SLOTS, j->slots);
   n->ops->send(n->ud, head, sizeof head);
   n->ops->send(n->ud, f, j->frame_len - PP_FRAME_HEAD);
   n->ops->sent(n->ud);
@@ -284,6 +286,8 @@ int pp_nest_push_server(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   pp_nested *at = e->nest != NULL ? e->nest->at : NULL;
 
+  if (e->serial != NULL)
+    return pp_serial_push_server(L);
   if (at == NULL)
     return luaL_error(L, "there is no job here");
   if (pp_runner_running(e->nest->runner)->base)
@@ -560,6 +564,8 @@ pp_nest *pp_nest_new(lua_State *L) {
   e->options = &n->options;
   e->nest = n;
   e->bell = e->shm = e->ctl = e->cwd = -1;
+  e->out[0] = stdout;
+  e->out[1] = stderr;
   e->blobs.dropped = on_dropped;
   e->blobs.ud = n;
   pthread_mutex_init(&e->lock, NULL);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "meter.h"
 #include "shm.h"
 
 /* A line longer than this is passed on in pieces. */
@@ -14,11 +15,13 @@
 #define READ_MAX (1u << 20)
 
 static void pass(pp_outlet *o, const unsigned char *p, size_t n) {
-  FILE *f = o->which == 0 ? stdout : stderr;
+  FILE *f = *o->to;
 
   if (o->mode == PP_OUTPUT_NONE)
     return;
   *o->dirty = true;
+  pp_meter_erase(o->meter, o->which);
+  pp_meter_wrote(o->meter, o->which, p[n - 1] == '\n');
   if (o->mode != PP_OUTPUT_PREFIX) {
     (void)!fwrite(p, 1, n, f);
     return;
@@ -90,11 +93,13 @@ bool pp_outlet_read(pp_outlet *o) {
 
     if (pp_buf_reserve(&o->text, 16384) != 0)
       return true;
-    atomic_fetch_add(&o->lane->read_seq, 1);
+    if (o->lane != NULL)
+      atomic_fetch_add(&o->lane->read_seq, 1);
     n = read(o->fd, o->text.data + o->text.len, 16384);
-    if (n > 0)
+    if (n > 0 && o->lane != NULL)
       atomic_fetch_add(&o->lane->read_bytes[o->which], (uint64_t)n);
-    atomic_fetch_add(&o->lane->read_seq, 1);
+    if (o->lane != NULL)
+      atomic_fetch_add(&o->lane->read_seq, 1);
     if (n < 0)
       return errno == EAGAIN || errno == EINTR;
     if (n == 0)

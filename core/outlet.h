@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * outlet: the driver's end of one pipe that a worker's jobs write to.
+ * outlet: the driver's end of one pipe that jobs write to.
  *
  * Bytes are read into a buffer and passed on to this process's stdout or
  * stderr in whole lines. Where a job's output ends is told by its result, as
@@ -11,11 +11,13 @@
 #define PP_OUTLET_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <uv.h>
 
 #include "buf.h"
 
 struct pp_lane;
+struct pp_meter;
 
 /* What becomes of jobs' output. */
 enum pp_output {
@@ -29,14 +31,17 @@ typedef struct pp_outlet {
   uv_poll_t poll;
   enum pp_output mode;
   char prefix[32];
-  bool inside;           /* PREFIX: the last line passed on is not complete */
-  int fd;                /* owned; -1: none */
-  int which;             /* 0 stdout, 1 stderr */
-  struct pp_lane *lane;  /* where the worker can see how much was read */
-  bool *dirty;           /* set when something was passed on */
-  uint64_t read, passed; /* bytes, since the worker began */
-  uint64_t safe;         /* may be passed on: no job ends before */
-  pp_buf text;           /* bytes passed .. read */
+  bool inside;            /* PREFIX: the last line passed on is not complete */
+  int fd;                 /* owned; -1: none */
+  int which;              /* 0 stdout, 1 stderr */
+  struct pp_lane *lane;   /* where the worker can see how much was read; NULL:
+                             nobody wants to */
+  FILE *const *to;        /* what it is passed on to */
+  struct pp_meter *meter; /* what has to make room there */
+  bool *dirty;            /* set when something was passed on */
+  uint64_t read, passed;  /* bytes, since the worker began */
+  uint64_t safe;          /* may be passed on: no job ends before */
+  pp_buf text;            /* bytes passed .. read */
 } pp_outlet;
 
 /* Read what is in the pipe. False at its end. */

@@ -217,6 +217,19 @@ fail:
   return NULL;
 }
 
+void pp_runner_free(pp_runner *r) {
+  if (r == NULL)
+    return;
+  for (uint32_t i = 0; i < r->cap; i++) {
+    free(r->blobs[i].bytes);
+    free(r->blobs[i].deps);
+  }
+  free(r->blobs);
+  free(r->codes);
+  pp_codec_free(r->codec);
+  free(r);
+}
+
 void pp_runner_name(pp_runner *r, uint32_t worker, const char *node) {
   r->now.worker = worker;
   r->now.node = node;

@@ -28,7 +28,10 @@ typedef struct pp_running {
 /* A runner for the pristine state L (it becomes a worker's: require runs
  * modules in the base globals, and the like). NULL without memory. */
 pp_runner *pp_runner_new(lua_State *L);
-/* The number of this worker, from 1, and its node's name (borrowed). */
+/* Free it, when its state has been closed; r may be NULL. */
+void pp_runner_free(pp_runner *r);
+/* The number of this worker, from 1 (0: the submitter itself), and its node's
+ * name (borrowed). */
 void pp_runner_name(pp_runner *r, uint32_t worker, const char *node);
 /* New unpredictable random numbers; call after a fork. */
 void pp_runner_reseed(pp_runner *r);

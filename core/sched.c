@@ -29,6 +29,8 @@ static bool takes(const pp_place *p, const pp_job *j) {
     return false;
   if (p->wide)
     return true;
+  if (j->slots > 1 || p->span > 0 || p->holder != NULL)
+    return false;
   if (p->jobs.n == 0)
     return true;
   if (t < 0 || first(p) < 0 || first(p) > BEHIND_NS)
@@ -153,6 +155,70 @@ static void ring_remove(pp_place **ring, pp_place *p) {
   p->prev = p->next = NULL;
 }
 
+static void idle_add(pp_sched *s, pp_place *p) {
+  ring_add(&s->idle, p);
+  s->nidle++;
+}
+
+static void idle_remove(pp_sched *s, pp_place *p) {
+  ring_remove(&s->idle, p);
+  s->nidle--;
+}
+
+/* --- teams ---------------------------------------------------------------- */
+
+static void join(pp_place *p, pp_place *member) {
+  ring_add(&p->team, member);
+  member->holder = p;
+  p->nteam++;
+}
+
+static void part(pp_place *member) {
+  pp_place *p = member->holder;
+
+  ring_remove(&p->team, member);
+  member->holder = NULL;
+  p->nteam--;
+}
+
+static bool lacks(const pp_place *p) { return p->nteam + 1 < p->span; }
+
+static void complete(pp_sched *s, pp_place *p) {
+  while (lacks(p) && s->idle != NULL) {
+    pp_place *member = s->idle;
+
+    idle_remove(s, member);
+    join(p, member);
+  }
+}
+
+/* Join a team that lacks one. */
+static bool enlist(pp_sched *s, pp_place *member) {
+  pp_place *p = s->busy;
+
+  if (s->nspans == 0 || p == NULL)
+    return false;
+  do {
+    if (lacks(p)) {
+      join(p, member);
+      return true;
+    }
+    p = p->next;
+  } while (p != s->busy);
+  return false;
+}
+
+static void dissolve(pp_sched *s, pp_place *p) {
+  while (p->team != NULL) {
+    pp_place *member = p->team;
+
+    part(member);
+    idle_add(s, member);
+  }
+  p->span = 0;
+  s->nspans--;
+}
+
 static void leave(pp_sched *s, pp_place *p, pp_job *j) {
   pp_jobs_remove(&p->jobs, j);
   p->load -= cost(j);
@@ -162,9 +228,11 @@ static void leave(pp_sched *s, pp_place *p, pp_job *j) {
     s->fat--;
   if (p->jobs.n == 0)
     p->full = false; /* nothing in its window: it may well take one now */
+  if (p->jobs.n == 0 && p->span > 0)
+    dissolve(s, p);
   if (p->open && p->jobs.n == 0) {
     ring_remove(&s->busy, p);
-    ring_add(&s->idle, p);
+    idle_add(s, p);
   }
 }
 
@@ -175,7 +243,7 @@ static bool give(pp_sched *s, pp_place *p, pp_job *j) {
     return false;
   }
   if (p->jobs.n == 0) {
-    ring_remove(&s->idle, p);
+    idle_remove(s, p);
     ring_add(&s->busy, p);
   } else if (p->jobs.n == 1) {
     s->fat++;
@@ -258,12 +326,45 @@ static void steal(pp_sched *s, pp_place *p) {
   }
 }
 
+/* Has the first in the queue to wait for several places? */
+static bool spans(const pp_sched *s) {
+  return s->queue.head != NULL && s->queue.head->slots > 1 && !s->flat;
+}
+
+/* The first in the queue takes several places: give it those, or false. */
+static bool place_spanning(pp_sched *s) {
+  pp_job *j = s->queue.head;
+  size_t most = s->want > 0 ? s->want : s->nopen;
+  size_t need = j->slots < most ? j->slots : most, tries = s->nidle;
+
+  if (need == 0 || s->nidle < need)
+    return false;
+  pp_sched_first(s);
+  for (pp_place *p = s->idle; tries > 0; tries--, p = p->next) {
+    if (p->full || !give(s, p, j))
+      continue;
+    if (need > 1) {
+      p->span = (uint32_t)need;
+      s->nspans++;
+      complete(s, p);
+    }
+    return true;
+  }
+  pp_sched_put(s, j, true);
+  return false;
+}
+
 static void place_queue(pp_sched *s) {
   pp_place *p, *end;
 
   while (s->queue.head != NULL && s->idle != NULL) {
     pp_job *j = s->queue.head;
 
+    if (spans(s)) {
+      if (!place_spanning(s))
+        return;
+      continue;
+    }
     p = s->idle;
     for (end = p; !takes(p, j);)
       if ((p = p->next) == end)
@@ -273,17 +374,42 @@ static void place_queue(pp_sched *s) {
       pp_sched_put(s, j, true);
   }
 busy:
-  if (s->queue.head == NULL || s->saturated || s->busy == NULL)
+  if (s->queue.head == NULL || s->saturated || s->busy == NULL || spans(s))
     return;
   end = s->busy;
   do {
     p = s->busy;
     s->busy = p->next;
     fill(s, p);
-    if (s->queue.head == NULL)
+    if (s->queue.head == NULL || spans(s))
       return;
   } while (s->busy != end);
   s->saturated = true;
+}
+
+/* Places have come free that nobody has asked for more. */
+static void feed(pp_sched *s) {
+  place_queue(s);
+  for (size_t n = s->nidle;
+       n > 0 && s->fat > 0 && s->idle != NULL && s->queue.head == NULL; n--) {
+    pp_place *p = s->idle;
+
+    s->idle = p->next;
+    steal(s, p);
+  }
+}
+
+void pp_sched_want(pp_sched *s, uint32_t want) {
+  s->want = want;
+  if (spans(s))
+    place_queue(s);
+}
+
+void pp_sched_gone(pp_place *p) {
+  if (p->span > 0) {
+    dissolve(p->sched, p);
+    feed(p->sched);
+  }
 }
 
 void pp_sched_open(pp_sched *s, pp_place *p) {
@@ -291,10 +417,21 @@ void pp_sched_open(pp_sched *s, pp_place *p) {
   p->open = true;
   p->full = false;
   s->saturated = false;
-  ring_add(p->jobs.n == 0 ? &s->idle : &s->busy, p);
+  s->nopen++;
+  s->flat = p->wide;
+  if (p->jobs.n > 0)
+    ring_add(&s->busy, p);
+  else if (enlist(s, p))
+    return;
+  else
+    idle_add(s, p);
+  if (p->span > 0)
+    complete(s, p);
   fill(s, p);
   if (p->jobs.n == 0)
     steal(s, p);
+  if (spans(s))
+    place_queue(s);
 }
 
 void pp_sched_close(pp_sched *s, pp_place *p) {
@@ -302,8 +439,20 @@ void pp_sched_close(pp_sched *s, pp_place *p) {
 
   if (!p->open)
     return;
-  ring_remove(p->jobs.n == 0 ? &s->idle : &s->busy, p);
+  while (p->team != NULL) { /* until it takes jobs again */
+    pp_place *member = p->team;
+
+    part(member);
+    idle_add(s, member);
+  }
+  if (p->holder != NULL)
+    part(p);
+  else if (p->jobs.n == 0)
+    idle_remove(s, p);
+  else
+    ring_remove(&s->busy, p);
   p->open = false;
+  s->nopen--;
   for (j = p->jobs.tail; j != NULL; j = prev) {
     prev = j->prev;
     if (!p->ops->recall(p, j))
@@ -373,14 +522,21 @@ void pp_sched_era(pp_sched *s, uint32_t era) {
 
 bool pp_sched_take(pp_sched *s, pp_job *j) {
   if (j->state == PP_JOB_QUEUED) {
+    bool in_the_way = j == s->queue.head && spans(s);
+
     pp_sched_remove(s, j);
+    if (in_the_way)
+      place_queue(s);
     return true;
   }
   if (j->state == PP_JOB_SENT && j->place->ops->recall(j->place, j)) {
     pp_place *p = j->place;
+    bool spanned = p->span > 0;
 
     leave(s, p, j);
     fill(s, p);
+    if (spanned)
+      feed(s);
     return true;
   }
   return false;
@@ -388,15 +544,18 @@ bool pp_sched_take(pp_sched *s, pp_job *j) {
 
 void pp_sched_ended(pp_place *p, pp_job *j) {
   pp_sched *s = p->sched;
+  bool spanned = p->span > 0;
 
   s->saturated = false;
   leave(s, p, j);
-  if (!p->open)
-    return;
-  p->full = false; /* its window has moved on; if not, it says so again */
-  fill(s, p);
-  if (p->jobs.n == 0)
-    steal(s, p);
+  if (p->open) {
+    p->full = false; /* its window has moved on; if not, it says so again */
+    fill(s, p);
+    if (p->jobs.n == 0)
+      steal(s, p);
+  }
+  if (spanned || spans(s))
+    feed(s);
 }
 
 void pp_sched_spread(pp_place *p) {
@@ -421,4 +580,6 @@ void pp_sched_room(pp_place *p) {
   p->sched->saturated = false;
   if (p->open)
     fill(p->sched, p);
+  if (spans(p->sched))
+    place_queue(p->sched);
 }

@@ -9,6 +9,12 @@
  * other. When a place falls idle and the queue is empty it is given what waits
  * at another.
  *
+ * A job of several slots takes as many places: it starts when that many are
+ * idle, runs at one of them, and the others, its team, are kept empty until it
+ * has left. While it is first in the queue nothing behind it is placed, so that
+ * small jobs cannot starve it. While its place is closed (it waits for jobs of
+ * its own) the team goes to others.
+ *
  * Pure: no clock, no I/O, no Lua. How a place is reached is behind its ops, so
  * the same code runs over simulated places.
  */
@@ -44,10 +50,14 @@ typedef struct pp_place_ops {
 struct pp_place {
   const pp_place_ops *ops;
   pp_sched *sched;
-  pp_place *prev, *next; /* in the idle or the busy ring */
+  pp_place *prev, *next; /* in the idle or the busy ring, or in a team */
   pp_jobs jobs;          /* sent and not ended, in order */
   int64_t load;          /* ns they are expected to take; unknown counts 0 */
   uint32_t most;         /* jobs it may hold; 0: no limit */
+  uint32_t span;         /* places the job it is at takes; 0: this one */
+  uint32_t nteam;        /* of those, how many are in its team */
+  pp_place *team;        /* ring */
+  pp_place *holder;      /* in whose team it is; NULL: none */
   bool open;             /* may be given jobs */
   bool wide;             /* takes all jobs there are, at once */
   bool full;             /* said PP_EAGAIN */
@@ -68,8 +78,12 @@ struct pp_sched {
   size_t nlevels, cap_levels;
   pp_place *idle, *busy; /* rings of open places */
   size_t fat;            /* places that hold two jobs or more */
+  size_t nidle, nopen;   /* of places; teams are open, but not idle */
+  size_t nspans;         /* places whose job takes more than one */
+  uint32_t want;         /* places there are to be; 0: as many as are open */
   double lowest;         /* no job waiting at a place has less */
   bool saturated;        /* no busy place would take another job */
+  bool flat;             /* its one place is wide */
 };
 
 /* Open a place for jobs and give it some. It must be zeroed but for ops. */
@@ -82,6 +96,12 @@ void pp_sched_era(pp_sched *s, uint32_t era);
 /* Hand a place, open but busy or closed, a job in no list. 0, or what send
  * said. */
 int pp_sched_give(pp_place *p, pp_job *j);
+/* How many places there are to be: a job of more slots takes them all, one of
+ * fewer waits for those that are missing. */
+void pp_sched_want(pp_sched *s, uint32_t want);
+/* A closed place is gone, its jobs with it: its team has no more to wait for.
+ */
+void pp_sched_gone(pp_place *p);
 /* Queue without placing; take the first (NULL: none), held ones last, or any
  * queued job out. */
 void pp_sched_put(pp_sched *s, pp_job *j, bool front);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "interrupt.h"
+#include "meter.h"
 
 /* Is the error value at index 1 a job's error? */
 static bool is_job_error(lua_State *L) {
@@ -143,6 +144,7 @@ int pp_script_report(lua_State *L, int status, const char *progname) {
   if (pp_interrupt_was() && strstr(message, "interrupted!") != NULL)
     r = 128 + SIGINT;
   fflush(stdout);
+  pp_meter_quiet();
   if (progname != NULL)
     fprintf(stderr, "%s: ", progname);
   fprintf(stderr, "%s\n", message);

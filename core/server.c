@@ -68,6 +68,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
     return NULL;
   }
   s->cap = n;
+  pp_sched_want(&s->sched, n);
   pp_server_tend(s, s->created);
   if (n > 0 && s->alive == 0 && errno != EAGAIN) {
     int why = errno;
@@ -101,6 +102,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
     pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", number,
            strerror(why));
   s->respawn_at = now + SECOND / 10;
+  pp_sched_want(&s->sched, s->alive); /* there may never be more */
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
       s->stuck_since = 0;
@@ -143,6 +145,8 @@ static uint32_t free_number(pp_server *s) {
 }
 
 void pp_server_tend(pp_server *s, int64_t now) {
+  if (s->refusals == 0 && s->up == NULL)
+    pp_sched_want(&s->sched, s->ncpus);
   while (pp_crew_missing(s)) {
     uint32_t i;
 
@@ -190,6 +194,7 @@ void pp_server_resize(pp_server *s, uint32_t n) {
       pp_link_retire(s->workers[i]);
   s->ncpus = n;
   s->respawn_at = 0;
+  pp_sched_want(&s->sched, n);
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL)
       pp_link_configure(s->workers[i]);
@@ -314,7 +319,7 @@ static void queue(pp_server *s, pp_job *j, bool front) {
   }
 }
 
-void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
+static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->id = s->next_id++;
   j->era = s->calls.n;
@@ -326,10 +331,17 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
     pp_put32(flags, pp_get32(flags) | PP_JOBF_SEEDED);
     pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_SEED, s->seed);
   }
+  if (s->engine->meter.can)
+    pp_meter_added(&s->engine->meter, j->items > 0 ? j->items : 1,
+                   s->engine->pending == 0, now);
   s->pending++;
   s->engine->pending++;
   if (j->group != NULL)
     j->group->pending++;
+}
+
+void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
+  enlist(s, j, now);
   if (PP_UNLIKELY(waits(j))) {
     int r = pp_depend_begin(s, j);
 
@@ -339,6 +351,12 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
       return;
   }
   queue(s, j, false);
+}
+
+void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
+                          const char *msg) {
+  enlist(s, j, now);
+  pp_server_fail(s, j, kind, msg);
 }
 
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
@@ -426,6 +444,12 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     s->engine->idle = s;
   }
   s->ends++;
+  if (s->engine->meter.can) {
+    pp_meter_ended(&s->engine->meter, j->items > 0 ? j->items : 1, failed,
+                   failed && pp_job_dropped(j));
+    if (s->engine->pending == 0)
+      pp_meter_erase(&s->engine->meter, 1);
+  }
   if (j->group != NULL)
     j->group->pending--;
   if (j->flags & PP_JOB_CALLBACK) {
@@ -611,7 +635,7 @@ void pp_server_seen(pp_server *s, pp_job *j) {
     return;
   j->flags |= PP_JOB_SEEN;
   if (j->flags & PP_JOB_ENDED) {
-    j->flags &= (uint8_t)~PP_JOB_ENDED;
+    j->flags &= (uint16_t)~PP_JOB_ENDED;
     pp_jobs_remove(&s->ended, j);
     pp_job_unref(j, &s->engine->blobs);
   }

@@ -13,6 +13,7 @@
 
 struct pp_engine;
 struct pp_link;
+struct pp_serial;
 typedef struct pp_server pp_server;
 
 /* What print_stats and get_stats tell of one node. */
@@ -26,7 +27,9 @@ struct pp_server {
   struct pp_engine *engine;
   pp_sched sched;
   struct pp_link **workers; /* by number - 1; NULL: none at present */
-  uint32_t cap, ncpus;      /* ncpus: how many there should be */
+  uint32_t cap, ncpus;      /* ncpus: how many there should be; 0: jobs run in
+                               this process */
+  struct pp_serial *serial; /* where they do; NULL: none has yet */
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */
@@ -92,6 +95,9 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
 /* Take a job in (its reference passes to the server). */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
+/* Take one in that cannot run anywhere: it fails with this kind and text. */
+void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
+                          const char *msg);
 /* Take in a job that `parent` has submitted, by the name of key. PP_ENOMEM:
  * the reference has not passed. */
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,

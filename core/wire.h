@@ -133,6 +133,7 @@ enum {
 #define PP_SUB_TIMEOUT 16 /* ns; 0: none */
 #define PP_SUB_PRIORITY 24
 #define PP_SUB_ITEMS 32
+#define PP_SUB_SLOTS 36
 #define PP_SUB_HEAD 40
 
 /* CANCEL: parent, key. */

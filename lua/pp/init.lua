@@ -110,13 +110,15 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 --- Options of pp.Server. An unknown one is an error.
 -- @table pp.Server_options
 -- @tfield[opt] integer|string ncpus local workers, or "autodetect": the CPUs
---   this process may use. Default: what `-j` said, else "autodetect"
+--   this process may use. Default: what `-j` said, else "autodetect". With 0,
+--   jobs run in this process, one after another, when something waits
 -- @tfield[opt] string|table hosts not supported by this version
 -- @tfield[opt] string|table ppservers the same as `hosts`
 -- @tfield[opt] integer retries how often a job is run again when its worker
 --   died under it; 2
 -- @tfield[opt] number timeout seconds one attempt of a job may run; none
--- @tfield[opt] integer memory most bytes of Lua heap in one worker; none
+-- @tfield[opt] integer memory most bytes of Lua heap in one worker; none. Does
+--   not count with ncpus = 0
 -- @tfield[opt] integer|boolean restart replace a worker after so many jobs;
 --   0, never; true is 1
 -- @tfield[opt] string output what becomes of what jobs write: "line" (whole
@@ -157,8 +159,6 @@ function pp.Server(options, hosts)
       end
     end
     return core.nested()
-  elseif n == 0 then
-    bad(1, "Server", "ncpus = 0 is not supported by this version")
   end
   local retries = options.retries
   if retries == nil then
@@ -211,15 +211,13 @@ function pp.Server(options, hosts)
 end
 
 --- Change the number of local workers, at once. When it shrinks, running jobs
--- finish.
+-- finish. With 0, the others run in this process when something waits.
 -- @function Server:set_ncpus
 -- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
   local i, why = workers(n == nil and false or n)
   if not i then
     bad(1, "set_ncpus", "%s", why)
-  elseif i == 0 then
-    bad(1, "set_ncpus", "ncpus = 0 is not supported by this version")
   end
   if core.closed(self) then
     error("attempt to use a closed server", 2)

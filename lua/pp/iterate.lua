@@ -88,7 +88,9 @@ function iterate.range(first, last, step)
 end
 
 local passed_on = { deps = true, modules = true, globals = true, group = true }
-for _, k in ipairs { "timeout", "retries", "retry_errors", "memory", "priority" } do
+for _, k in ipairs {
+  "timeout", "retries", "retry_errors", "memory", "priority", "on", "slots",
+} do
   passed_on[k] = true
 end
 local own = {
@@ -97,6 +99,7 @@ local own = {
   chunk = true,
   buffer = true,
   on_error = true,
+  progress = "boolean",
 }
 
 -- Checked options of map or imap, with what submit is to know apart.
@@ -181,7 +184,18 @@ local function new_run(server, name, f, source, options, all)
     run.items = source
     run.n = n or #source
   end
+  run.asked = o.progress == true
+  run.expected_n = run.n
+  run.watched = core.watch(run.asked, run.n)
   return run
+end
+
+-- The progress line is not to expect more items.
+function Run:unwatch()
+  if self.watched then
+    self.watched = false
+    core.unwatch(self.asked, self.expected_n and self.expected_n - self.at)
+  end
 end
 
 -- Items ready to be sent, at most `want`: their first index in self.items and
@@ -234,6 +248,9 @@ function Run:send(first, n)
   self.high = self.high + 1
   self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
   self.at = self.at + n
+  if self.watched and self.expected_n then
+    core.watched(n)
+  end
   self.waiting = self.waiting + n
   return true
 end
@@ -331,6 +348,7 @@ function Run:remove(i)
 end
 
 function Run:stop()
+  self:unwatch()
   for i = self.low, self.high do
     self.out[i].job:cancel()
   end
@@ -366,6 +384,10 @@ end
 -- @tfield[opt] integer retry_errors as in submit, for each item
 -- @tfield[opt] integer memory as in submit
 -- @tfield[opt] number priority as in submit
+-- @tfield[opt] string|table on as in submit
+-- @tfield[opt] integer slots as in submit
+-- @tfield[opt] boolean progress show a line of progress on stderr for this call,
+--   if stderr is a terminal; `--progress` does for all
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
   local results = core.list(run.n) -- they come in any order
@@ -424,6 +446,7 @@ function Stream:step()
     end
     local i = run:next_over()
     if not i then
+      run:unwatch()
       return nil
     end
     local c = run.out[i]
@@ -477,6 +500,9 @@ function iterate.imap(server, f, source, options)
   local closing = setmetatable({}, {
     __close = function()
       run:stop()
+    end,
+    __gc = function()
+      run:unwatch()
     end,
   })
   return function()

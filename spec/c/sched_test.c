@@ -3,6 +3,7 @@
  * busy while there is work. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sched.h"
 
@@ -278,8 +279,191 @@ static void queue_is_by_priority(void) {
   pp_sched_clear(&s);
 }
 
+/* --- jobs of several slots ------------------------------------------------ */
+
+/* Places taken by what runs; no team member runs anything. */
+static size_t taken_places(const sim *sims, int n) {
+  size_t taken = 0;
+
+  for (int i = 0; i < n; i++) {
+    const pp_place *p = &sims[i].place;
+
+    CHECK(p->holder == NULL || p->jobs.n == 0);
+    if (p->jobs.n > 0)
+      taken += p->span > 0 ? 1 + p->nteam : 1;
+  }
+  return taken;
+}
+
+static pp_job *new_job(pp_blob *fn, uint64_t id, uint32_t slots) {
+  pp_job *j = pp_job_new(64);
+
+  j->id = id;
+  j->fn = fn;
+  j->slots = slots;
+  return j;
+}
+
+static void drop_job(pp_job *j) {
+  j->fn = NULL;
+  pp_job_unref(j, NULL);
+}
+
+/* A wide job waits until enough places are idle, holds them, and small ones
+ * behind it wait for it. */
+static void slots_are_held(void) {
+  enum { N = 4 };
+  pp_sched s = {0};
+  sim sims[N];
+  pp_blob *fn = new_fn();
+  pp_job *small[6], *wide = new_job(fn, 10, 3);
+
+  memset(sims, 0, sizeof sims);
+  pp_sched_want(&s, N);
+  for (int i = 0; i < N; i++) {
+    sims[i].place.ops = &ops;
+    pp_sched_open(&s, &sims[i].place);
+  }
+  for (int i = 0; i < 6; i++)
+    small[i] = new_job(fn, (uint64_t)i, 0);
+  for (int i = 0; i < 3; i++)
+    pp_sched_add(&s, small[i], false);
+  CHECK(s.queue.n == 0 && s.nidle == 1);
+  pp_sched_add(&s, wide, false);
+  pp_sched_add(&s, small[3], false);
+  CHECK(s.queue.n == 2 && s.nidle == 1); /* the idle one waits for the wide */
+  small[0]->flags = small[1]->flags = small[2]->flags = 1;
+  pp_sched_ended(small[0]->place, small[0]);
+  CHECK(s.queue.n == 2 && s.nidle == 2);
+  pp_sched_ended(small[1]->place, small[1]);
+  CHECK(wide->state == PP_JOB_SENT && s.queue.n == 1 && s.nidle == 0);
+  CHECK(wide->place->span == 3 && wide->place->nteam == 2);
+  CHECK(taken_places(sims, N) == 4);
+  pp_sched_ended(small[2]->place, small[2]);
+  CHECK(small[3]->state == PP_JOB_SENT && s.nidle == 0);
+  /* One of higher priority comes first; equal ones wait. */
+  pp_sched_add(&s, small[4], false);
+  CHECK(small[4]->state == PP_JOB_QUEUED);
+  wide->flags = 1;
+  pp_sched_ended(wide->place, wide);
+  CHECK(small[4]->state == PP_JOB_SENT && s.nspans == 0 && s.nidle == 2);
+  pp_sched_add(&s, small[5], false);
+  CHECK(s.nidle == 1);
+  for (int i = 0; i < 6; i++)
+    drop_job(small[i]);
+  drop_job(wide);
+  pp_sched_clear(&s);
+  free(fn);
+}
+
+/* Places close, come back, and are lost under wide jobs. */
+static void slots_follow_the_pool(void) {
+  enum { N = 4 };
+  pp_sched s = {0};
+  sim sims[N], more = {.place = {.ops = &ops}};
+  pp_blob *fn = new_fn();
+  pp_job *wide = new_job(fn, 1, 4), *small = new_job(fn, 2, 1);
+  pp_place *p, *member;
+
+  memset(sims, 0, sizeof sims);
+  pp_sched_want(&s, N);
+  for (int i = 0; i < N - 1; i++) {
+    sims[i].place.ops = &ops;
+    pp_sched_open(&s, &sims[i].place);
+  }
+  pp_sched_add(&s, wide, false);
+  CHECK(s.queue.n == 1); /* the fourth is to come */
+  pp_sched_want(&s, 3);
+  CHECK(s.queue.n == 0 && s.nidle == 0); /* it takes all there are */
+  wide->flags = 1;
+  p = wide->place;
+  member = p->team;
+  pp_sched_close(&s, member); /* lost */
+  CHECK(p->nteam == 1 && member->holder == NULL);
+  sims[3].place.ops = &ops;
+  pp_sched_open(&s, &sims[3].place); /* and replaced */
+  CHECK(p->nteam == 2 && sims[3].place.holder == p && s.nidle == 0);
+  pp_sched_open(&s, &more.place); /* one more than it asked for */
+  CHECK(s.nidle == 1);
+  pp_sched_add(&s, small, false);
+  CHECK(small->place == &more.place);
+  pp_sched_close(&s, p); /* its worker is killed, the job begun */
+  CHECK(p->jobs.n == 1 && p->nteam == 0 && s.nidle == 2);
+  pp_sched_gone(p);
+  CHECK(p->nteam == 0 && s.nidle == 2 && s.nspans == 0);
+  pp_jobs_remove(&p->jobs, wide);
+  wide->flags = 0;
+  pp_sched_add(&s, wide, true);
+  CHECK(wide->state == PP_JOB_QUEUED);
+  CHECK(pp_sched_take(&s, wide)); /* cancelled in the queue */
+  pp_sched_add(&s, wide, false);
+  small->flags = 1;
+  pp_sched_ended(small->place, small);
+  CHECK(wide->state == PP_JOB_SENT && s.nidle == 0);
+  CHECK(pp_sched_take(&s, wide)); /* cancelled at its place, not begun */
+  CHECK(s.nidle == 3 && s.nspans == 0);
+  drop_job(wide);
+  drop_job(small);
+  pp_sched_clear(&s);
+  free(fn);
+}
+
+/* Jobs of any width: all run, never more than there is room for, and a wide
+ * one does not wait for those that came after it. */
+static void slots_among_many(void) {
+  enum { N = 3000 };
+  pp_blob *fn = new_fn();
+  pp_job *jobs[N];
+  uint64_t seen = 0;
+
+  w = calloc(1, sizeof *w);
+  w->njobs = N;
+  w->runs = calloc(N, sizeof *w->runs);
+  w->length = calloc(N, sizeof *w->length);
+  pp_sched_want(&w->sched, PLACES);
+  for (int i = 0; i < PLACES; i++) {
+    w->sims[i].place.ops = &ops;
+    pp_sched_open(&w->sched, &w->sims[i].place);
+  }
+  for (int i = 0; i < N; i++) {
+    jobs[i] = new_job(fn, (uint64_t)i, rand() % 4 == 0 ? rand() % 20 : 1);
+    w->length[i] = 1000 + rand() % 100000;
+    pp_sched_add(&w->sched, jobs[i], false);
+    begin_all();
+  }
+  do {
+    CHECK(taken_places(w->sims, PLACES) <= PLACES);
+    for (int i = 0; i < PLACES; i++) {
+      const pp_job *j = w->sims[i].running;
+
+      if (j != NULL && j->slots > 1) {
+        CHECK(j->slots >= PLACES || w->sims[i].place.span == j->slots);
+        if (j->id > seen)
+          seen = j->id;
+      }
+    }
+    for (int i = 0; i < PLACES; i++) /* nothing before it is still queued */
+      if (w->sched.queue.head != NULL && w->sims[i].running != NULL &&
+          w->sims[i].running->slots > 1)
+        CHECK(w->sched.queue.head->id > w->sims[i].running->id);
+  } while (step());
+  for (int i = 0; i < N; i++) {
+    CHECK(w->runs[i] == 1 && jobs[i]->state == PP_JOB_DONE);
+    drop_job(jobs[i]);
+  }
+  CHECK(w->sched.nidle == PLACES && w->sched.nspans == 0 && seen > N - 100);
+  pp_sched_clear(&w->sched);
+  free(w->runs);
+  free(w->length);
+  free(w);
+  free(fn);
+}
+
 int main(void) {
   srand(1);
+  slots_are_held();
+  slots_follow_the_pool();
+  slots_among_many();
   refusing_place_gets_nothing_until_it_has_room();
   queue_is_by_priority();
   later_eras_wait();

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+#include "serial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "interrupt.h"
+#include "kin.h"
+#include "serial_impl.h"
+#include "state.h"
+#include "worker.h"
+
+/* Between asking a job to stop and what does not ask. */
+#define GRACE_NS ((int64_t)1000000000)
+/* What ran for less is not worth a look at these. */
+#define CLOCKED_NS 50000
+#define MEASURED_NS 1000000
+
+/* What signal handlers need: the one that runs a job, and what wakes it. */
+static struct {
+  pp_serial *volatile at; /* the innermost */
+  pthread_t thread;
+  timer_t timer;
+  bool ready;
+} S;
+
+static inline pp_serial *serial_of(pp_place *p) {
+  return (pp_serial *)(void *)p;
+}
+
+/* --- stopping ------------------------------------------------------------- */
+
+static void arm(int64_t ns, int64_t again) {
+  struct itimerspec t = {
+      .it_value = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000},
+      .it_interval = {.tv_sec = again / 1000000000,
+                      .tv_nsec = again % 1000000000}};
+
+  if (S.ready)
+    timer_settime(S.timer, 0, &t, NULL);
+}
+
+/* No more asking: an error at every instruction, until it has left. */
+void pp_serial_on_forced(lua_State *L, lua_Debug *ar) {
+  const pp_serial *z = S.at;
+
+  (void)ar;
+  if (z != NULL && (z->forced || z->exited))
+    luaL_error(L, "the job is over");
+  pp_state_unpoke(L);
+}
+
+static void ask(pp_serial *z, int kind) {
+  z->stop = kind + 1;
+  pp_runner_stop(z->runner, kind == PP_KIND_TIMEOUT
+                                ? "the job ran longer than its timeout"
+                                : "interrupted!");
+}
+
+static void on_signal(int sig, siginfo_t *si, void *context) {
+  pp_serial *z;
+
+  (void)si, (void)context;
+  if (!pthread_equal(pthread_self(), S.thread)) {
+    pthread_kill(S.thread, sig);
+    return;
+  }
+  z = S.at;
+  if (z == NULL)
+    return;
+  if (z->stop == 0) {
+    ask(z, PP_KIND_TIMEOUT);
+  } else {
+    z->forced = 1;
+    pp_state_poke(z->L, pp_serial_on_forced);
+    pp_capture_kill(z->engine);
+  }
+}
+
+void pp_serial_interrupt(void) {
+  pp_serial *z = S.at;
+
+  if (z == NULL || pp_interrupt_pending() == 0)
+    return;
+  if (z->stop == 0)
+    arm(GRACE_NS, GRACE_NS);
+  for (; z != NULL; z = z->outer)
+    if (z->stop == 0)
+      ask(z, PP_KIND_CANCELLED);
+}
+
+static void prepare_signals(void) {
+  struct sigaction sa = {.sa_flags = SA_SIGINFO};
+  struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL,
+                        .sigev_signo = PP_SIG_STOP};
+
+  if (S.ready)
+    return;
+  S.thread = pthread_self();
+  sa.sa_sigaction = on_signal;
+  sigaction(PP_SIG_STOP, &sa, NULL);
+  S.ready = timer_create(CLOCK_MONOTONIC, &ev, &S.timer) == 0;
+}
+
+/* --- the place ------------------------------------------------------------ */
+
+static int place_send(pp_place *p, pp_job *j) {
+  (void)p, (void)j;
+  return PP_EAGAIN;
+}
+
+static bool place_recall(pp_place *p, pp_job *j) {
+  (void)p, (void)j;
+  return false;
+}
+
+static void place_drain(pp_place *p) { (void)p; }
+
+static int64_t place_begun(pp_place *p, const pp_job *j) {
+  (void)j;
+  return serial_of(p)->began;
+}
+
+/* Somebody else has ended the job that runs. */
+static void place_stop(pp_place *p, pp_job *j, int kind) {
+  pp_serial *z = serial_of(p);
+
+  pp_jobs_remove(&p->jobs, j);
+  if (z->stop == 0)
+    z->stop = kind + 1;
+  pthread_kill(S.thread, PP_SIG_STOP);
+}
+
+static const pp_place_ops ops = {
+    .send = place_send,
+    .recall = place_recall,
+    .drain = place_drain,
+    .begun = place_begun,
+    .withdraw = place_recall,
+    .stop = place_stop,
+};
+
+/* --- running a job -------------------------------------------------------- */
+
+/* The server whose first job has waited longest. */
+static pp_server *next_server(const pp_engine *e) {
+  pp_server *first = NULL;
+
+  for (pp_server *s = e->servers; s != NULL; s = s->next)
+    if (s->ncpus == 0 && s->sched.queue.head != NULL &&
+        (first == NULL ||
+         s->sched.queue.head->submitted < first->sched.queue.head->submitted))
+      first = s;
+  return first;
+}
+
+bool pp_serial_due(const pp_engine *e) {
+  return e->nest == NULL && !e->in_job && next_server(e) != NULL;
+}
+
+static int64_t cpu_now(void) {
+  struct timespec t;
+
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void nothing(void *ud) { (void)ud; }
+
+/* The job has not ended by itself. */
+static void end_stopped(pp_serial *z, pp_job *j) {
+  pp_server *s = z->server;
+  char msg[80];
+
+  j->started = z->began;
+  j->ended = pp_now_ns();
+  j->run = j->ended - j->started - z->waited;
+  j->attempts++;
+  s->stats.njobs++;
+  s->stats.time += j->run;
+  if (z->stop == PP_KIND_TIMEOUT + 1) {
+    snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
+             (double)j->timeout / 1e9);
+    pp_server_fail(s, j, PP_KIND_TIMEOUT, msg);
+  } else {
+    pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was interrupted");
+  }
+}
+
+static void end_exited(pp_serial *z, pp_job *j) {
+  char how[80];
+
+  snprintf(how, sizeof how, "worker 0 called os.exit with status %d",
+           z->status);
+  j->attempts++;
+  j->started = z->began;
+  j->run = pp_now_ns() - z->began;
+  pp_server_lost(z->server, j, how);
+}
+
+/* As link.c takes down a worker's result. */
+static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
+  pp_server *s = z->server;
+  const unsigned char *h = z->out.data;
+  size_t len = z->out.len - PP_RES_HEAD;
+  uint64_t bytes = PP_FRAME_HEAD + z->out.len;
+
+  j->started = (int64_t)pp_get64(h + PP_RES_START);
+  j->run = (int64_t)pp_get64(h + PP_RES_RUN) - z->waited;
+  if (j->run < 0)
+    j->run = 0;
+  cpu -= z->waited_cpu;
+  j->ended = pp_now_ns();
+  j->cpu = cpu < 0 ? 0 : cpu < j->run ? cpu : j->run;
+  j->maxrss = z->maxrss;
+  j->failing = pp_get32(h + PP_RES_STATUS) & 1;
+  j->attempts++;
+  j->received += bytes;
+  s->stats.received += bytes;
+  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  z->from->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  s->stats.time += j->run;
+  s->stats.cpu += j->cpu;
+  if (s->stats.maxrss < j->maxrss)
+    s->stats.maxrss = j->maxrss;
+  if (j->fn != NULL)
+    j->fn->run_ns = j->fn->run_ns < 0
+                        ? j->run
+                        : j->fn->run_ns + (j->run - j->fn->run_ns) / 8;
+  if (pp_job_store(j, h + PP_RES_HEAD, len) != 0) {
+    s->stats.njobs++;
+    pp_server_fail(s, j, PP_KIND_LOST, "not enough memory to keep its result");
+    return;
+  }
+  if (j->failing && j->result_len > 0 && j->result[0] == PP_KIND_ERROR &&
+      pp_server_again(s, j))
+    return;
+  s->stats.njobs += j->items > 0 ? j->items : 1;
+  pp_server_ended(s, j, j->failing);
+}
+
+static void measure(pp_serial *z, int64_t run) {
+  struct rusage ru;
+
+  if (run < MEASURED_NS && z->maxrss != 0)
+    return;
+  getrusage(RUSAGE_SELF, &ru);
+  z->maxrss = (uint64_t)ru.ru_maxrss * 1024;
+}
+
+/* Between taking the job from the queue and its end; the lock free. Returns as
+ * pp_runner_job. */
+static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
+  pp_engine *e = z->engine;
+  unsigned char *memory = j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY;
+  uint64_t most = pp_get64(memory);
+  int64_t run, cpu_began = cpu_now();
+  int r;
+
+  z->out.len = 0;
+  z->next_id = 0;
+  pp_put64(memory, 0); /* it is for workers */
+  e->at = z->own;
+  S.at = z;
+  if (j->timeout > 0)
+    arm(j->timeout, GRACE_NS);
+  if (pp_interrupt_pending()) /* before anybody could have told this job */
+    pp_serial_interrupt();
+  r = pp_runner_job(z->runner, j->frame + PP_FRAME_HEAD,
+                    j->frame_len - PP_FRAME_HEAD, &z->out, nothing, NULL);
+  pp_serial_end_kids(z);
+  run = pp_now_ns() - z->began;
+  if (z->outer == NULL) /* others may have been started by that one */
+    pp_capture_reap(e, run);
+  fflush(stdout), fflush(stderr);
+  if (j->timeout > 0 || z->stop != 0)
+    arm(0, 0);
+  S.at = z->outer;
+  *cpu = run < CLOCKED_NS ? run : cpu_now() - cpu_began;
+  measure(z, run);
+  pp_put64(memory, most);
+  z->done++;
+  if (z->forced || z->exited || r != 0 ||
+      (z->server->restart > 0 && z->done >= z->server->restart)) {
+    pp_serial_close_state(z); /* as a worker is replaced */
+  } else {
+    pp_runner_unstop(z->runner);
+    pp_state_unpoke(z->L);
+  }
+  return r;
+}
+
+/* Modules are found as the outer job finds them. */
+static int copy_paths(lua_State *L) {
+  lua_State *from = lua_touserdata(L, 1);
+  static const char *const names[] = {"path", "cpath"};
+
+  luaL_checkstack(from, 5, NULL);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "package");
+  for (int i = 0; i < 2; i++) {
+    const char *s = NULL;
+    int top = lua_gettop(from);
+
+    luaL_getsubtable(from, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushliteral(from, "package");
+    if (lua_rawget(from, -2) == LUA_TTABLE) {
+      lua_pushstring(from, names[i]);
+      lua_rawget(from, -2);
+      s = lua_tostring(from, -1);
+    }
+    if (s != NULL) {
+      lua_pushstring(L, s);
+      lua_setfield(L, -2, names[i]);
+    }
+    lua_settop(from, top);
+  }
+  return 0;
+}
+
+/* May one more job run within those that run? Each takes C stack. */
+static bool has_room(const pp_serial *z) {
+  static const size_t enough = (size_t)1 << 20;
+  const pp_serial *first = z;
+  struct rlimit lim;
+  size_t used;
+
+  while (first->outer != NULL)
+    first = first->outer;
+  used = first->stack - (uintptr_t)&lim;
+  return first == z || getrlimit(RLIMIT_STACK, &lim) < 0 ||
+         lim.rlim_cur == RLIM_INFINITY || used + enough < lim.rlim_cur;
+}
+
+/* Run j, which z holds now, to its end, whatever that is. */
+static void run_job(pp_serial *z, pp_job *j) {
+  pp_engine *e = z->engine;
+  pp_server *s = z->server;
+  int64_t cpu = 0;
+  int r = 0;
+  bool open, room;
+
+  z->stop = z->forced = z->exited = 0;
+  z->waited = z->waited_cpu = 0;
+  z->stack = (uintptr_t)&cpu;
+  z->began = pp_now_ns();
+  room = has_room(z);
+  e->in_job = true;
+  e->at = NULL;
+  open = room && pp_serial_open_state(z);
+  if (open && z->outer != NULL) {
+    lua_pushcfunction(z->L, copy_paths);
+    lua_pushlightuserdata(z->L, pp_state_running(z->outer->L));
+    if (lua_pcall(z->L, 1, 0, 0) != LUA_OK)
+      lua_settop(z->L, 0);
+  }
+  pp_engine_enter(e);
+  if (open)
+    r = pp_serial_give_blobs(z, j);
+  pp_capture_job(e, s);
+  pp_job_address(j, 1);
+  pp_kin_anew(j);
+  j->sent += j->frame_len;
+  s->stats.sent += j->frame_len;
+  pp_engine_leave(e);
+  if (open && r == 0)
+    r = execute(z, j, &cpu);
+  e->in_job = z->outer != NULL;
+  e->at = z->outer != NULL ? z->outer->own : NULL;
+  pp_engine_enter(e);
+  if (z->L == NULL)
+    pp_serial_forget_blobs(z);
+  if (z->place.jobs.head != j) { /* somebody has ended it meanwhile */
+    pp_capture_settle(e, NULL);
+    goto done;
+  }
+  pp_capture_settle(e, j);
+  pp_jobs_remove(&z->place.jobs, j);
+  j->state = PP_JOB_ENDING;
+  if (!open || r != 0) {
+    s->stats.njobs++;
+    pp_server_fail(s, j, PP_KIND_LOST,
+                   room ? "not enough memory to run it here"
+                        : "too many jobs wait for one another in this process");
+  } else if (z->exited) {
+    end_exited(z, j);
+  } else if (z->stop != 0) {
+    end_stopped(z, j);
+  } else {
+    end_with_result(z, j, cpu);
+  }
+  if (j->state == PP_JOB_QUEUED) /* again, perhaps elsewhere */
+    j->flags &= (uint16_t)~PP_JOB_HERE;
+  if (z->outer != NULL) {
+    z->outer->waited += pp_now_ns() - z->began;
+    z->outer->waited_cpu += cpu + z->waited_cpu;
+  }
+done:
+  if (z->out.cap > 1 << 20)
+    pp_buf_clear(&z->out);
+  pp_engine_leave(e);
+}
+
+void pp_serial_run(pp_engine *from) {
+  pp_engine *e = from->serial != NULL ? from->serial->engine : from;
+  pp_serial *outer = from->serial, *z;
+  struct itimerspec left = {0};
+  pp_buf kept[2] = {0};
+  pp_server *s;
+  pp_job *j;
+  int cwd = -1;
+
+  if (outer != NULL) {
+    cwd = open(".", O_PATH | O_CLOEXEC);
+    if (S.ready) { /* its time stands still */
+      timer_gettime(S.timer, &left);
+      arm(0, 0);
+    }
+    fflush(stdout), fflush(stderr);
+  }
+  pp_engine_enter(e);
+  s = next_server(from);
+  if (s == NULL) {
+    pp_engine_leave(e);
+    return;
+  }
+  z = pp_serial_for(s, &ops);
+  j = pp_sched_first(&s->sched);
+  errno = ENOMEM;
+  if (z == NULL || pp_capture_begin(e) != 0) {
+    char why[120];
+
+    snprintf(why, sizeof why, "cannot run it in this process: %s",
+             strerror(errno));
+    pp_server_fail(s, j, PP_KIND_LOST, why);
+    pp_engine_leave(e);
+    return;
+  }
+  prepare_signals();
+  if (outer != NULL)
+    pp_capture_aside(e, outer->place.jobs.head, kept);
+  pp_job_ref(j);
+  pp_jobs_push(&z->place.jobs, j);
+  j->state = PP_JOB_SENT;
+  j->place = &z->place;
+  j->flags |= PP_JOB_HERE;
+  j->worker = 0;
+  pp_engine_leave(e);
+  run_job(z, j);
+  pp_engine_enter(e);
+  pp_job_unref(j, &from->blobs);
+  if (outer != NULL) {
+    pp_capture_job(e, outer->server);
+    pp_capture_back(e, kept);
+    if (cwd >= 0) {
+      (void)!fchdir(cwd);
+      close(cwd);
+    }
+  }
+  pp_engine_leave(e);
+  if (outer != NULL && outer->stop != 0)
+    arm(GRACE_NS, GRACE_NS);
+  else if (outer != NULL && S.ready)
+    timer_settime(S.timer, 0, &left, NULL);
+}
