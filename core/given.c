@@ -303,6 +303,10 @@ static int opened(void *ud, lua_State *L, const unsigned char *p, size_t n) {
   const pp_held *h;
   uint64_t at;
 
+  if (n == 1 && p[0] == PP_CUSTOM_SERVER) {
+    lua_getfield(L, LUA_REGISTRYINDEX, "pp.running");
+    return lua_isuserdata(L, -1) ? 0 : PP_EBAD;
+  }
   if (pp_rd_byte(&rd, &tag) != 0 ||
       (tag != PP_CUSTOM_JOB && tag != PP_CUSTOM_PUT) ||
       pp_rd_varint(&rd, &at) != 0)

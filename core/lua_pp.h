@@ -16,6 +16,7 @@
 
 typedef struct pp_userver {
   pp_server *s; /* NULL: closed */
+  bool running; /* stands for that of the job at work */
 } pp_userver;
 
 typedef struct pp_ujob {
@@ -36,6 +37,8 @@ static inline pp_engine *pp_engine_here(void) {
   return e == NULL || !e->in_job ? e : e->at;
 }
 pp_engine *pp_check_engine(lua_State *L);
+/* Registry: the handle that stands for the running server, in any job. */
+#define PP_RUNNING_SERVER "pp.running"
 /* Push a new handle without server; once it has one, note it. */
 pp_userver *pp_push_server(lua_State *L);
 void pp_note_server(lua_State *L, int idx);

@@ -124,6 +124,10 @@ int pp_send_userdata(struct pp_engine *e, lua_State *L, int idx,
     return send_job(L, e, idx, out);
   if (luaL_testudata(L, idx, PP_PUT_META) != NULL)
     return send_put(L, e, idx, out);
+  if (luaL_testudata(L, idx, PP_SERVER_META) != NULL) {
+    out->shared = true; /* it stands for whatever server runs the job */
+    return pp_buf_byte(out->bytes, PP_CUSTOM_SERVER) != 0 ? PP_ENOMEM : 1;
+  }
   return 0;
 }
 

@@ -28,8 +28,19 @@ pp_engine *pp_check_engine(lua_State *L) {
   return e;
 }
 
+/* The handle at idx; for the running server, that of the job at work takes its
+ * place there. */
 static pp_userver *to_server(lua_State *L, int idx) {
-  return luaL_checkudata(L, idx, PP_SERVER_META);
+  pp_userver *u = luaL_checkudata(L, idx, PP_SERVER_META);
+
+  if (PP_UNLIKELY(u->running)) {
+    idx = lua_absindex(L, idx);
+    luaL_checkstack(L, 10, NULL);
+    pp_nest_push_server(L);
+    u = lua_touserdata(L, -1);
+    lua_replace(L, idx);
+  }
+  return u;
 }
 
 pp_server *pp_check_server(lua_State *L, int idx) {
@@ -54,6 +65,7 @@ pp_userver *pp_push_server(lua_State *L) {
   pp_userver *u = lua_newuserdatauv(L, sizeof *u, 2);
 
   u->s = NULL;
+  u->running = false;
   luaL_setmetatable(L, PP_SERVER_META);
   lua_newtable(L);
   lua_setiuservalue(L, -2, PP_UV_HELD);
@@ -196,7 +208,7 @@ void pp_unanchor(lua_State *L, pp_engine *e) {
 }
 
 static int server_gc(lua_State *L) {
-  pp_userver *u = to_server(L, 1);
+  pp_userver *u = luaL_checkudata(L, 1, PP_SERVER_META);
   pp_engine *e = pp_engine_here();
 
   if (u->s != NULL && e != NULL) {
@@ -232,9 +244,11 @@ static int server_destroy(lua_State *L) {
 }
 
 static int server_tostring(lua_State *L) {
-  pp_userver *u = to_server(L, 1);
+  const pp_userver *u = luaL_checkudata(L, 1, PP_SERVER_META);
 
-  if (u->s == NULL || u->s->closed)
+  if (u->running)
+    lua_pushliteral(L, "pp.Server (running)");
+  else if (u->s == NULL || u->s->closed)
     lua_pushliteral(L, "pp.Server (closed)");
   else
     lua_pushfstring(L, "pp.Server (%d workers)", (int)u->s->ncpus);
@@ -678,5 +692,7 @@ void pp_open_server(lua_State *L) {
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
   lua_pop(L, 1);
+  pp_push_server(L)->running = true;
+  lua_setfield(L, LUA_REGISTRYINDEX, PP_RUNNING_SERVER);
   luaL_setfuncs(L, funcs, 0);
 }

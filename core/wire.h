@@ -101,6 +101,7 @@ enum {
 /* Custom values, by their first byte; the position of a blob follows. */
 #define PP_CUSTOM_JOB 'J'
 #define PP_CUSTOM_PUT 'P'
+#define PP_CUSTOM_SERVER 'S' /* the running server */
 #define PP_BLOB_NONE                                                           \
   UINT32_MAX /* the number of none, among those referred to */
 
