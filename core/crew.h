@@ -7,7 +7,8 @@
  * spare or a new one, once there is something to do. When the job goes on, its
  * worker is one more than there should be, until some other has nothing to do
  * or ends a job and hands its place over. A worker whose place is taken and
- * that has no job is spare.
+ * that has no job is spare. One that is to retire and whose job waits is held:
+ * it has no place, but counts as one more until its job goes on.
  *
  *          waits                 goes on            place free
  *   OPEN ---------> AWAY ------------------> AWAY, extra -------> OPEN

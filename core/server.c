@@ -123,7 +123,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
 
 /* A number no worker has, from 0; UINT32_MAX: none to be had. */
 static uint32_t free_number(pp_server *s) {
-  uint32_t most = s->ncpus + s->away, i;
+  uint32_t most = s->ncpus + s->away + s->held, i;
   pp_link **v;
 
   for (i = 0; i < s->cap &&
@@ -321,7 +321,6 @@ static void queue(pp_server *s, pp_job *j, bool front) {
 
 static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
-  j->id = s->next_id++;
   j->era = s->calls.n;
   j->submitted = now;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
