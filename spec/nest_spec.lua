@@ -570,6 +570,25 @@ describe("waiting in a job", function()
     assert.are.equal(55, server:submit(fib, {10})())
   end)
 
+  it("never deadlocks when arguments are still on their way", function()
+    local function length(x) return #x end
+    local function lengths(x)
+      local server, jobs, sum = pp.Server(), {}, 0
+      for i = 1, 8 do jobs[i] = server:submit(length, {x}) end
+      for i = 1, 8 do sum = sum + jobs[i]() end
+      return sum
+    end
+    local text = ("x"):rep(300000)
+    for ncpus = 1, 2 do
+      local server <close> = pp.Server(ncpus)
+      for _ = 1, child.sanitized() and 5 or 30 do
+        local jobs = {}
+        for i = 1, 8 do jobs[i] = server:submit(lengths, {text}) end
+        for i = 1, 8 do assert.are.equal(2400000, jobs[i]()) end
+      end
+    end
+  end)
+
   it("takes a bounded number of workers, which end when not needed", function()
     local path = name()
     local function tree(depth)
