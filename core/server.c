@@ -306,7 +306,6 @@ static bool waits(const pp_job *j) {
   return false;
 }
 
-static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
 /* Queue a job, if there is a worker to be expected. */
 static void queue(pp_server *s, pp_job *j, bool front) {
   if (PP_UNLIKELY(pp_everywhere_hopeless(s))) {
@@ -395,8 +394,8 @@ static void scatter(pp_server *s, pp_job *j) {
       up = leaf->kin->parent;
       pp_kin_leave(leaf);
       if (!s->closed)
-        stop(s, leaf, PP_KIND_CANCELLED,
-             "the job that submitted this one has ended");
+        pp_server_cut(s, leaf, PP_KIND_CANCELLED,
+                      "the job that submitted this one has ended");
       leaf = up;
     } while (leaf != j && pp_kin_child(leaf) == NULL);
   }
@@ -508,11 +507,10 @@ bool pp_server_again(pp_server *s, pp_job *j) {
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (j->state == PP_JOB_SENT) /* it may have ended, and those before it */
     j->place->ops->drain(j->place);
-  return stop(s, j, kind, msg);
+  return pp_server_cut(s, j, kind, msg);
 }
 
-/* The same, by what has been taken in so far. */
-static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
+bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
   scatter(s, j);

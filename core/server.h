@@ -107,6 +107,9 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
 /* End a job that has not, wherever it is, with this kind and text; false if it
  * had ended. A worker that runs it has one second to leave it. */
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg);
+/* The same by what has been taken in so far: nothing is drained, so it is for
+ * those who do that. */
+bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg);
 /* Stop what has run out of time; see to workers that do not stop. Returns when
  * to come again, -1 never. */
 int64_t pp_server_expire(pp_server *s, int64_t now);
