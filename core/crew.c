@@ -69,18 +69,20 @@ void pp_crew_leave(pp_link *l) {
   pp_sched_close(&l->server->sched, &l->place);
 }
 
-/* Give what the innermost job of l waits for, if nobody has begun it, to l. */
+/* Give what the innermost job of l waits for, if nobody has begun it, to l. One
+ * that does not wait may have been given to it for that: then it has enough to
+ * do, until that ends or is taken from it. */
 static void serve(pp_link *l) {
   pp_job *j = l->place.jobs.tail, *below;
 
-  if (j == NULL || (j->flags & PP_JOB_GHOST))
+  if (j == NULL || (j->flags & PP_JOB_GHOST) || j->kin == NULL ||
+      j->kin->since == 0)
     return;
   below = pp_kin_queued(j);
   if (below == NULL)
     return;
   l->lending = true;
-  if (pp_sched_lend(&l->place, below))
-    set_serving(l, false); /* until that has ended */
+  pp_sched_lend(&l->place, below);
   l->lending = false;
 }
 

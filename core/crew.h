@@ -40,7 +40,7 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now);
 /* A job at it ends: call before and after it leaves the place. */
 void pp_crew_ends(pp_link *l);
 void pp_crew_ended(pp_link *l);
-/* A job was queued that some job may wait for. */
+/* Jobs are queued that some job may wait for whose worker serves. */
 void pp_crew_serve(pp_server *s);
 /* Are there fewer that take jobs than there should and could be? */
 bool pp_crew_missing(const pp_server *s);

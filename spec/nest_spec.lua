@@ -1016,4 +1016,66 @@ describe("chaos", function()
       os.execute("rm -f " .. directory .. "/*")
     end
   end)
+
+  it("loses none of a deep one either, with cancels and changes of size",
+    function()
+    local directory = child.gate().path .. ".pids"
+    assert(os.execute("mkdir " .. directory))
+    local function down(n, x)
+      io.open(directory .. "/" .. pid(), "w"):close()
+      if n == 0 then return 1 end
+      local mine, sum, kind = pp.Server(), 1, math.random(3)
+      local function deeper()
+        return mine:submit{down, args = {n - 1, x}, retries = 1000}
+      end
+      if kind == 1 then
+        local a, b = deeper(), deeper()
+        if math.random(2) == 1 then b:cancel() end
+        sum = sum + a()
+      elseif kind == 2 then
+        local list = mine:map(function(i)
+          if i > 1 then return 1 end
+          return pp.Server():submit{down, args = {math.max(n - 2, 0), x},
+            retries = 1000}()
+        end, {1, 2, 3}, {retries = 1000})
+        for i = 1, 3 do sum = sum + list[i] end
+      else
+        for i in mine:imap(id, pp.range(1, 100), {retries = 1000}) do
+          if i > 5 then break end
+        end
+        sum = sum + deeper()()
+      end
+      return sum
+    end
+    for round = 1, 3 do
+      local server <close> = pp.Server{ncpus = round, retries = 1000}
+      local jobs, until_ = {}, pp.time() + 1
+      local text = ("x"):rep(round == 2 and 200000 or 10)
+      for i = 1, 5 do jobs[i] = server:submit(down, {30, text}) end
+      local deadline = pp.time() + 4 * child.patience
+      while not server:wait(0.01) and pp.time() < deadline do
+        local pids = {}
+        for p in child.output_of("ls " .. directory):gmatch("%d+") do
+          pids[#pids + 1] = tonumber(p)
+        end
+        if #pids > 0 and pp.time() < until_ then
+          local p, what = pids[math.random(#pids)], math.random(3)
+          if what == 1 then
+            child.kill("KILL", p)
+            os.remove(directory .. "/" .. p)
+          elseif what == 2 then
+            server:set_ncpus(math.random(4))
+          elseif math.random(5) == 1 then
+            jobs[math.random(5)]:cancel()
+          end
+        end
+      end
+      assert.are.equal(0, server:pending())
+      for i = 1, 5 do
+        local ok, err = jobs[i]:pcall()
+        assert.is_true(ok or err.kind == "cancelled", tostring(err))
+      end
+      os.execute("rm -f " .. directory .. "/*")
+    end
+  end)
 end)
