@@ -26,6 +26,16 @@ static void set_extra(pp_link *l, bool on) {
     l->server->extra--;
 }
 
+static void set_held(pp_link *l, bool on) {
+  if (l->held == on)
+    return;
+  l->held = on;
+  if (on)
+    l->server->held++;
+  else
+    l->server->held--;
+}
+
 static uint32_t *counter(pp_server *s, enum pp_duty duty) {
   return duty == PP_DUTY_OPEN   ? &s->open
          : duty == PP_DUTY_AWAY ? &s->away
@@ -52,22 +62,27 @@ void pp_crew_join(pp_link *l) {
 }
 
 void pp_crew_leave(pp_link *l) {
+  const pp_job *j = l->place.jobs.tail;
+
   set_duty(l, PP_DUTY_NONE);
+  set_held(l, !l->dead && j != NULL && j->kin != NULL && j->kin->since > 0);
   pp_sched_close(&l->server->sched, &l->place);
 }
 
-/* Give what the innermost job of l waits for, if nobody has begun it, to l. */
+/* Give what the innermost job of l waits for, if nobody has begun it, to l. One
+ * that does not wait may have been given to it for that: then it has enough to
+ * do, until that ends or is taken from it. */
 static void serve(pp_link *l) {
   pp_job *j = l->place.jobs.tail, *below;
 
-  if (j == NULL || (j->flags & PP_JOB_GHOST))
+  if (j == NULL || (j->flags & PP_JOB_GHOST) || j->kin == NULL ||
+      j->kin->since == 0)
     return;
   below = pp_kin_queued(j);
   if (below == NULL)
     return;
   l->lending = true;
-  if (pp_sched_lend(&l->place, below))
-    set_serving(l, false); /* until that has ended */
+  pp_sched_lend(&l->place, below);
   l->lending = false;
 }
 
@@ -111,8 +126,11 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
     set_extra(l, false);
     return;
   }
-  if (l->duty == PP_DUTY_NONE)
-    return; /* it retires: its place is taken when it is gone */
+  if (l->duty == PP_DUTY_NONE) { /* it retires */
+    set_held(l, true);
+    pp_server_tend(s, now);
+    return;
+  }
   if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1)) {
     set_duty(l, PP_DUTY_AWAY);
     pp_server_tend(s, now);
@@ -128,6 +146,7 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
     return;
   j->kin->waited += now - j->kin->since;
   j->kin->since = 0;
+  set_held(l, false);
   if (l->duty == PP_DUTY_AWAY) {
     set_extra(l, true);
     trade(l->server);
@@ -164,6 +183,7 @@ void pp_crew_ended(pp_link *l) {
   const pp_job *j = l->place.jobs.tail;
 
   if (j == NULL) {
+    set_held(l, false);
     if (l->duty == PP_DUTY_AWAY) {
       set_duty(l, PP_DUTY_SPARE);
       if (pp_crew_missing(s))
@@ -174,6 +194,8 @@ void pp_crew_ended(pp_link *l) {
     }
   } else if (j->kin != NULL && j->kin->since > 0) { /* the one below waits */
     set_extra(l, false);
+    if (l->duty == PP_DUTY_NONE)
+      set_held(l, true);
     if (l->duty == PP_DUTY_OPEN && !l->place.open) {
       set_serving(l, true);
       serve(l);
@@ -186,10 +208,10 @@ bool pp_crew_missing(const pp_server *s) {
 
   if (s->closed || s->open + barred >= s->ncpus)
     return false;
-  if (s->away > 0 && s->sched.queue.head == NULL &&
-      s->open + s->away + barred >= s->ncpus)
+  if (s->away + s->held > 0 && s->sched.queue.head == NULL &&
+      s->open + s->away + s->held + barred >= s->ncpus)
     return false; /* there is nothing to do */
-  return s->spare > 0 || s->alive + barred < s->ncpus + s->away;
+  return s->spare > 0 || s->alive + barred < s->ncpus + s->away + s->held;
 }
 
 bool pp_crew_call(pp_server *s) {

@@ -7,7 +7,8 @@
  * spare or a new one, once there is something to do. When the job goes on, its
  * worker is one more than there should be, until some other has nothing to do
  * or ends a job and hands its place over. A worker whose place is taken and
- * that has no job is spare.
+ * that has no job is spare. One that is to retire and whose job waits is held:
+ * it has no place, but counts as one more until its job goes on.
  *
  *          waits                 goes on            place free
  *   OPEN ---------> AWAY ------------------> AWAY, extra -------> OPEN
@@ -39,7 +40,7 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now);
 /* A job at it ends: call before and after it leaves the place. */
 void pp_crew_ends(pp_link *l);
 void pp_crew_ended(pp_link *l);
-/* A job was queued that some job may wait for. */
+/* Jobs are queued that some job may wait for whose worker serves. */
 void pp_crew_serve(pp_server *s);
 /* Are there fewer that take jobs than there should and could be? */
 bool pp_crew_missing(const pp_server *s);

@@ -172,6 +172,8 @@ static int64_t tend(pp_engine *e, int64_t now) {
       next = due;
     if (tidy >= 0 && (next < 0 || tidy < next))
       next = tidy;
+    if (s->serving > 0 && s->sched.queue.head != NULL)
+      pp_crew_serve(s);
     if (!pp_crew_missing(s))
       continue;
     pp_server_tend(s, now);

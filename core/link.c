@@ -150,10 +150,12 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
 
   l->done += !(j->flags & PP_JOB_CALL);
   if (l->server->restart > 0) {
-    if (l->done >= l->server->restart)
+    if (l->done < l->server->restart)
+      l->place.most = l->server->restart - l->done;
+    else if (l->place.jobs.n == 1)
       pp_link_retire(l); /* first, so that it is given no more */
     else
-      l->place.most = l->server->restart - l->done;
+      l->place.most = 1; /* it ran in the midst of others: they come first */
   }
   pp_crew_ends(l);
   if (j->flags & PP_JOB_GHOST) {

@@ -47,6 +47,7 @@ struct pp_link {
   enum pp_duty duty;
   bool extra;      /* AWAY, and its job has gone on */
   bool serving;    /* OPEN, and takes what its job waits for */
+  bool held;       /* it retires, but its job waits: another has its place */
   bool lending;    /* what it is given now is such */
   int64_t kill_at; /* jobs it is at have ended here: kill it then; 0: no */
   uint32_t ghosts; /* how many */

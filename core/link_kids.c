@@ -296,7 +296,7 @@ static bool cancel(pp_link *l, const unsigned char *p, size_t len) {
   j = parent != NULL ? child_by_key(parent, pp_get32(p + 4)) : NULL;
   if (j != NULL) { /* else it has ended: word of that is on its way */
     pp_kin_leave(j);
-    pp_server_stop(l->server, j, PP_KIND_CANCELLED, "the job was cancelled");
+    pp_server_cut(l->server, j, PP_KIND_CANCELLED, "the job was cancelled");
   }
   return true;
 }

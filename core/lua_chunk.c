@@ -119,12 +119,15 @@ static int chunk(lua_State *L) {
   pp_engine_look(e, now);
   j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_server_group(s, group, group_len);
+  if (!u->has_id)
+    u->id = s->next_id++;
+  u->has_id = true;
+  j->id = u->id; /* how many there are depends on the time they take */
   if (u->nowhere == NULL)
     pp_server_add(s, pp_job_ref(j), now);
   else
     pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, u->nowhere);
   pp_engine_leave(e);
-  pp_keep_handle(L, 1);
   if (!s->anchored)
     pp_anchor(L, s, 1);
   return 1;

@@ -89,6 +89,8 @@ typedef struct pp_uparcel {
   uint64_t memory;
   uint32_t slots;
   char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
+  uint64_t id;   /* of the jobs made of it, */
+  bool has_id;   /* once there is one */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 

@@ -123,7 +123,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
 
 /* A number no worker has, from 0; UINT32_MAX: none to be had. */
 static uint32_t free_number(pp_server *s) {
-  uint32_t most = s->ncpus + s->away, i;
+  uint32_t most = s->ncpus + s->away + s->held, i;
   pp_link **v;
 
   for (i = 0; i < s->cap &&
@@ -306,7 +306,6 @@ static bool waits(const pp_job *j) {
   return false;
 }
 
-static bool stop(pp_server *s, pp_job *j, int kind, const char *msg);
 /* Queue a job, if there is a worker to be expected. */
 static void queue(pp_server *s, pp_job *j, bool front) {
   if (PP_UNLIKELY(pp_everywhere_hopeless(s))) {
@@ -321,7 +320,6 @@ static void queue(pp_server *s, pp_job *j, bool front) {
 
 static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
-  j->id = s->next_id++;
   j->era = s->calls.n;
   j->submitted = now;
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
@@ -396,8 +394,8 @@ static void scatter(pp_server *s, pp_job *j) {
       up = leaf->kin->parent;
       pp_kin_leave(leaf);
       if (!s->closed)
-        stop(s, leaf, PP_KIND_CANCELLED,
-             "the job that submitted this one has ended");
+        pp_server_cut(s, leaf, PP_KIND_CANCELLED,
+                      "the job that submitted this one has ended");
       leaf = up;
     } while (leaf != j && pp_kin_child(leaf) == NULL);
   }
@@ -509,11 +507,10 @@ bool pp_server_again(pp_server *s, pp_job *j) {
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (j->state == PP_JOB_SENT) /* it may have ended, and those before it */
     j->place->ops->drain(j->place);
-  return stop(s, j, kind, msg);
+  return pp_server_cut(s, j, kind, msg);
 }
 
-/* The same, by what has been taken in so far. */
-static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
+bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg) {
   if (pp_job_over(j) || j->state == PP_JOB_ENDING)
     return false;
   scatter(s, j);

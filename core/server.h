@@ -33,6 +33,7 @@ struct pp_server {
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */
+  uint32_t held;              /* of those that retire */
   int64_t spare_since;        /* when the last became so */
   size_t kids;                /* unfinished jobs that jobs have submitted */
   uint32_t deaths;            /* in a row, without a finished job */
@@ -93,7 +94,8 @@ void pp_server_refused(pp_server *s, uint32_t number, int why);
 /* A reference to the group of this name; NULL without memory. */
 pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
-/* Take a job in (its reference passes to the server). */
+/* Take a job in (its reference passes to the server), its id set: the server's
+ * next, which all chunks of a map share. */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
 /* Take one in that cannot run anywhere: it fails with this kind and text. */
 void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
@@ -105,6 +107,9 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
 /* End a job that has not, wherever it is, with this kind and text; false if it
  * had ended. A worker that runs it has one second to leave it. */
 bool pp_server_stop(pp_server *s, pp_job *j, int kind, const char *msg);
+/* The same by what has been taken in so far: nothing is drained, so it is for
+ * those who do that. */
+bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg);
 /* Stop what has run out of time; see to workers that do not stop. Returns when
  * to come again, -1 never. */
 int64_t pp_server_expire(pp_server *s, int64_t now);

@@ -44,6 +44,21 @@ describe("with a seed", function()
     end
   end)
 
+  it("those of a job after a map do not depend on how that was divided", function()
+    local first, number
+    for ncpus = 1, 5, 2 do
+      for _, chunk in ipairs { 1, 30, "auto" } do
+        local server <close> = pp.Server { ncpus = ncpus, seed = 7 }
+        server:submit(numbers)
+        server:map(numbers, pp.range(1, 60), { chunk = chunk })
+        local job = server:submit(numbers)
+        first, number = first or job(), number or job.id
+        assert.are.equal(first, (job()))
+        assert.are.equal(number, job.id)
+      end
+    end
+  end)
+
   it("another attempt has the same", function()
     local server <close> = pp.Server { ncpus = 1, seed = 1 }
     local name = os.tmpname()

@@ -222,6 +222,9 @@ function core.server_methods:set_ncpus(n)
   if core.closed(self) then
     error("attempt to use a closed server", 2)
   end
+  if core.running() then
+    error("how many workers there are is not for a job to change", 2)
+  end
   core.resize(self, i)
 end
 
