@@ -14,6 +14,9 @@
 #define PP_JOB_META "pp.Job"
 #define PP_ERROR_META "pp.error"
 
+/* Registry: light userdata of a pp_server -> its handle (weak values). */
+#define PP_HANDLES "pp.servers"
+
 typedef struct pp_userver {
   pp_server *s; /* NULL: closed */
 } pp_userver;
@@ -68,8 +71,12 @@ void pp_keep_handle(lua_State *L, int server);
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
 
-/* Callback of a job that has ended; lua_server.c. */
+/* lua_callback.c: run the callbacks that are due; none may be running. Raises
+ * what one raises; the others remain due. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);
+/* Forget callbacks of items that were put off. */
+void pp_drop_put_off(lua_State *L, pp_engine *e);
+int pp_call_back(lua_State *L);
 
 /* What the prompt waits by: jobs and their callbacks go on until fd can be
  * read or a signal has come. Returns 0. */
@@ -86,6 +93,7 @@ typedef struct pp_uparcel {
   uint64_t memory;
   uint32_t slots;
   char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
+  char *name; /* owned, or NULL */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 

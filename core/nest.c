@@ -507,6 +507,8 @@ void pp_nest_end(pp_nest *n, pp_nested *at) {
         pp_server_seen(s, j);
       pp_server_destroy(s);
     }
+    if (at->outer == NULL)
+      pp_drop_put_off(L, &n->engine);
     pp_unanchor(L, &n->engine);
     luaL_unref(L, LUA_REGISTRYINDEX, at->handle);
   }
