@@ -215,7 +215,10 @@ end
 -- @function Server:set_ncpus
 -- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
-  local i, why = workers(n == nil and false or n)
+  if n == nil then
+    bad(1, "set_ncpus", "ncpus must be an integer >= 0 or 'autodetect', got nil")
+  end
+  local i, why = workers(n)
   if not i then
     bad(1, "set_ncpus", "%s", why)
   end
