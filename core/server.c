@@ -202,6 +202,19 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   pp_everywhere_step(s);
 }
 
+/* A begun job, still at its place, is lost or ended before its worker says that
+ * it has: note how long it ran. */
+static void cut_short(pp_server *s, pp_job *j, int64_t now) {
+  int64_t begun = j->place->ops->begun(j->place, j);
+
+  j->started = begun > j->submitted && begun <= now ? begun : j->submitted;
+  j->run = begun > 0 ? now - j->started - pp_kin_waited(j, now) : 0;
+  if (j->run < 0)
+    j->run = 0;
+  if (!(j->flags & PP_JOB_CALL))
+    s->stats.time += j->run;
+}
+
 static void unlist(pp_server **p, pp_server *s) {
   for (; *p != NULL; p = &(*p)->next)
     if (*p == s) {
@@ -212,6 +225,7 @@ static void unlist(pp_server **p, pp_server *s) {
 
 void pp_server_destroy(pp_server *s) {
   pp_engine *e = s->engine;
+  int64_t now = pp_now_ns();
 
   if (s->closed)
     return;
@@ -234,9 +248,15 @@ void pp_server_destroy(pp_server *s) {
         if (j->flags & PP_JOB_GHOST) {
           pp_job_unref(j, &e->blobs);
           pp_link_stopped(l);
-        } else
+        } else {
+          cut_short(s, j, now);
+          if (!(j->flags & PP_JOB_CALL))
+            s->stats.njobs++;
+          j->attempts++;
+          j->worker = l->number;
           pp_server_fail(s, j, PP_KIND_DESTROYED,
                          "the server was destroyed while this job ran");
+        }
       pp_link_kill(l);
     }
   pp_nest_close(s);
@@ -481,6 +501,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   char msg[300];
 
   s->stats.lost++;
+  cut_short(s, j, pp_now_ns());
   scatter(s, j);
   if (j->attempts <= j->retries) {
     s->stats.retried++;
@@ -521,17 +542,10 @@ static bool stop(pp_server *s, pp_job *j, int kind, const char *msg) {
     pp_depend_unblock(j);
   } else if (!pp_sched_take(&s->sched, j) &&
              !j->place->ops->withdraw(j->place, j)) {
-    int64_t begun = j->place->ops->begun(j->place, j);
-
     j->ended = pp_now_ns();
-    if (begun > 0 && begun <= j->ended) {
-      j->started = begun;
-      j->run = j->ended - begun - pp_kin_waited(j, j->ended);
-    }
-    if (!(j->flags & PP_JOB_CALL)) {
+    cut_short(s, j, j->ended);
+    if (!(j->flags & PP_JOB_CALL))
       s->stats.njobs++;
-      s->stats.time += j->run;
-    }
     j->attempts++;
     j->place->ops->stop(j->place, j, kind);
   }

@@ -754,8 +754,8 @@ describe("pp.captures", function()
   it("tells the same in a job", function()
     local server <close> = pp.Server(1)
     local function ask() return names(pp.captures(outer)), pp.captures(outer).bytes end
-    local there, bytes = server:spawn(ask)()
-    assert.are.equal(names(pp.captures(outer)), there)
+    local found, bytes = server:spawn(ask)()
+    assert.are.equal(names(pp.captures(outer)), found)
     assert.is_true(bytes > 100)
   end)
 

@@ -841,6 +841,62 @@ describe("the options of map and imap", function()
     end)
 end)
 
+describe("an item that fails", function()
+  local function all_fields(e, server)
+    assert.is_true(pp.is_error(e))
+    assert.are.equal("error", e.kind)
+    assert.are.equal("no", e.message)
+    assert.are.equal("no", e.value)
+    assert.are.equal("local", e.node)
+    assert.are.equal("integer", math.type(e.worker))
+    assert.are.equal("integer", math.type(e.job))
+    assert.is_truthy(e.traceback:find("iterate_spec.lua", 1, true))
+    assert.are.equal(1, (tostring(e):find("no\nstack traceback", 1, true)))
+    assert.are.equal(0, server:pending())
+  end
+
+  it("has all fields of a job's error, raised or kept", function()
+    local server <close> = pp.Server(1)
+    local function f() fail("no") end
+    for _, chunk in ipairs{1, 3} do
+      local options = {chunk = chunk}
+      all_fields(select(2, pcall(server.map, server, f, numbers(3), options)), server)
+      local step = server:imap(f, numbers(3), options)
+      all_fields(select(2, pcall(step)), server)
+      options.on_error = "keep"
+      all_fields(server:map(f, numbers(3), options)[3], server)
+      options.callback = function() end
+      all_fields(server:map(f, numbers(3), options)[2], server)
+    end
+  end)
+
+  it("has the error of a job it waited for as its cause", function()
+    local server <close> = pp.Server(2)
+    local function f() return pp.Server():spawn(fail, "no")() end
+    for _, on_error in ipairs{"raise", "keep"} do
+      local ok, r = pcall(server.map, server, f, {1}, {on_error = on_error})
+      local e = ok and r[1] or r
+      assert.are.equal("no", e.cause.message)
+      assert.are.equal("error", e.cause.kind)
+    end
+  end)
+
+  it("counts the time it ran, and its children end with it", function()
+    local server <close> = pp.Server(1)
+    local dir = run.directory()
+    local ok = pcall(server.map, server, function(path)
+      os.execute("sleep 1000 & echo $! >" .. path .. "/pid")
+      local stop = os.clock() + 0.02
+      repeat until os.clock() > stop
+      error("no")
+    end, {dir})
+    assert.is_false(ok)
+    assert.is_true(server:get_stats()["local"].time >= 0.02)
+    local pid = tonumber(run.read(dir .. "/pid"))
+    assert.is_truthy(child.eventually(function() return not child.alive(pid) end))
+  end)
+end)
+
 describe("imap", function()
   it("hands out index and result in order, from lists, ranges and functions", function()
     local server <close> = pp.Server(2)
