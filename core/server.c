@@ -223,12 +223,11 @@ static void unlist(pp_server **p, pp_server *s) {
     }
 }
 
-void pp_server_destroy(pp_server *s) {
+/* End its workers and its jobs. */
+static void shut(pp_server *s) {
   pp_engine *e = s->engine;
   int64_t now = pp_now_ns();
 
-  if (s->closed)
-    return;
   s->closed = true;
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
@@ -265,8 +264,14 @@ void pp_server_destroy(pp_server *s) {
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
-  if (e->options->stats)
-    pp_server_table(s, &e->past);
+}
+
+void pp_server_destroy(pp_server *s) {
+  if (s->closed)
+    return;
+  shut(s);
+  if (s->engine->options->stats)
+    pp_server_table(s, &s->engine->past);
 }
 
 void pp_server_free(pp_server *s) {
@@ -277,10 +282,13 @@ void pp_server_free(pp_server *s) {
   if (e->ended) { /* its workers are gone */
     unlist(&e->servers, s);
   } else {
-    if (!s->closed)
-      e->dropped += s->pending;
     pp_engine_unseen(e, s);
-    pp_server_destroy(s);
+    if (!s->closed) { /* with jobs only where the script ends */
+      e->dropped += s->pending;
+      if (e->options->stats)
+        pp_server_table(s, &e->past);
+      shut(s);
+    }
   }
   unlist(&e->closed, s);
   for (pp_server **p = &e->idle; s->idle && *p != NULL; p = &(*p)->next_idle)
