@@ -579,40 +579,6 @@ static int report(lua_State *L) {
   return append_error(L, c, c->kind);
 }
 
-static int set_paths(lua_State *L) {
-  pp_runner *r = lua_touserdata(L, 1);
-  const pp_held *h = lua_touserdata(L, 2);
-  const char *path = (const char *)h->bytes;
-  size_t n = strlen(path);
-
-  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  lua_pushlstring(L, path, n);
-  lua_pushvalue(L, -1);
-  lua_rawseti(L, LUA_REGISTRYINDEX, r->path);
-  lua_setfield(L, -2, "path");
-  if (n < h->len) {
-    lua_pushlstring(L, path + n + 1, h->len - n - 1);
-    lua_setfield(L, -2, "cpath");
-  }
-  return 0;
-}
-
-void pp_runner_set(pp_runner *r, uint32_t setting) {
-  lua_State *L = r->L;
-
-  if (setting == r->setting || setting == 0 ||
-      pp_held_at(r, setting - 1) == NULL)
-    return;
-  lua_pushcfunction(L, set_paths);
-  lua_pushlightuserdata(L, r);
-  lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
-  if (lua_pcall(L, 2, 0, 0) == LUA_OK)
-    r->setting = setting;
-  else
-    lua_pop(L, 1);
-}
-
 int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
                   void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;

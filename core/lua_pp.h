@@ -101,8 +101,8 @@ int pp_parcel_new(lua_State *L);
  * parcel's reference and deps pass to it; NULL without memory. */
 pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
                    uint32_t flags, size_t mods);
-/* The blob of package.path and package.cpath as they are, borrowed; NULL while
- * they are what ppsh started with. */
+/* lua_setting.c: the blob of package.path, package.cpath and package.preload
+ * as they are, borrowed; NULL while they are what ppsh started with. Raises. */
 pp_blob *pp_setting(lua_State *L, pp_engine *e);
 
 /* How handles of jobs and references of put travel: pp_codec_hooks.custom. */
