@@ -360,7 +360,7 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
       break;
     case PP_ASK_WORKER:
       j = child_by_key(parent, pp_get32(p + 4));
-      if (j != NULL && j->state == PP_JOB_SENT)
+      if (j != NULL && j->state == PP_JOB_SENT && j->place->ops->worker != NULL)
         value = j->place->ops->worker(j->place, j);
       break;
     case PP_ASK_CANCEL_ALL:

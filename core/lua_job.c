@@ -378,7 +378,7 @@ static void at_present(pp_job *now, pp_job *j) {
 
   if (j->state == PP_JOB_SENT) {
     begun = j->place->ops->begun(j->place, j);
-    if (begun >= 0 && j->state == PP_JOB_SENT)
+    if (begun >= 0 && j->state == PP_JOB_SENT && j->place->ops->worker != NULL)
       worker = j->place->ops->worker(j->place, j);
   }
   *now = *j;
