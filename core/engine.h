@@ -67,6 +67,8 @@ struct pp_engine {
   size_t callbacks;            /* due, of all servers */
   pp_jobs failing;             /* to fail with a job they waited for */
   bool fails;                  /* somebody sees to these */
+  size_t put_off;              /* of these, of items of map */
+  uint64_t put_off_first;      /* number of the oldest of them */
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;

@@ -298,6 +298,18 @@ static int call_user(lua_State *L, call *c, int n, int results, int handler) {
   return status;
 }
 
+/* Is the value at idx the error of a job? */
+static bool is_job_error(lua_State *L, int idx) {
+  bool is;
+
+  if (!lua_istable(L, idx) || !lua_getmetatable(L, idx))
+    return false;
+  luaL_getmetatable(L, "pp.error");
+  is = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return is;
+}
+
 /* An error value at the top becomes the error of an item. */
 static void item_error(lua_State *L, call *c, int kind) {
   int err = lua_gettop(L);
@@ -329,6 +341,10 @@ static void item_error(lua_State *L, call *c, int kind) {
   lua_pushinteger(L, (lua_Integer)c->r->now.id);
   lua_setfield(L, err + 1, "job");
   luaL_setmetatable(L, "pp.error");
+  if (is_job_error(L, err)) {
+    lua_pushvalue(L, err);
+    lua_setfield(L, err + 1, "cause");
+  }
   lua_replace(L, err);
 }
 
@@ -563,40 +579,6 @@ static int report(lua_State *L) {
   return append_error(L, c, c->kind);
 }
 
-static int set_paths(lua_State *L) {
-  pp_runner *r = lua_touserdata(L, 1);
-  const pp_held *h = lua_touserdata(L, 2);
-  const char *path = (const char *)h->bytes;
-  size_t n = strlen(path);
-
-  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  lua_pushlstring(L, path, n);
-  lua_pushvalue(L, -1);
-  lua_rawseti(L, LUA_REGISTRYINDEX, r->path);
-  lua_setfield(L, -2, "path");
-  if (n < h->len) {
-    lua_pushlstring(L, path + n + 1, h->len - n - 1);
-    lua_setfield(L, -2, "cpath");
-  }
-  return 0;
-}
-
-void pp_runner_set(pp_runner *r, uint32_t setting) {
-  lua_State *L = r->L;
-
-  if (setting == r->setting || setting == 0 ||
-      pp_held_at(r, setting - 1) == NULL)
-    return;
-  lua_pushcfunction(L, set_paths);
-  lua_pushlightuserdata(L, r);
-  lua_pushlightuserdata(L, pp_held_at(r, setting - 1));
-  if (lua_pcall(L, 2, 0, 0) == LUA_OK)
-    r->setting = setting;
-  else
-    lua_pop(L, 1);
-}
-
 int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
                   void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;
@@ -653,6 +635,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   if (failed && r->with.no_memory && c.memory > 0)
     c.kind = PP_KIND_MEMORY; /* what it was given takes too much */
   if (failed) {
+    if (c.run == 0) /* it did not come to its end */
+      c.run = pp_now_ns() - c.started;
     out->len = body;
     lua_pushcfunction(L, report);
     lua_pushlightuserdata(L, &c);

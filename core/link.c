@@ -523,6 +523,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       }
       j->attempts++;
       j->worker = l->number;
+      j->maxrss = maxrss;
       pp_server_lost(s, j, how);
     }
     pp_everywhere_gone(l);

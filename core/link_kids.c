@@ -352,7 +352,16 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
     switch (pp_get32(p + PP_ASK_WHAT)) {
     case PP_ASK_BEGUN:
       j = child_by_key(parent, pp_get32(p + 4));
-      value = j != NULL && pp_job_begun(j);
+      if (j != NULL && j->state == PP_JOB_SENT) {
+        int64_t begun = j->place->ops->begun(j->place, j);
+
+        value = begun < 0 ? 0 : begun > 1 ? (uint64_t)begun : 1;
+      }
+      break;
+    case PP_ASK_WORKER:
+      j = child_by_key(parent, pp_get32(p + 4));
+      if (j != NULL && j->state == PP_JOB_SENT && j->place->ops->worker != NULL)
+        value = j->place->ops->worker(j->place, j);
       break;
     case PP_ASK_CANCEL_ALL:
       value = cancel_unbegun(l->server, parent);

@@ -366,6 +366,10 @@ static int64_t place_begun(pp_place *p, const pp_job *j) {
              : -1;
 }
 
+static uint32_t place_worker(pp_place *p, const pp_job *j) {
+  return place_begun(p, j) >= 0 ? pp_link_of(p)->number : 0;
+}
+
 static bool place_withdraw(pp_place *p, pp_job *j) {
   pp_link *l = pp_link_of(p);
   uint32_t want = j->seq << 2 | PP_CLAIM_SENT;
@@ -389,6 +393,7 @@ const pp_place_ops pp_link_ops = {
     .recall = place_recall,
     .drain = place_drain,
     .begun = place_begun,
+    .worker = place_worker,
     .withdraw = place_withdraw,
     .stop = pp_link_stop,
 };

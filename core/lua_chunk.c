@@ -111,6 +111,8 @@ static int chunk(lua_State *L) {
   j->timeout = u->timeout;
   j->priority = u->priority;
   j->slots = u->slots;
+  if (u->name != NULL)
+    j->name = strdup(u->name);
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_INDEX, index);
   pp_push_job(L, j, 1, base);
@@ -184,6 +186,8 @@ static int parcel_gc(lua_State *L) {
   pp_buf_clear(&u->modules);
   free(u->nowhere);
   u->nowhere = NULL;
+  free(u->name);
+  u->name = NULL;
   return 0;
 }
 
@@ -312,9 +316,16 @@ static int list(lua_State *L) {
 }
 
 static const luaL_Reg funcs[] = {
-    {"list", list},       {"callbacks", callbacks}, {"is_job", is_job},
-    {"collect", collect}, {"chunk", chunk},         {"parcel", pp_parcel_new},
-    {"ended", ended},     {"over", over},           {"take", take},
+    {"call_back", pp_call_back},
+    {"list", list},
+    {"callbacks", callbacks},
+    {"is_job", is_job},
+    {"collect", collect},
+    {"chunk", chunk},
+    {"parcel", pp_parcel_new},
+    {"ended", ended},
+    {"over", over},
+    {"take", take},
     {NULL, NULL},
 };
 

@@ -10,6 +10,7 @@ Jobs and their errors.
 
 #include "capture.h"
 #include "interrupt.h"
+#include "kin.h"
 #include "link.h"
 #include "lua_pp.h"
 #include "nest.h"
@@ -370,6 +371,29 @@ static void push_time(lua_State *L, const pp_job *j) {
   set_seconds(L, "total", end - j->submitted);
 }
 
+/* A copy of the job as it would be if it ended now. */
+static void at_present(pp_job *now, pp_job *j) {
+  int64_t begun = -1, t;
+  uint32_t worker = 0;
+
+  if (j->state == PP_JOB_SENT) {
+    begun = j->place->ops->begun(j->place, j);
+    if (begun >= 0 && j->state == PP_JOB_SENT && j->place->ops->worker != NULL)
+      worker = j->place->ops->worker(j->place, j);
+  }
+  *now = *j;
+  if (now->state != PP_JOB_SENT || begun < 0)
+    return;
+  t = pp_now_ns();
+  now->attempts++;
+  if (worker > 0)
+    now->worker = worker;
+  if (begun > 0) {
+    now->started = begun > j->submitted ? begun : j->submitted;
+    now->run = t - now->started - pp_kin_waited(j, t);
+  }
+}
+
 static const char *status_of(const pp_job *j) {
   switch (j->state) {
   case PP_JOB_DONE:
@@ -408,12 +432,13 @@ Fields of a job. They cannot be set; reading looks at what has arrived.
 @tfield integer id counts from 0 for each server
 @tfield string group "default" unless submit said otherwise
 @tfield ?string name what submit said
-@tfield ?string node where it ran last: "local"
+@tfield ?string node where it was begun last: "local"; nil until it was
 @tfield ?integer worker which worker of that node, from 1; 0: the script's own
   process (ncpus = 0)
 @tfield integer attempts how often it was begun
 @tfield table time seconds, in `queued`, `run`, `cpu` and `total`: until it was
-  begun, in its function, of CPU time, and from submit to its end
+  begun, in its function, of CPU time, and from submit to its end; of a job that
+  has not ended, up to now, but for `cpu`, which is 0 until then
 @tfield table bytes `sent` to workers for it and `received` from them
 @tfield ?integer maxrss bytes: the most memory its worker process had taken by
   its end; with `restart = 1` its own
@@ -436,16 +461,18 @@ static int job_field(lua_State *L) {
   pp_engine_enter(e);
   if (!pp_job_over(u->j))
     pp_engine_look(e, pp_now_ns());
-  now = *u->j;
-  placed = now.worker > 0 || now.flags & PP_JOB_HERE;
   if (strcmp(k, "status") == 0) {
     k = status_of(u->j);
     pp_engine_leave(e);
     lua_pushstring(L, k);
     return 1;
   }
-  if (!pp_job_over(&now) && strcmp(k, "attempts") == 0 && pp_job_begun(u->j))
-    now.attempts++;
+  if (strcmp(k, "node") == 0 || strcmp(k, "worker") == 0 ||
+      strcmp(k, "attempts") == 0 || strcmp(k, "time") == 0)
+    at_present(&now, u->j);
+  else
+    now = *u->j;
+  placed = now.worker > 0 || now.flags & PP_JOB_HERE;
   pp_engine_leave(e);
   if (strcmp(k, "finished") == 0)
     lua_pushboolean(L, pp_job_over(&now));

@@ -14,6 +14,9 @@
 #define PP_JOB_META "pp.Job"
 #define PP_ERROR_META "pp.error"
 
+/* Registry: light userdata of a pp_server -> its handle (weak values). */
+#define PP_HANDLES "pp.servers"
+
 typedef struct pp_userver {
   pp_server *s; /* NULL: closed */
   bool running; /* stands for that of the job at work */
@@ -71,8 +74,12 @@ void pp_keep_handle(lua_State *L, int server);
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
 
-/* Callback of a job that has ended; lua_server.c. */
+/* lua_callback.c: run the callbacks that are due; none may be running. Raises
+ * what one raises; the others remain due. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);
+/* Forget callbacks of items that were put off. */
+void pp_drop_put_off(lua_State *L, pp_engine *e);
+int pp_call_back(lua_State *L);
 
 /* What the prompt waits by: jobs and their callbacks go on until fd can be
  * read or a signal has come. Returns 0. */
@@ -91,6 +98,7 @@ typedef struct pp_uparcel {
   char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
   uint64_t id;   /* of the jobs made of it, */
   bool has_id;   /* once there is one */
+  char *name;    /* owned, or NULL */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 
@@ -98,8 +106,8 @@ int pp_parcel_new(lua_State *L);
  * parcel's reference and deps pass to it; NULL without memory. */
 pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
                    uint32_t flags, size_t mods);
-/* The blob of package.path and package.cpath as they are, borrowed; NULL while
- * they are what ppsh started with. */
+/* lua_setting.c: the blob of package.path, package.cpath and package.preload
+ * as they are, borrowed; NULL while they are what ppsh started with. Raises. */
 pp_blob *pp_setting(lua_State *L, pp_engine *e);
 
 /* How handles of jobs and references of put travel: pp_codec_hooks.custom. */

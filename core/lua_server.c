@@ -17,9 +17,6 @@ Servers: waiting, asking, ending.
 #include "proc.h"
 #include "serial.h"
 
-/* Registry: light userdata of a pp_server -> its handle (weak values). */
-#define HANDLES "pp.servers"
-
 pp_engine *pp_check_engine(lua_State *L) {
   pp_engine *e = pp_engine_here();
 
@@ -70,7 +67,7 @@ pp_userver *pp_push_server(lua_State *L) {
   lua_newtable(L);
   lua_setiuservalue(L, -2, PP_UV_HELD);
   lua_newtable(L);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, PP_HANDLES);
   lua_getmetatable(L, -1); /* weak values */
   lua_setmetatable(L, -3);
   lua_pop(L, 1);
@@ -82,7 +79,7 @@ void pp_note_server(lua_State *L, int idx) {
   const pp_userver *u = lua_touserdata(L, idx);
 
   idx = lua_absindex(L, idx);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, PP_HANDLES);
   lua_pushvalue(L, idx);
   lua_rawsetp(L, -2, u->s);
   lua_pop(L, 1);
@@ -256,91 +253,10 @@ static int server_tostring(lua_State *L) {
 }
 
 bool pp_push_server_of(lua_State *L, const pp_server *s) {
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, PP_HANDLES);
   lua_rawgetp(L, -1, s);
   lua_remove(L, -2);
   return lua_isuserdata(L, -1);
-}
-
-/* --- callbacks ------------------------------------------------------------ */
-
-static int call_back(lua_State *L) {
-  /* 1 callback, 2 its arguments or nil, 3 the job's handle */
-  int n = 0, results;
-
-  lua_pushvalue(L, 1);
-  if (lua_istable(L, 2)) {
-    lua_getfield(L, 2, "n");
-    n = lua_isnil(L, -1) ? (int)lua_rawlen(L, 2) : (int)lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    luaL_checkstack(L, n + 10, "too many callback arguments");
-    for (int i = 1; i <= n; i++)
-      lua_rawgeti(L, 2, i);
-  }
-  results = pp_push_results(L, 3);
-  if (results < 0) {
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    results = 2;
-  }
-  lua_call(L, n + results, 0);
-  return 0;
-}
-
-void pp_run_callbacks(lua_State *L, pp_engine *e) {
-  int top = lua_gettop(L);
-
-  luaL_checkstack(L, 20, NULL);
-  for (;;) {
-    pp_server *s;
-    pp_job *j = NULL;
-    lua_Integer id = 0;
-    int status;
-
-    pp_engine_enter(e);
-    for (s = e->servers; s != NULL && j == NULL; s = s->next)
-      j = pp_jobs_pop(&s->callbacks);
-    for (s = e->closed; s != NULL && j == NULL; s = s->next)
-      j = pp_jobs_pop(&s->callbacks);
-    if (j != NULL) {
-      e->callbacks--;
-      id = (lua_Integer)j->id;
-      s = j->server;
-      j->flags &= (uint16_t)~PP_JOB_CALLBACK;
-      pp_server_seen(s, j);
-    }
-    pp_engine_leave(e);
-    if (j == NULL)
-      return;
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
-    lua_rawgetp(L, -1, s);
-    if (!lua_isuserdata(L, -1)) {
-      lua_settop(L, top);
-      continue;
-    }
-    lua_getiuservalue(L, -1, PP_UV_HELD);
-    lua_rawgeti(L, -1, id);
-    lua_pushnil(L);
-    lua_rawseti(L, -3, id);
-    if (lua_istable(L, -1)) {
-      int held = lua_gettop(L);
-
-      lua_pushcfunction(L, call_back);
-      for (int i = 1; i <= 3; i++)
-        lua_rawgeti(L, held, i);
-      e->in_callback = true;
-      status = lua_pcall(L, 3, 0, 0);
-      e->in_callback = false;
-    } else {
-      status = LUA_OK;
-    }
-    pp_engine_enter(e);
-    pp_job_unref(j, &e->blobs);
-    pp_engine_leave(e);
-    if (status != LUA_OK)
-      lua_error(L);
-    lua_settop(L, top);
-  }
 }
 
 /* --- the prompt ----------------------------------------------------------- */
@@ -686,7 +602,7 @@ void pp_open_server(lua_State *L) {
   lua_setfield(L, -4, "server_methods");
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, PP_HANDLES);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "v");
   lua_setfield(L, -2, "__mode");

@@ -31,6 +31,14 @@ static const char *const names_by_name[AT_EXTRA] = {
     "modules", "callback", "callbackargs", "group", "globals",
 };
 
+/* The value at the top, as messages name it: a number by itself, all else by
+ * its type. */
+static const char *got(lua_State *L) {
+  if (lua_type(L, -1) == LUA_TNUMBER)
+    return lua_rawequal(L, -1, -1) ? luaL_tolstring(L, -1, NULL) : "nan";
+  return luaL_typename(L, -1);
+}
+
 /* An optional integer >= 0 of the table form. */
 static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
                                  lua_Integer otherwise, lua_Integer most) {
@@ -43,7 +51,7 @@ static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
         otherwise > most)
       pp_arg_error(L, b, AT_FUNC,
                    lua_pushfstring(L, "%s must be an integer >= 0, got %s",
-                                   name, luaL_typename(L, -1)));
+                                   name, got(L)));
   }
   lua_pop(L, 1);
   return otherwise;
@@ -186,23 +194,26 @@ static void by_name(lua_State *L, submission *b) {
     lua_Number t = lua_tonumber(L, -1);
 
     if (lua_type(L, -1) != LUA_TNUMBER || !(t > 0))
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "timeout must be a number > 0, got %s",
-                                   luaL_typename(L, -1)));
+      pp_arg_error(
+          L, b, AT_FUNC,
+          lua_pushfstring(L, "timeout must be a number > 0, got %s", got(L)));
     b->timeout = t < 9e9 ? (int64_t)(t * 1e9) : 0;
   }
   lua_pop(L, 1);
   if (lua_getfield(L, spec, "priority") != LUA_TNIL) {
     b->priority = lua_tonumber(L, -1);
     if (lua_type(L, -1) != LUA_TNUMBER || b->priority != b->priority)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "priority must be a number, got %s",
-                                   luaL_typename(L, -1)));
+      pp_arg_error(
+          L, b, AT_FUNC,
+          lua_pushfstring(L, "priority must be a number, got %s", got(L)));
   }
   lua_pop(L, 1);
   read_slots(L, b);
   read_on(L, b);
-  lua_getfield(L, spec, "forget");
+  if (lua_getfield(L, spec, "forget") != LUA_TNIL && !lua_isboolean(L, -1))
+    pp_arg_error(
+        L, b, AT_FUNC,
+        lua_pushfstring(L, "forget must be a boolean, got %s", got(L)));
   b->forget = lua_toboolean(L, -1);
   lua_pop(L, 1);
   lua_getfield(L, spec, "name");
@@ -514,6 +525,7 @@ int pp_parcel_new(lua_State *L) {
   lua_pushnil(L);
   lua_replace(L, AT_EXTRA);
   check_parts(L, &b);
+  count_args(L, &b, AT_CBARGS);
   pp_add_deps(L, &b);
   pp_add_globals(L, &b);
   u = lua_newuserdatauv(L, sizeof *u, 1);
@@ -540,6 +552,8 @@ int pp_parcel_new(lua_State *L) {
   if (b.nowhere[0] != '\0' && (u->nowhere = strdup(b.nowhere)) == NULL)
     return luaL_error(L, "not enough memory");
   u->memory = (uint64_t)b.memory;
+  if (b.name != NULL)
+    u->name = strdup(b.name);
   lua_setiuservalue(L, -2, 1); /* the kept list */
   lua_pushboolean(L, b.timeout > 0);
   lua_pushinteger(L, b.retries);

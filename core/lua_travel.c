@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What goes along with a job beside its function and arguments: depfuncs,
- * globals, modules, where modules are looked for. */
+ * globals, modules. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
 #include "lua_submission.h"
 
 int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg) {
@@ -151,61 +150,4 @@ size_t pp_add_modules(lua_State *L, submission *b) {
     lua_pop(L, 1);
   }
   return out->len - was;
-}
-
-pp_blob *pp_setting(lua_State *L, pp_engine *e) {
-  static const char *seen[2]; /* strings of the registry's copies */
-  static pp_blob *blob;
-  static bool changed;
-  const char *now[2];
-  size_t len[2];
-
-  if (e->nest != NULL)
-    return NULL;         /* the driver gives it that of the job at work */
-  if (e->serial != NULL) /* its jobs have what it has */
-    return NULL;
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  if (!lua_istable(L, -1)) {
-    lua_pop(L, 2);
-    return NULL;
-  }
-  lua_getfield(L, -1, "path");
-  lua_getfield(L, -2, "cpath");
-  now[0] = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len[0]) : 0;
-  now[1] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len[1]) : 0;
-  if (now[0] == NULL || now[1] == NULL) {
-    lua_pop(L, 4);
-    return NULL;
-  }
-  if (now[0] != seen[0] || now[1] != seen[1]) {
-    pp_buf b = {0};
-    pp_blob *was = blob;
-
-    lua_pushvalue(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, "pp.path");
-    lua_pushvalue(L, -1);
-    lua_setfield(L, LUA_REGISTRYINDEX, "pp.cpath");
-    seen[0] = now[0];
-    seen[1] = now[1];
-    /* Once it was another, workers have to be told what it is. */
-    changed = changed || strcmp(now[0], e->path) != 0 ||
-              strcmp(now[1], e->cpath) != 0;
-    blob = NULL;
-    if (changed && pp_buf_put(&b, now[0], len[0] + 1) == 0 &&
-        pp_buf_put(&b, now[1], len[1]) == 0) {
-      pp_hash h = pp_hash_of(b.data, b.len, 0);
-
-      pp_engine_enter(e);
-      blob = pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, h, b.data, b.len, NULL,
-                             0);
-      pp_engine_leave(e);
-    }
-    pp_engine_enter(e);
-    pp_blob_unref(&e->blobs, was);
-    pp_engine_leave(e);
-    pp_buf_clear(&b);
-  }
-  lua_pop(L, 4);
-  return blob;
 }

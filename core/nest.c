@@ -191,7 +191,13 @@ static uint64_t ask(pp_up *u, uint32_t what, uint32_t key) {
 static int64_t up_begun(pp_place *p, const pp_job *j) {
   uint64_t begun = ask(up_of(p), PP_ASK_BEGUN, j->seq);
 
-  return begun || pp_job_over(j) ? 0 : -1;
+  if (begun == 0)
+    return pp_job_over(j) ? 0 : -1;
+  return begun > 1 && begun <= INT64_MAX ? (int64_t)begun : 0;
+}
+
+static uint32_t up_worker(pp_place *p, const pp_job *j) {
+  return (uint32_t)ask(up_of(p), PP_ASK_WORKER, j->seq);
 }
 
 static bool up_withdraw(pp_place *p, pp_job *j) {
@@ -219,6 +225,7 @@ static const pp_place_ops up_ops = {
     .recall = up_recall,
     .drain = up_drain,
     .begun = up_begun,
+    .worker = up_worker,
     .withdraw = up_withdraw,
     .stop = up_stop,
 };
@@ -507,6 +514,8 @@ void pp_nest_end(pp_nest *n, pp_nested *at) {
         pp_server_seen(s, j);
       pp_server_destroy(s);
     }
+    if (at->outer == NULL)
+      pp_drop_put_off(L, &n->engine);
     pp_unanchor(L, &n->engine);
     luaL_unref(L, LUA_REGISTRYINDEX, at->handle);
   }

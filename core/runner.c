@@ -352,7 +352,7 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_pop(r->L, 1);
   }
   if (r->setting == id + 1)
-    r->setting = 0; /* its number may come to stand for another */
+    r->setting = UINT32_MAX; /* its number may come to stand for another */
   free(h->bytes);
   free(h->deps);
   memset(h, 0, sizeof *h);

@@ -44,7 +44,8 @@ struct pp_runner {
   uint32_t cap;
   pp_code *codes; /* scratch */
   uint32_t cap_codes;
-  uint32_t setting; /* number + 1 of the setting in force */
+  uint32_t setting; /* number + 1 of the one in force; 0: none; UINT32_MAX:
+                       one that was dropped */
   pp_with with;
   size_t dropped; /* bytes of values since the last collection for that */
   pp_running now;
@@ -68,7 +69,7 @@ struct pp_runner {
   pp_buf answer; /* scratch */
 };
 
-/* Put a setting (number + 1) in force. */
+/* setting.c: put a setting (number + 1) in force; 0: what was there first. */
 void pp_runner_set(pp_runner *r, uint32_t setting);
 
 /* Have require look on the submitting side, too. Raises. */

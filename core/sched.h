@@ -39,6 +39,9 @@ typedef struct pp_place_ops {
   /* When a job it was sent was begun there, ns; 0: some time ago; -1: not
    * yet. */
   int64_t (*begun)(pp_place *p, const pp_job *j);
+  /* Number of the worker that has begun it, or 0. NULL: there is none to tell.
+   */
+  uint32_t (*worker)(pp_place *p, const pp_job *j);
   /* Like recall, but its bytes may still be on the way; the job is in no list
    * then. */
   bool (*withdraw)(pp_place *p, pp_job *j);

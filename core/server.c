@@ -202,6 +202,19 @@ void pp_server_resize(pp_server *s, uint32_t n) {
   pp_everywhere_step(s);
 }
 
+/* A begun job, still at its place, is lost or ended before its worker says that
+ * it has: note how long it ran. */
+static void cut_short(pp_server *s, pp_job *j, int64_t now) {
+  int64_t begun = j->place->ops->begun(j->place, j);
+
+  j->started = begun > j->submitted && begun <= now ? begun : j->submitted;
+  j->run = begun > 0 ? now - j->started - pp_kin_waited(j, now) : 0;
+  if (j->run < 0)
+    j->run = 0;
+  if (!(j->flags & PP_JOB_CALL))
+    s->stats.time += j->run;
+}
+
 static void unlist(pp_server **p, pp_server *s) {
   for (; *p != NULL; p = &(*p)->next)
     if (*p == s) {
@@ -210,11 +223,11 @@ static void unlist(pp_server **p, pp_server *s) {
     }
 }
 
-void pp_server_destroy(pp_server *s) {
+/* End its workers and its jobs. */
+static void shut(pp_server *s) {
   pp_engine *e = s->engine;
+  int64_t now = pp_now_ns();
 
-  if (s->closed)
-    return;
   s->closed = true;
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL) {
@@ -234,9 +247,15 @@ void pp_server_destroy(pp_server *s) {
         if (j->flags & PP_JOB_GHOST) {
           pp_job_unref(j, &e->blobs);
           pp_link_stopped(l);
-        } else
+        } else {
+          cut_short(s, j, now);
+          if (!(j->flags & PP_JOB_CALL))
+            s->stats.njobs++;
+          j->attempts++;
+          j->worker = l->number;
           pp_server_fail(s, j, PP_KIND_DESTROYED,
                          "the server was destroyed while this job ran");
+        }
       pp_link_kill(l);
     }
   pp_nest_close(s);
@@ -245,8 +264,14 @@ void pp_server_destroy(pp_server *s) {
   unlist(&e->servers, s);
   s->next = e->closed;
   e->closed = s;
-  if (e->options->stats)
-    pp_server_table(s, &e->past);
+}
+
+void pp_server_destroy(pp_server *s) {
+  if (s->closed)
+    return;
+  shut(s);
+  if (s->engine->options->stats)
+    pp_server_table(s, &s->engine->past);
 }
 
 void pp_server_free(pp_server *s) {
@@ -257,10 +282,13 @@ void pp_server_free(pp_server *s) {
   if (e->ended) { /* its workers are gone */
     unlist(&e->servers, s);
   } else {
-    if (!s->closed)
-      e->dropped += s->pending;
     pp_engine_unseen(e, s);
-    pp_server_destroy(s);
+    if (!s->closed) { /* with jobs only where the script ends */
+      e->dropped += s->pending;
+      if (e->options->stats)
+        pp_server_table(s, &e->past);
+      shut(s);
+    }
   }
   unlist(&e->closed, s);
   for (pp_server **p = &e->idle; s->idle && *p != NULL; p = &(*p)->next_idle)
@@ -479,6 +507,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   char msg[300];
 
   s->stats.lost++;
+  cut_short(s, j, pp_now_ns());
   scatter(s, j);
   if (j->attempts <= j->retries) {
     s->stats.retried++;
@@ -518,17 +547,10 @@ bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg) {
     pp_depend_unblock(j);
   } else if (!pp_sched_take(&s->sched, j) &&
              !j->place->ops->withdraw(j->place, j)) {
-    int64_t begun = j->place->ops->begun(j->place, j);
-
     j->ended = pp_now_ns();
-    if (begun > 0 && begun <= j->ended) {
-      j->started = begun;
-      j->run = j->ended - begun - pp_kin_waited(j, j->ended);
-    }
-    if (!(j->flags & PP_JOB_CALL)) {
+    cut_short(s, j, j->ended);
+    if (!(j->flags & PP_JOB_CALL))
       s->stats.njobs++;
-      s->stats.time += j->run;
-    }
     j->attempts++;
     j->place->ops->stop(j->place, j, kind);
   }

@@ -159,8 +159,9 @@ enum {
 #define PP_SAID_VALUE 8
 #define PP_SAID_SIZE 16
 enum {
-  PP_ASK_BEGUN = 1,  /* has that job been begun? */
+  PP_ASK_BEGUN = 1,  /* when was that job begun, ns? 0: not yet, 1: unknown */
   PP_ASK_CANCEL_ALL, /* cancel what has not: how many? */
+  PP_ASK_WORKER      /* which worker has begun that job? */
 };
 
 /* CHILD: fixed part, then as in a RESULT, then what it wrote. */

@@ -398,3 +398,167 @@ describe("what was printed", function()
     end
   end)
 end)
+
+-- Every ending with jobs in every state.
+describe("with", function()
+  local preamble = [[
+    local pp = require "pp"
+    local dir = arg[1]
+    local server
+    local function begin(i, f)
+      print("begun")
+      os.execute("sleep 1000 >/dev/null 2>&1 &")
+      io.open(dir .. "/" .. i, "w"):close()
+      return f(i)
+    end
+    local function spin() while true do end end
+    local function done(i) return i end
+    local function fail(i) error("unheard " .. i) end
+    local function submit(f, from, to)
+      for i = from, to do server:spawn(begin, i, f) end
+    end
+    local function begun(from, to)
+      for i = from, to do
+        while not io.open(dir .. "/" .. i) do pp.sleep(0.001) end
+      end
+    end
+    local function ready()
+      print("ready")
+      io.stdout:flush()
+    end
+  ]]
+  -- how many jobs are done (failed ones too), unfinished, begun by then
+  local states = {
+    ["running jobs"] = {"server = pp.Server(2) submit(spin, 1, 2) begun(1, 2)",
+      done = 0, unfinished = 2, active = 2},
+    ["queued jobs"] = {"server = pp.Server(1) submit(spin, 1, 4) begun(1, 1)",
+      done = 0, unfinished = 4, active = 1},
+    ["finished jobs nobody asked about"] = {
+      "server = pp.Server(2) submit(done, 1, 3) server:wait()",
+      done = 3, unfinished = 0, active = 0},
+    ["failed jobs nobody asked about"] = {
+      "server = pp.Server(2) submit(fail, 1, 2) server:wait()",
+      done = 2, failed = 2, unfinished = 0, active = 0},
+    ["jobs of all kinds"] = {
+      "server = pp.Server(2) submit(fail, 1, 2) submit(done, 3, 5) server:wait()"
+        .. "submit(spin, 6, 9) begun(6, 7)",
+      done = 5, failed = 2, unfinished = 4, active = 2},
+    ["failed jobs of a server that was destroyed"] = {
+      "server = pp.Server(2) submit(fail, 1, 2) server:wait() server:destroy()",
+      done = 2, failed = 2, unfinished = 0, active = 0},
+  }
+  -- what the script does when it is ready; its status; signals it gets then;
+  -- what it says itself
+  local endings = {
+    ["the end of the script"] = {"", 0},
+    ["an error"] = {"error('over')", 1, err = "^[^\n]*: over\nstack traceback:\n.*$"},
+    ["an error in a coroutine"] = {"coroutine.wrap(function() error('over') end)()", 1,
+      err = "^[^\n]*: over\nstack traceback:\n.*$"},
+    ["os.exit(true)"] = {"os.exit(true)", 0},
+    ["os.exit(7)"] = {"os.exit(7)", 7},
+    ["os.exit(7, true)"] = {"os.exit(7, true)", 7},
+    ["os.exit(false)"] = {"os.exit(false)", 1},
+    ["os.exit in a coroutine"] = {"coroutine.wrap(function() os.exit(7) end)()", 7},
+    ["os.exit in a callback"] = {"local other = pp.Server(1) other:submit{pp.time, "
+      .. "callback = function() os.exit(7) end} other:wait()", 7, more = 1},
+    ["SIGINT"] = {"pp.sleep(1000)", 130, {"INT"},
+      err = "^[^\n]*: interrupted!\nstack traceback:\n.*$"},
+    ["SIGINT in a loop"] = {"while true do end", 130, {"INT"}, loop = true,
+      err = "^[^\n]*: interrupted!\nstack traceback:\n.*$"},
+    ["two SIGINTs"] = {"pcall(pp.sleep, 1000) ready() pp.sleep(1000)", 130, {"INT", "INT"}},
+    ["two SIGINTs in a loop"] = {"pcall(pp.sleep, 1000) ready() "
+      .. "while true do pcall(function() while true do end end) end", 130, {"INT", "INT"},
+      loop = true},
+    ["SIGTERM"] = {"pp.sleep(1000)", 143, {"TERM"}},
+    ["SIGTERM in a loop"] = {"while true do end", 143, {"TERM"}, loop = true},
+    ["SIGHUP"] = {"pp.sleep(1000)", 129, {"HUP"}},
+    ["SIGKILL"] = {"pp.sleep(1000)", 137, {"KILL"}},
+    ["stdout closed"] = {"", 1, redirect = ">&-",
+      err = "^ppsh: cannot write to stdout: [^\n]*\n$"},
+    ["stdout closed by the script"] = {"io.stdout:close()", 0},
+    ["stdout that nobody reads"] = {"for i = 1, 1e6 do print(i) end", 141, nobody = true},
+  }
+
+  --- Take the lines that begin with a pattern out of a text: it, how many.
+  local function without(text, pattern)
+    local n
+    text, n = ("\n" .. text):gsub("\n" .. pattern .. "[^\n]*", "")
+    return text:sub(2), n
+  end
+
+  local function started(state, how, dir)
+    local text = preamble .. state[1] .. " ready() " .. how[1]
+    local options = {options = {"--stats"}, args = {dir}, redirect = how.redirect}
+    if not how.nobody then return child.start(text, options) end
+    options.stdout_file = dir .. "/reader"
+    assert(os.execute("mkfifo " .. options.stdout_file))
+    local process = child.start(text, options)
+    local reader <close> = io.open(options.stdout_file)
+    repeat local line = reader:read("l") until line == "ready" or not line
+    return process
+  end
+
+  local function check(state, how, r)
+    local err, n = r.err
+    assert.is_nil(r.late)
+    local status = how[2]
+    if status == 0 and state.failed then status = 1 end
+    assert.are.equal(status, r.status, err)
+    assert.are.same({}, child.left(r.tag))
+    if how[3] and how[3][1] == "KILL" then
+      assert.are.equal("", err)
+      return
+    end
+    -- what jobs wrote
+    local wrote = state.done + state.active
+    if not how.redirect and not how.nobody then
+      assert.are.equal(wrote, select(2, r.out:gsub("begun\n", "")), r.out)
+    end
+    -- one warning
+    err, n = without(err, "ppsh: warning: " .. state.unfinished .. " unfinished jobs? dropped")
+    assert.are.equal(state.unfinished > 0 and 1 or 0, n, r.err)
+    -- each failure once
+    local failed = state.failed or 0
+    for i = 1, failed do
+      assert.are.equal(1, count(err, "nobody asked: [^\n]*: unheard " .. i .. "\n"), r.err)
+    end
+    err = err:gsub("\t[^\n]*\n", "") -- lines of tracebacks
+    err, n = err:gsub("ppsh: job %d+ failed and nobody asked: [^\n]*\nstack traceback:\n", "")
+    assert.are.equal(failed, n, r.err)
+    err, n = without(err, "ppsh: " .. failed .. " jobs failed and nobody asked")
+    assert.are.equal(failed > 1 and 1 or 0, n, r.err)
+    -- the table
+    err, n = err:gsub("Job execution statistics:\n job count | %% of all jobs | job time sum | "
+      .. "time per job | job server\n(.-)Time elapsed since server creation [%d.e-]+\n"
+      .. "(%d+) active tasks, %d cores\n([^\n]*\n?)\n", function(rows, active, more)
+        local jobs = tonumber(rows:match("^ *(%d+) ") or 0)
+        if how.more and jobs == how.more and active == "0" then return "" end
+        assert.are.equal(state.done, jobs)
+        assert.are.equal(state.active, tonumber(active))
+        assert.are.equal(failed > 0 and failed .. " failed, 0 retried, 0 lost workers\n" or "",
+          more)
+        return ""
+      end)
+    assert.are.equal(1 + (how.more or 0), n, r.err)
+    -- and nothing else
+    if how.err then
+      assert.is_truthy(err:find(how.err), r.err)
+    else
+      assert.are.equal("", err, r.err)
+    end
+  end
+
+  for kind, state in pairs(states) do
+    for name, how in pairs(endings) do
+      local when = how.loop and computing or it
+      when(("%s, %s"):format(kind, name), function()
+        local process = started(state, how, run.directory())
+        for _, signal in ipairs(how[3] or {}) do
+          process:expect("ready\n")
+          process:kill(signal)
+        end
+        check(state, how, child.finish(process))
+      end)
+    end
+  end
+end)

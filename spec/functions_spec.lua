@@ -726,3 +726,50 @@ describe("an _ENV that stands before the globals", function()
     assert.are.equal("h2\to\tinteger\n", r.out, r.err)
   end)
 end)
+
+describe("pp.captures", function()
+  local tables = {{1, 2, 3}, ("x"):rep(100)}
+  local function inner() return tables end
+  local function outer() return inner(), child.pid, tables end
+  local function names(found)
+    local list = {}
+    for kind, of in pairs{upvalue = found.upvalues, global = found.globals} do
+      for name, value in pairs(of) do
+        list[#list + 1] = ("%s %s: %s"):format(kind, name, type(value))
+      end
+    end
+    table.sort(list)
+    return table.concat(list, ", ")
+  end
+
+  it("tells what would travel with a function, and its bytes", function()
+    local found = pp.captures(outer)
+    assert.are.equal("upvalue child: table, upvalue inner: function, upvalue tables: table",
+      names(found))
+    assert.is_true(found.bytes > 100)
+    assert.are.equal(tables, found.upvalues.tables)
+    assert.are.equal("", names(pp.captures(function() end)))
+  end)
+
+  it("tells the same in a job", function()
+    local server <close> = pp.Server(1)
+    local function ask() return names(pp.captures(outer)), pp.captures(outer).bytes end
+    local found, bytes = server:spawn(ask)()
+    assert.are.equal(names(pp.captures(outer)), found)
+    assert.is_true(bytes > 100)
+  end)
+
+  it("refuses what cannot travel, in a job too", function()
+    local server <close> = pp.Server(1)
+    local function try()
+      local co = coroutine.create(print)
+      return pcall(pp.captures, function() return co end)
+    end
+    for _, call in ipairs{try, server:spawn(try)} do
+      local ok, err = call()
+      assert.is_false(ok)
+      assert.is_truthy(err:find("cannot send upvalue 'co' of function", 1, true), err)
+    end
+    assert.is_false(pcall(pp.captures, 1))
+  end)
+end)

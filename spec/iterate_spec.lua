@@ -635,6 +635,94 @@ describe("the options of map and imap", function()
     assert.are.equal(10, r[3])
   end)
 
+  it("give names, functions and what is to be forgotten as submit does", function()
+    local server <close> = pp.Server(1)
+    local function f(x) return twice(x) end -- luacheck: ignore 113
+    for _, key in ipairs{"deps", "depfuncs"} do
+      assert.are.same({2, 4, n = 2}, server:map(f, {1, 2},
+        {[key] = {twice = double}, name = "n", forget = true}))
+    end
+    assert.is_nil(server:pop(0))
+  end)
+
+  it("call back once for each item, its arguments first, in waiting calls alone", function()
+    local server <close> = pp.Server(2)
+    for _, chunk in ipairs(chunks) do
+      local seen, calls = {}, 0
+      local r = server:map(function(x) return x, nil, -x, nil end, numbers(20), {chunk = chunk,
+        callback = function(...)
+          local a = table.pack(...)
+          calls = calls + 1
+          assert(a.n == 6 and a[1] == "a" and a[2] == nil and a[4] == nil and a[6] == nil)
+          assert(a[5] == -a[3] and not seen[a[3]])
+          seen[a[3]] = true
+        end, callbackargs = {"a", nil, n = 2}})
+      assert.are.equal(20, calls)
+      assert.are.same(numbers(20), {table.unpack(r)})
+      assert.are.equal(20, r.n)
+    end
+  end)
+
+  it("call back before imap hands the item out, and for no other", function()
+    local server <close> = pp.Server(2)
+    local last
+    for i, x in server:imap(double, numbers(50), {callback = function(x) last = x end}) do
+      assert.are.equal(x, last)
+      assert.are.equal(2 * i, x)
+      if i == 10 then break end
+    end
+    server:wait()
+    assert.are.equal(20, last)
+  end)
+
+  it("call back with nil and the error for an item that failed", function()
+    local server <close> = pp.Server(1)
+    local function f(x)
+      if x == 2 then error("no", 0) end
+      return x
+    end
+    for _, chunk in ipairs(chunks) do
+      local seen = {}
+      local function note(x, err) seen[#seen + 1] = x or err.message end
+      local options = {chunk = chunk, callback = note, on_error = "keep"}
+      local r = server:map(f, numbers(3), options)
+      assert.are.equal("no", r[2].message)
+      assert.are.same({1, 3}, {r[1], r[3]})
+      for _ in server:imap(f, numbers(3), options) do end -- luacheck: ignore 542
+      assert.are.same({1, "no", 3, 1, "no", 3}, seen)
+      seen = {}
+      options.on_error = nil
+      local ok, err = pcall(server.map, server, f, numbers(3), options)
+      assert.is_false(ok)
+      assert.are.equal("no", err.message)
+      assert.are.equal("no", seen[#seen])
+    end
+  end)
+
+  it("call back when the callback that is running has returned", function()
+    local server <close> = pp.Server(1)
+    local order = {}
+    server:submit{id, callback = function()
+      server:map(id, {1, 2}, {callback = function(x) order[#order + 1] = x end})
+      order[#order + 1] = "outer"
+    end}
+    server:wait()
+    assert.are.same({"outer", 1, 2}, order)
+  end)
+
+  it("raise what a callback raises", function()
+    local server <close> = pp.Server(1)
+    local options = {callback = function(x) if x == 2 then error("mine", 0) end end}
+    local ok, err = pcall(server.map, server, id, numbers(5), options)
+    assert.is_false(ok)
+    assert.are.equal("mine", err)
+    local step = server:imap(id, numbers(3), options)
+    assert.are.equal(1, step())
+    assert.are.same({false, "mine"}, {pcall(step)})
+    assert.are.equal(3, step())
+    assert.is_nil(step())
+  end)
+
   it("are refused by name and type, at the caller's line", function()
     local server <close> = pp.Server(1)
     refuse{
@@ -678,6 +766,18 @@ describe("the options of map and imap", function()
         "bad argument #3 to 'map' (globals must be a table, got number)"},
       {function() server:map(id, {}, {deps = 1}) end,
         "bad argument #3 to 'map' (deps must be a table, got number)"},
+      {function() server:map(id, {}, {timeout = -1}) end,
+        "bad argument #3 to 'map' (timeout must be a number > 0, got -1)"},
+      {function() server:map(id, {}, {callback = 1}) end,
+        "bad argument #3 to 'map' (callback must be a function, got number)"},
+      {function() server:imap(id, {}, {callbackargs = 1}) end,
+        "bad argument #3 to 'imap' (callbackargs must be a table, got number)"},
+      {function() server:imap(id, {}, {callbackargs = {n = -1}}) end,
+        "bad argument #3 to 'imap' (callbackargs.n must be an integer >= 0)"},
+      {function() server:map(id, {}, {name = 1}) end,
+        "bad argument #3 to 'map' (name must be a string, got number)"},
+      {function() server:map(id, {}, {forget = "x"}) end,
+        "bad argument #3 to 'map' (forget must be a boolean, got string)"},
     }
   end)
 
@@ -739,6 +839,62 @@ describe("the options of map and imap", function()
         assert.are.equal(0, server:pending())
       end
     end)
+end)
+
+describe("an item that fails", function()
+  local function all_fields(e, server)
+    assert.is_true(pp.is_error(e))
+    assert.are.equal("error", e.kind)
+    assert.are.equal("no", e.message)
+    assert.are.equal("no", e.value)
+    assert.are.equal("local", e.node)
+    assert.are.equal("integer", math.type(e.worker))
+    assert.are.equal("integer", math.type(e.job))
+    assert.is_truthy(e.traceback:find("iterate_spec.lua", 1, true))
+    assert.are.equal(1, (tostring(e):find("no\nstack traceback", 1, true)))
+    assert.are.equal(0, server:pending())
+  end
+
+  it("has all fields of a job's error, raised or kept", function()
+    local server <close> = pp.Server(1)
+    local function f() fail("no") end
+    for _, chunk in ipairs{1, 3} do
+      local options = {chunk = chunk}
+      all_fields(select(2, pcall(server.map, server, f, numbers(3), options)), server)
+      local step = server:imap(f, numbers(3), options)
+      all_fields(select(2, pcall(step)), server)
+      options.on_error = "keep"
+      all_fields(server:map(f, numbers(3), options)[3], server)
+      options.callback = function() end
+      all_fields(server:map(f, numbers(3), options)[2], server)
+    end
+  end)
+
+  it("has the error of a job it waited for as its cause", function()
+    local server <close> = pp.Server(2)
+    local function f() return pp.Server():spawn(fail, "no")() end
+    for _, on_error in ipairs{"raise", "keep"} do
+      local ok, r = pcall(server.map, server, f, {1}, {on_error = on_error})
+      local e = ok and r[1] or r
+      assert.are.equal("no", e.cause.message)
+      assert.are.equal("error", e.cause.kind)
+    end
+  end)
+
+  it("counts the time it ran, and its children end with it", function()
+    local server <close> = pp.Server(1)
+    local dir = run.directory()
+    local ok = pcall(server.map, server, function(path)
+      os.execute("sleep 1000 & echo $! >" .. path .. "/pid")
+      local stop = os.clock() + 0.02
+      repeat until os.clock() > stop
+      error("no")
+    end, {dir})
+    assert.is_false(ok)
+    assert.is_true(server:get_stats()["local"].time >= 0.02)
+    local pid = tonumber(run.read(dir .. "/pid"))
+    assert.is_truthy(child.eventually(function() return not child.alive(pid) end))
+  end)
 end)
 
 describe("imap", function()

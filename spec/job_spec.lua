@@ -257,6 +257,200 @@ describe("a job's fields", function()
   end)
 end)
 
+describe("a job in each of its states", function()
+  -- fields of a job as the contract has them, by state; * stands for any number
+  local function spin() while true do end end
+  local forms = {
+    submit = function(server, f) return server:submit(f, nil, nil, nil, nil, nil, "g") end,
+    named = function(server, f) return server:submit{f, group = "g", name = "n"} end,
+    spawn = function(server, f) return server:spawn(f) end,
+    Template = function(server, f)
+      return pp.Template(server, f, nil, nil, nil, nil, "g"):submit()
+    end,
+  }
+
+  local function check(job, want, label)
+    assert.are.equal(want.status, job.status, label)
+    assert.are.equal(want.finished, job.finished, label)
+    assert.are.equal(want.begun and "local" or nil, job.node, label)
+    assert.are.equal(want.begun and 1 or nil, job.worker, label)
+    assert.are.equal(want.begun and 1 or 0, job.attempts, label)
+    assert.are.equal("integer", math.type(job.id), label)
+    local t = job.time
+    for _, k in ipairs{"queued", "run", "cpu", "total"} do
+      assert.are.equal("float", math.type(t[k]), label)
+      assert.is_true(t[k] >= 0, label)
+    end
+    assert.is_true(t.queued + t.run <= t.total + 1e-9, label)
+    assert.is_true(t.cpu <= t.run, label)
+    assert.is_true(want.begun or t.run == 0, label)
+    for _, k in ipairs{"sent", "received"} do
+      assert.are.equal("integer", math.type(job.bytes[k]), label)
+    end
+    assert.is_true(want.begun == (job.bytes.sent > 0) or not want.begun, label)
+    assert.are.equal(want.maxrss and "integer" or nil, math.type(job.maxrss), label)
+    assert.is_nil(job.output, label)
+    assert.is_nil(job.errors, label)
+    assert.is_nil(job.nonsense, label)
+    assert.is_false(pcall(function() job.name = "m" end), label)
+    assert.are.equal(("job %d (%s)"):format(job.id, want.status), tostring(job), label)
+    if want.finished then
+      assert.is_true(job:wait(0), label)
+      assert.is_false(job:cancel(), label)
+      local ok, e = job:pcall()
+      assert.are.equal(want.kind == nil, ok, label)
+      if want.kind then
+        assert.is_true(pp.is_error(e), label)
+        assert.are.equal(want.kind, e.kind, label)
+        assert.are.equal(job.id, e.job, label)
+        assert.are.equal(job.node, e.node, label)
+        assert.are.equal(job.worker, e.worker, label)
+        assert.are.equal("string", type(e.message), label)
+        assert.are.equal("string", type(e.traceback), label)
+        assert.are.equal(want.value, e.value, label)
+        assert.is_nil(e.cause, label)
+        assert.are.equal(1, (tostring(e):find(e.message, 1, true)), label)
+        assert.is_true(rawequal(e, select(2, pcall(job))), label)
+      end
+    else
+      assert.is_false(job:wait(0), label)
+    end
+  end
+
+  local states = {
+    queued = {status = "queued", finished = false},
+    running = {status = "running", finished = false, begun = true},
+    done = {status = "done", finished = true, begun = true, maxrss = true},
+    failed = {status = "failed", finished = true, begun = true, maxrss = true,
+      kind = "error", value = "no"},
+    ["cancelled while queued"] = {status = "failed", finished = true, kind = "cancelled"},
+    ["cancelled while running"] = {status = "failed", finished = true, begun = true,
+      kind = "cancelled"},
+    ["queued when the server was destroyed"] = {status = "failed", finished = true,
+      kind = "destroyed"},
+    ["running when the server was destroyed"] = {status = "failed", finished = true,
+      begun = true, kind = "destroyed"},
+    ["out of time"] = {status = "failed", finished = true, begun = true, kind = "timeout"},
+    lost = {status = "failed", finished = true, begun = true, maxrss = true, kind = "lost"},
+    unsendable = {status = "failed", finished = true, begun = true, maxrss = true,
+      kind = "unsendable"},
+    ["out of memory"] = {status = "failed", finished = true, begun = true, maxrss = true,
+      kind = "memory"},
+  }
+  local options = {["out of time"] = {timeout = 0.01}, lost = {retries = 0},
+    ["out of memory"] = {memory = 32 << 20}}
+  local functions = {
+    done = function() return 1 end,
+    failed = function() error("no", 0) end,
+    lost = function() os.exit(1) end,
+    unsendable = function() return coroutine.create(print) end,
+    ["out of memory"] = function() return #("x"):rep(1 << 28) end,
+  }
+
+  local function begun(job) return job.status == "running" end
+
+  for state, want in pairs(states) do
+    it("has its fields when it is " .. state, function()
+      local o = options[state] or {}
+      o.ncpus = 1
+      for form, make in pairs(forms) do
+        local label = form .. ", " .. state
+        local server <close> = pp.Server(o)
+        local first = not want.begun and server:spawn(spin)
+        local job = make(server, functions[state] or spin)
+        if first or want.status == "running" or state:find("running", 1, true) then
+          assert.is_truthy(child.eventually(function() return begun(first or job) end), label)
+        end
+        if state:find("cancelled", 1, true) then
+          assert.is_true(job:cancel(), label)
+        elseif state:find("destroyed", 1, true) then
+          server:destroy()
+        elseif want.finished then
+          assert.is_true(job:wait(child.patience), label)
+        end
+        check(job, want, label)
+        assert.are.equal(form == "spawn" and "default" or "g", job.group, label)
+        assert.are.equal(form == "named" and "n" or nil, job.name, label)
+        if want.finished then -- and so it stays
+          server:destroy()
+          check(job, want, label)
+        end
+      end
+    end)
+  end
+
+  it("is queued while it waits for a job it was given", function()
+    local server <close> = pp.Server(2)
+    local given = server:spawn(spin)
+    local job = server:spawn(id, given)
+    assert.is_truthy(child.eventually(function() return begun(given) end))
+    check(job, states.queued, "waiting")
+    given:cancel()
+    assert.is_true(job:wait(child.patience))
+    assert.are.equal("failed", job.status)
+    assert.are.equal(0, job.attempts)
+    assert.is_nil(job.node)
+    assert.is_nil(job.worker)
+    local e = failure(job)
+    assert.are.equal("cancelled", e.cause.kind)
+    assert.are.equal(given.id, e.cause.job)
+    assert.are.equal(job.id, e.job)
+    assert.is_nil(e.worker)
+  end)
+
+  it("stays as it was when nothing else holds its server", function()
+    local function make()
+      local server = pp.Server(1)
+      local job = server:submit{raise, args = {"no"}, group = "g", name = "n"}
+      job:wait()
+      server:destroy()
+      return job
+    end
+    local job = make()
+    collectgarbage()
+    collectgarbage()
+    check(job, states.failed, "collected")
+    assert.are.equal("g", job.group)
+    assert.are.equal("n", job.name)
+  end)
+
+  it("says where it runs while it does, how long, and which attempt it is", function()
+    local gate = child.gate()
+    local server <close> = pp.Server(2)
+    local job = server:submit{function(path)
+      if pp.job.attempt == 1 then os.exit(1) end
+      io.open(path):close()
+      return pp.job.worker
+    end, args = {gate.path}}
+    assert.is_truthy(child.eventually(function()
+      return job.attempts == 2 and job.status == "running"
+    end))
+    local worker, run = job.worker, job.time.run
+    assert.are.equal("local", job.node)
+    assert.are.equal(0, job.time.cpu)
+    assert.is_truthy(child.eventually(function() return job.time.run > run end))
+    gate:open()
+    assert.are.equal(worker, job())
+    assert.are.equal(worker, job.worker)
+    assert.are.equal(2, job.attempts)
+  end)
+
+  it("says so in a job that has submitted it, too", function()
+    local server <close> = pp.Server(2)
+    local r = table.pack(server:spawn(function()
+      local own <close> = pp.Server()
+      local job = own:spawn(spin)
+      while job.status ~= "running" do pp.sleep(0.001) end
+      local t = job.time
+      return job.node, job.worker, job.attempts, t.run > 0 and t.queued + t.run <= t.total + 1e-9
+    end)())
+    assert.are.equal("local", r[1])
+    assert.are.equal("integer", math.type(r[2]))
+    assert.are.equal(1, r[3])
+    assert.is_true(r[4])
+  end)
+end)
+
 describe("pp.job", function()
   it("tells a job which it is", function()
     local server <close> = pp.Server(1)

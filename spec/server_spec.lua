@@ -171,6 +171,10 @@ describe("a server", function()
     for _, bad in ipairs{-1, 1.5, "many", {}} do
       assert.is_false(pcall(server.set_ncpus, server, bad))
     end
+    local ok, err = pcall(server.set_ncpus, server)
+    assert.is_false(ok)
+    assert.is_truthy(err:find("bad argument #1 to 'set_ncpus' (ncpus must be an integer >= 0 "
+      .. "or 'autodetect', got nil)", 1, true), err)
     assert.are.equal(2, server:get_ncpus())
   end)
 

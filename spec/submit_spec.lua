@@ -537,7 +537,30 @@ describe("priority", function()
     for _, bad in ipairs{"1", {}, 0 / 0} do
       local ok, err = pcall(server.submit, server, {id, priority = bad})
       assert.is_false(ok)
-      assert.is_truthy(err:find("priority must be a number, got " .. type(bad), 1, true), err)
+      local got = type(bad) == "number" and "nan" or type(bad)
+      assert.is_truthy(err:find("priority must be a number, got " .. got, 1, true), err)
     end
+  end)
+end)
+
+describe("a number that submit cannot use", function()
+  it("is named in the message", function()
+    local server <close> = pp.Server(1)
+    for _, case in ipairs{
+      {"timeout", 0, "a number > 0, got 0"},
+      {"timeout", -1.5, "a number > 0, got -1.5"},
+      {"retries", -1, "an integer >= 0, got -1"},
+      {"retries", 1.5, "an integer >= 0, got 1.5"},
+      {"retry_errors", -2, "an integer >= 0, got -2"},
+      {"memory", -3, "an integer >= 0, got -3"},
+      {"forget", 5, "a boolean, got 5"},
+      {"forget", "yes", "a boolean, got string"},
+    } do
+      local ok, err = pcall(server.submit, server, {id, [case[1]] = case[2]})
+      assert.is_false(ok)
+      assert.is_truthy(err:find(("bad argument #1 to 'submit' (%s must be %s)")
+        :format(case[1], case[3]), 1, true), err)
+    end
+    assert.are.equal(0, server:pending())
   end)
 end)

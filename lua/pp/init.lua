@@ -215,7 +215,10 @@ end
 -- @function Server:set_ncpus
 -- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
-  local i, why = workers(n == nil and false or n)
+  if n == nil then
+    bad(1, "set_ncpus", "ncpus must be an integer >= 0 or 'autodetect', got nil")
+  end
+  local i, why = workers(n)
   if not i then
     bad(1, "set_ncpus", "%s", why)
   end
@@ -326,9 +329,12 @@ setmetatable(pp, {
 -- userdata are refused at submit with their path.
 --
 -- `require "m"` in a job finds what the worker has built in, then the script's Lua
--- module of that name: its source is asked for, along `package.path` as it was at
--- submit, from the directory the script is in; then C modules where the worker is.
--- It runs in the worker's base globals and stays loaded.
+-- module of that name: what the script has put into `package.preload`, if that is a
+-- Lua function without upvalues but the globals, or a file, whose source is asked
+-- for, along `package.path` as it was at submit, from the directory the script is
+-- in; then C modules where the worker is. It runs in the worker's base globals and
+-- stays loaded. Searchers that the script has added to `package.searchers` are not
+-- asked.
 --
 -- A job handle in arguments or captures stands for the job's first result. The
 -- job that is given it starts when the other has ended, on whatever worker, and

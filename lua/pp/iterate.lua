@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 
---- Iterating over jobs: map, imap, completed, drain, first, ranges.
+--- Iterating over jobs: map, imap, completed, drain, first.
 --
 -- Items travel in chunks: as many as are likely to take a few milliseconds, by
 -- what items took so far, and never more than leave work for every worker.
@@ -9,8 +9,9 @@
 -- @module pp.iterate
 
 local core = require "pp.core"
+local range = require "pp.range"
 
-local iterate = {}
+local iterate = { range = range.range, Range = range.Range }
 
 -- How long a chunk should take, seconds; how many items it may have.
 local CHUNK_TIME = 0.003
@@ -22,74 +23,10 @@ local function bad(level, number, name, text, ...)
   error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), level + 1)
 end
 
---- A list of numbers that is never built.
--- @field n how many
-local Range = {}
-iterate.Range = Range
-
-function Range.__len(r)
-  return r.n
-end
-
-function Range.__index(r, i)
-  if math.type(i) == "integer" and i >= 1 and i <= r.n then
-    return r.first + (i - 1) * r.step
-  end
-end
-
--- How many numbers a numeric for passes through; nil: more than can be told.
-local function steps(first, last, step)
-  if math.type(first) == "integer" and math.type(step) == "integer" then
-    if math.type(last) == "float" then -- as the loop does
-      if last ~= last then
-        return 0
-      end
-      last = step > 0 and math.floor(last) or math.ceil(last)
-      if math.type(last) == "float" then -- beyond the integers
-        return (last > 0) ~= (step > 0) and 0 or nil
-      end
-    end
-    if (step > 0 and first > last) or (step < 0 and first < last) then
-      return 0
-    end
-    local way = step > 0 and last - first or first - last
-    local n = way // (step > 0 and step or -step) + 1
-    return way >= 0 and n > 0 and n or nil
-  end
-  local n = (last - first) / step
-  if n ~= n or n < 0 then
-    return 0
-  end
-  return n < 2.0 ^ 53 and math.tointeger(math.floor(n)) + 1 or nil
-end
-
---- A list from `first` to `last`, like a numeric for.
--- @number first
--- @number last
--- @number[opt=1] step not 0
--- @treturn table what `#` and indexing work on
-function iterate.range(first, last, step)
-  step = step or 1
-  for i, v in ipairs { first, last, step } do
-    if type(v) ~= "number" then
-      bad(2, i, "range", "a number expected, got %s", type(v))
-    end
-  end
-  if type(first) ~= "number" or type(last) ~= "number" then
-    bad(2, first == nil and 1 or 2, "range", "a number expected, got nil")
-  elseif step == 0 then
-    bad(2, 3, "range", "step is zero")
-  end
-  local n = steps(first, last, step)
-  if not n then
-    bad(2, 2, "range", "it has no end")
-  end
-  return setmetatable({ first = first, step = step, n = n }, Range)
-end
-
 local passed_on = { deps = true, modules = true, globals = true, group = true }
 for _, k in ipairs {
-  "timeout", "retries", "retry_errors", "memory", "priority", "on", "slots",
+  "timeout", "retries", "retry_errors", "memory", "priority", "on", "slots", "name", "depfuncs",
+  "forget", "callback", "callbackargs",
 } do
   passed_on[k] = true
 end
@@ -164,7 +101,10 @@ local function new_run(server, name, f, source, options, all)
     server = server,
     parcel = parcel,
     group = spec.group,
-    flags = (o.spread and "s" or "") .. (keep and "k" or "") .. (all and "a" or ""),
+    flags = (o.spread and "s" or "") .. (keep and "k" or "")
+      .. ((all or spec.callback) and "a" or ""),
+    callback = spec.callback,
+    callbackargs = spec.callbackargs,
     keep = o.keep,
     ordered = o.ordered ~= false,
     buffer = o.buffer,
@@ -356,6 +296,36 @@ function Run:stop()
   self.pull, self.n = nil, self.at
 end
 
+-- Run the callback for an item, if there is one: with its results, or nil and
+-- its error.
+function Run:call_back(...)
+  if self.callback then
+    core.call_back(self.callback, self.callbackargs, ...)
+  end
+end
+
+-- Give out a chunk of map's: all results of each item stand in values, behind
+-- their number; -1 is an error.
+function Run:give_out(c, values, results)
+  local pos = 1
+  for k = c.at + 1, c.at + c.n do
+    local count, from = values[pos], pos + 1
+    if count == -1 then
+      pos = from + 1
+      local err = values[from]
+      self:call_back(nil, err)
+      if not self.keep then
+        error(err, 0)
+      end
+      results[k] = err
+    else
+      pos = from + count
+      results[k] = count > 0 and values[from] or nil
+      self:call_back(table.unpack(values, from, pos - 1))
+    end
+  end
+end
+
 --- Apply a function to each item of a list in the workers, and wait for all.
 -- @function Server:map
 -- @func f called with an item; its first result counts
@@ -371,12 +341,20 @@ end
 -- @tfield[opt] integer|string chunk items that travel together, or "auto": by
 --   the time items take. 1 where `timeout`, `retry_errors` or `retries = 0` are
 --   to hold for each
--- @tfield[opt] integer buffer most items under way in imap
+-- @tfield[opt] integer buffer most items imap has taken from the source and not
+--   yet handed out. Default: as many as keep the workers busy, which is up to
+--   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
+--   take microseconds a chunk has up to 4000. Set it where the source has side
+--   effects
 -- @tfield[opt] string on_error "raise": the first failure is raised and stops
 --   the rest; "keep": the error stands in the item's place
 -- @tfield[opt] boolean spread items are lists of arguments
 -- @tfield[opt] number timeout seconds for each item
--- @tfield[opt] table deps as in submit
+-- @tfield[opt] function callback called for each item when its results have come, in map
+--   as they come, in imap before they are handed out:
+--   `callback(a1, ..., an, results...)`, or `callback(a1, ..., an, nil, err)`
+-- @tfield[opt] table callbackargs as in submit
+-- @tfield[opt] table deps as in submit; `depfuncs` is the same
 -- @tfield[opt] table modules as in submit
 -- @tfield[opt] table globals as in submit
 -- @tfield[opt] string group as in submit
@@ -388,6 +366,8 @@ end
 -- @tfield[opt] integer slots as in submit
 -- @tfield[opt] boolean progress show a line of progress on stderr for this call,
 --   if stderr is a terminal; `--progress` does for all
+-- @tfield[opt] string name as in submit, of all items
+-- @tfield[opt] boolean forget nothing is kept of items in any case
 function iterate.map(server, f, list, options)
   local run = new_run(server, "map", f, list, options, false)
   local results = core.list(run.n) -- they come in any order
@@ -408,7 +388,8 @@ function iterate.map(server, f, list, options)
       return results
     end
     local c = run.out[i]
-    local n, err = core.collect(c.job, results, c.at + 1)
+    local values = run.callback and {} or results
+    local n, err = core.collect(c.job, values, run.callback and 1 or c.at + 1)
     if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
@@ -417,10 +398,15 @@ function iterate.map(server, f, list, options)
     run.waiting = run.waiting - c.n
     if n then
       run:learn(c)
-    elseif not run.keep then
-      error(err, 0)
+      if run.callback then
+        run:give_out(c, values, results)
+      end
     else
       for k = c.at + 1, c.at + c.n do
+        run:call_back(nil, err)
+        if not run.keep then
+          error(err, 0)
+        end
         results[k] = err
       end
     end
@@ -474,15 +460,19 @@ function Stream:step()
   local from = self.pos + 1
   if count == -1 then
     self.pos = from + 1
+    local err = self.values[from]
     if not run.keep then
-      local err = self.values[from]
       run:stop()
       self.left = 0
+    end
+    run:call_back(nil, err)
+    if not run.keep then
       error(err, 0)
     end
     return self.index, from, from
   end
   self.pos = from + count
+  run:call_back(table.unpack(self.values, from, from + count - 1))
   return self.index, from, from + count - 1
 end
 

@@ -127,7 +127,7 @@ end
 function child.finish(process)
   local result = process:wait()
   if result.signal then
-    local number = {HUP = 1, INT = 2, KILL = 9, TERM = 15}
+    local number = {HUP = 1, INT = 2, KILL = 9, PIPE = 13, TERM = 15}
     result.status = 128 + (number[result.signal] or tonumber(result.signal)
       or 0)
   end
