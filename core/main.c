@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,10 +221,22 @@ static void print_version(void) {
          PP_VERSION, LUA_RELEASE, uv_version_string(), PP_BUILD_ID);
 }
 
+/* What large values took is given back to the system, or used again: one heap
+ * for both threads, which never allocate at the same time, and no heap that
+ * keeps more the more it has seen. */
+static void settle_memory(void) {
+#ifdef __GLIBC__
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+#endif
+}
+
 int main(int argc, char **argv) {
   pp_options o;
   int status = 0;
 
+  settle_memory();
   if (argc > 0 && strcmp(argv[0], PP_ZYGOTE_NAME) == 0)
     pp_zygote_main(argc, argv);
   reserve_descriptors();

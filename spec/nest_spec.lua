@@ -1079,3 +1079,54 @@ describe("chaos", function()
     end
   end)
 end)
+
+describe("a server handle in a job", function()
+  local function square(x) return x * x end
+
+  it("is the running server, as capture, argument and global", function()
+    local server <close> = pp.Server(1)
+    local function sum(n)
+      local total = 0
+      for i = 1, n do total = total + server:submit(square, {i})() end
+      return total
+    end
+    assert.are.equal(30, server:submit(sum, {4})())
+    local function third(s) return s:map(square, {1, 2, 3})[3] end
+    assert.are.equal(9, server:submit(third, {server})())
+    assert.are.equal(25, server:submit{function() return there:spawn(square, 5)() end, -- luacheck: ignore
+      globals = {there = server}}())
+    assert.are.equal("pp.Server (running)", server:submit(tostring, {server})())
+  end)
+
+  it("is that of the job at work, whatever server it was and however deep", function()
+    local other <close> = pp.Server(2)
+    local server <close> = pp.Server(2)
+    local function count(n)
+      if n < 2 then return n end
+      local a, b = other:submit(count, {n - 1}), other:submit(count, {n - 2})
+      return a() + b()
+    end
+    assert.are.equal(55, server:submit(count, {10})())
+    assert.are.equal(177, server:get_stats()["local"].njobs)
+    assert.are.equal(0, other:get_stats()["local"].njobs)
+  end)
+
+  it("has callbacks, groups and closing of its own in each job", function()
+    local server <close> = pp.Server(2)
+    local function work(n)
+      local got = {}
+      for i = 1, n do
+        server:submit{square, args = {i}, group = "g", callback = function(v) got[#got + 1] = v end}
+      end
+      if not server:wait("g", 30) then error "not over" end
+      local left = server:pending()
+      server:destroy()
+      table.sort(got)
+      return left, table.concat(got, " "), server:submit(square, {7})()
+    end
+    for _ = 1, 3 do
+      assert.are.same({0, "1 4 9", 49}, {server:submit(work, {3})()})
+    end
+    assert.are.equal(4, server:submit(square, {2})())
+  end)
+end)
