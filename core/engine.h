@@ -84,6 +84,7 @@ struct pp_engine {
   pp_modules modules;
   char *path, *cpath; /* package.path and package.cpath at the start */
   pp_codec *codec;
+  pp_blob *setting; /* reference: of a serial job's jobs */
   /* How userdata of the bindings travel; they put it here. */
   int (*custom)(struct pp_engine *e, lua_State *L, int idx, pp_custom *out);
   pp_buf scratch; /* of the script's thread */

@@ -83,7 +83,7 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
   pp_buf_clear(&r->with.sources);
   r->with = a.with;
   lua_settop(outer, top);
-  if (r->setting != a.setting && a.setting != 0)
+  if (r->setting != a.setting)
     pp_runner_set(r, a.setting);
   r->now = a.now;
   r->user = a.user;

@@ -7,6 +7,7 @@
 
 #include "hash.h"
 #include "lua_pp.h"
+#include "serial.h"
 
 /* Registry: the paths of the last setting, and a copy of package.preload then,
  * so that no address in it is used again. */
@@ -121,6 +122,18 @@ static void keep(lua_State *L, int top) {
   lua_setfield(L, LUA_REGISTRYINDEX, LAST_PRELOAD);
 }
 
+/* In a job of this process, whose engine this is: its jobs have what it has. */
+static pp_blob *inherited(pp_engine *e) {
+  const pp_blob *b = pp_serial_setting(e);
+  pp_blob *was = e->setting;
+
+  e->setting = b == NULL ? NULL
+                         : pp_blobs_intern(&e->blobs, PP_BLOB_SETTING, b->hash,
+                                           b->bytes, b->len, NULL, 0);
+  pp_blob_unref(&e->blobs, was);
+  return e->setting;
+}
+
 pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   static const char *seen[2]; /* strings of the registry's copies */
   static uint64_t seen_sum;
@@ -134,8 +147,8 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
 
   if (e->nest != NULL) /* the driver gives it that of the job at work */
     return NULL;
-  if (e->serial != NULL) /* its jobs have what it has */
-    return NULL;
+  if (e->serial != NULL)
+    return inherited(e);
   luaL_checkstack(L, 20, NULL);
   if (!push_paths(L))
     return NULL;

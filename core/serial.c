@@ -409,6 +409,12 @@ done:
   pp_engine_leave(e);
 }
 
+const pp_blob *pp_serial_setting(const pp_engine *e) {
+  const pp_job *j = e->serial->place.jobs.head;
+
+  return j != NULL ? j->setting : NULL;
+}
+
 void pp_serial_run(pp_engine *from) {
   pp_engine *e = from->serial != NULL ? from->serial->engine : from;
   pp_serial *outer = from->serial, *z;

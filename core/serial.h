@@ -40,6 +40,8 @@ int pp_serial_wait(struct pp_engine *e, bool (*until)(void *ud), void *ud,
                    int64_t deadline);
 /* Raise in L if its job is to stop. */
 void pp_serial_check(struct pp_engine *e, struct lua_State *L);
+/* The setting of the job that runs and has this engine, borrowed, or NULL. */
+const struct pp_blob *pp_serial_setting(const struct pp_engine *e);
 /* Push the server of the job that runs, made if need be; raises. */
 int pp_serial_push_server(struct lua_State *L);
 /* The script is to see a signal: stop the job that runs. For signal handlers.

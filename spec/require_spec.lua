@@ -72,6 +72,21 @@ describe("require in a job", function()
     end)())
   end)
 
+  it("does so without workers, too", function()
+    prints("1\t2\t2\n", [[
+      local pp = require "pp"
+      local server = pp.Server(0)
+      package.preload.spec_a = load("return 1")
+      package.preload.spec_b = load("return 2")
+      print(server:spawn(function()
+        local two = pp.Server():spawn(function()
+          return require "spec_b", pp.Server():spawn(function() return (require "spec_b") end)()
+        end)
+        return require "spec_a", two()
+      end)())
+    ]])
+  end)
+
   it("loads it in the worker's base globals", function()
     local server <close> = pp.Server(1)
     preload.spec_a = load("spec_global = (spec_global or 0) + 1 return true")
