@@ -161,8 +161,17 @@ static int server_new(lua_State *L) {
 #define ANCHORED "pp.anchored"
 
 void pp_anchor(lua_State *L, pp_server *s, int idx) {
+  pp_engine *e = s->engine;
+
   idx = lua_absindex(L, idx);
+  pp_engine_enter(e);
   s->anchored = true;
+  if (s->pending == 0 && !s->idle) { /* its job has ended in between */
+    s->idle = true;
+    s->next_idle = e->idle;
+    e->idle = s;
+  }
+  pp_engine_leave(e);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
   lua_pushvalue(L, idx);
   lua_rawsetp(L, -2, s);
@@ -181,8 +190,10 @@ static pp_server *next_idle(pp_engine *e) {
     }
     *p = s->next_idle;
     s->idle = false;
-    if (s->anchored && s->pending == 0)
+    if (s->anchored && s->pending == 0) {
+      s->anchored = false;
       return s;
+    }
   }
   return NULL;
 }
@@ -196,7 +207,6 @@ void pp_unanchor(lua_State *L, pp_engine *e) {
     pp_engine_leave(e);
     if (s == NULL)
       return;
-    s->anchored = false;
     luaL_getsubtable(L, LUA_REGISTRYINDEX, ANCHORED);
     lua_pushnil(L);
     lua_rawsetp(L, -2, s);

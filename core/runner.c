@@ -226,6 +226,9 @@ void pp_runner_free(pp_runner *r) {
   }
   free(r->blobs);
   free(r->codes);
+  pp_buf_clear(&r->with.todo);
+  pp_buf_clear(&r->with.sources);
+  pp_buf_clear(&r->answer);
   pp_codec_free(r->codec);
   free(r);
 }
