@@ -15,7 +15,7 @@ local program = [=[
 local pp = require "pp"
 local seed, count, seconds = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3])
 math.randomseed(seed)
-local server = pp.Server{ncpus = 3, retries = 1000}
+server = pp.Server{ncpus = 3, retries = 1000}
 local calls, checks, jobs = {}, {}, {}
 
 -- The workers of this program, by the parent they have in common.
@@ -82,7 +82,27 @@ local function fib(n)
   return a() + b()
 end
 
+local numbers = {}
+for i = 1, 1000 do numbers[i] = i end
+local kept = server:put(numbers)
+server:everywhere(function() set_up = (set_up or 0) + 1 end)
+
 local makers = {
+  function(i)
+    local one = server:submit(function() return i, "more" end)
+    local two = server:submit(function() return {one, i} end)
+    return {function(a, b) return a + b[1] + b[2] end, args = {one, two}}, check(i, 3 * i)
+  end,
+  function(i)
+    local bad = server:submit{function() error("bad " .. i) end, forget = true}
+    return {function() return bad end}, check(i, nil, "error")
+  end,
+  function(i) return {function() return kept[i % 1000 + 1] end}, check(i, i % 1000 + 1) end,
+  function(i) return {function() return set_up end}, check(i, 1) end,
+  function(i)
+    return {function() return server:submit(math.max, {i, server:submit(math.abs, {-i})})() end},
+      check(i, i)
+  end,
   function(i) return {function() return i * i end}, check(i, i * i) end,
   function(i) return {function() return ("x"):rep(200000) .. i end},
     check(i, ("x"):rep(200000) .. i) end,
