@@ -65,6 +65,7 @@ struct pp_engine {
   size_t stopping;             /* workers that have a second to leave a job */
   size_t calls;                /* of everywhere, under way in a worker */
   size_t callbacks;            /* due, of all servers */
+  uint64_t ends;               /* jobs that have ended, of all servers */
   pp_jobs failing;             /* to fail with a job they waited for */
   bool fails;                  /* somebody sees to these */
   size_t put_off;              /* of these, of items of map */

@@ -234,26 +234,27 @@ static int server_pop(lua_State *L) {
 }
 
 /* core.ended(server, seen, timeout): wait until more jobs than `seen` have
- * ended since the server began: how many it is now, or nil in the end. */
+ * ended, of this server and others: how many it is now, or nil in the end. */
 typedef struct counting {
-  pp_server *s;
+  const pp_engine *e;
   uint64_t seen;
 } counting;
 
 static bool more_ended(void *ud) {
   const counting *w = ud;
 
-  return w->s->ends > w->seen;
+  return w->e->ends > w->seen;
 }
 
 static int ended(lua_State *L) {
-  counting w = {pp_check_server(L, 1), (uint64_t)luaL_checkinteger(L, 2)};
-  pp_engine *e = pp_check_engine(L);
+  pp_server *s = pp_check_server(L, 1);
+  pp_engine *e = s->engine;
+  counting w = {e, (uint64_t)luaL_checkinteger(L, 2)};
   int64_t deadline = pp_opt_deadline(L, 3);
   bool some = pp_wait_call(L, more_ended, &w, deadline);
 
   pp_engine_enter(e);
-  w.seen = w.s->ends;
+  w.seen = e->ends;
   pp_engine_leave(e);
   if (some)
     lua_pushinteger(L, (lua_Integer)w.seen);

@@ -469,7 +469,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     s->next_idle = s->engine->idle;
     s->engine->idle = s;
   }
-  s->ends++;
+  e->ends++;
   if (s->engine->meter.can) {
     pp_meter_ended(&s->engine->meter, j->items > 0 ? j->items : 1, failed,
                    failed && pp_job_dropped(j));

@@ -47,7 +47,6 @@ struct pp_server {
   pp_jobs callbacks; /* ended, callback due */
   size_t pending;
   uint64_t next_id;
-  uint64_t ends; /* jobs that have ended */
   pp_stats stats;
   pp_deadlines deadlines;
   pp_calls calls;  /* of everywhere */

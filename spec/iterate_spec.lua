@@ -1373,6 +1373,18 @@ describe("imap", function()
 end)
 
 describe("completed", function()
+  it("takes jobs of other servers", function()
+    local server <close>, other <close> = pp.Server(1), pp.Server(1)
+    local gate = child.gate()
+    local list = {other:submit(pass, {gate.path, "theirs"}), server:submit(id, {"ours"})}
+    local got = {}
+    for job in server:completed(list, child.patience) do
+      got[#got + 1] = job()
+      gate:open()
+    end
+    assert.are.same({"ours", "theirs"}, got)
+  end)
+
   it("hands out the very handles of a list as they end", function()
     local slow, slower = child.gate(), child.gate()
     local server <close> = pp.Server(3)
