@@ -1374,7 +1374,8 @@ end)
 
 describe("completed", function()
   it("takes jobs of other servers", function()
-    local server <close>, other <close> = pp.Server(1), pp.Server(1)
+    local server <close> = pp.Server(1)
+    local other <close> = pp.Server(1)
     local gate = child.gate()
     local list = {other:submit(pass, {gate.path, "theirs"}), server:submit(id, {"ours"})}
     local got = {}
