@@ -108,9 +108,11 @@ static int push(pp_buf *todo, pp_blob *b, uint32_t pass) {
   return pp_buf_put(todo, &b, sizeof b);
 }
 
-/* Make j a waiter of every promise below what is in todo that is still to come
- * true. 0, PP_ENOMEM, or 1 and one that has failed. */
-static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed) {
+/* Make j (NULL: nobody) a waiter of every promise below what is in todo that is
+ * still to come true; *promised: there is one. 0, PP_ENOMEM, or 1 and one that
+ * has failed. */
+static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed,
+                bool *promised) {
   while (todo->len > 0) {
     pp_blob *b;
 
@@ -121,6 +123,9 @@ static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed) {
       return 1;
     }
     if (b->state == PP_BLOB_PROMISED) {
+      *promised = true;
+      if (j == NULL)
+        continue;
       if (b->job == NULL || add_waiter(b->job->promise, j) != 0)
         return PP_ENOMEM;
       continue;
@@ -130,6 +135,27 @@ static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed) {
         return PP_ENOMEM;
   }
   return 0;
+}
+
+static int push_needs(pp_buf *todo, const pp_job *j, uint32_t pass) {
+  int r = push(todo, j->fn, pass);
+
+  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
+    r = push(todo, j->deps[i], pass);
+  return r;
+}
+
+bool pp_depend_waits(pp_engine *e, pp_job *j) {
+  pp_blob *failed = NULL;
+  pp_buf todo = {0};
+  uint32_t pass = ++e->blobs.pass;
+  bool promised = false;
+  int r = push_needs(&todo, j, pass);
+
+  if (r == 0)
+    r = walk(NULL, &todo, pass, &failed, &promised);
+  pp_buf_clear(&todo);
+  return r == 0 && promised;
 }
 
 /* j is to end as its cause did. */
@@ -145,12 +171,11 @@ int pp_depend_begin(pp_server *s, pp_job *j) {
   pp_blob *failed = NULL;
   pp_buf todo = {0};
   uint32_t pass = ++e->blobs.pass;
-  int r = push(&todo, j->fn, pass);
+  bool promised = false;
+  int r = push_needs(&todo, j, pass);
 
-  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-    r = push(&todo, j->deps[i], pass);
   if (r == 0)
-    r = walk(j, &todo, pass, &failed);
+    r = walk(j, &todo, pass, &failed, &promised);
   pp_buf_clear(&todo);
   if (r == 0 && j->waits == 0) {
     j->fn->waits = false; /* all is there, and stays */

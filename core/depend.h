@@ -26,6 +26,8 @@ enum { PP_DEPEND_READY, PP_DEPEND_BLOCKED, PP_DEPEND_FAILED };
 /* A job that has come to s: if it must wait it is put in the list of blocked
  * ones. FAILED: what it needs has failed, and its error is in place. */
 int pp_depend_begin(pp_server *s, pp_job *j);
+/* Would it have to wait? Changes nothing. */
+bool pp_depend_waits(struct pp_engine *e, pp_job *j);
 /* j has ended, and has its result or error: give it to its promise... */
 void pp_depend_settle(struct pp_engine *e, pp_job *j);
 /* ...and then see to those that waited. cause: the job that failed, or NULL. */

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "depend.h"
 #include "link.h"
 #include "lua_submission.h"
 #include "nest.h"
@@ -15,6 +16,7 @@
 typedef struct waiter {
   pp_server *s;
   pp_call *call; /* NULL: done with */
+  pp_job *model; /* what is to be called, until there is a call */
 } waiter;
 
 static int waiter_close(lua_State *L) {
@@ -27,7 +29,48 @@ static int waiter_close(lua_State *L) {
     pp_engine_leave(e);
   }
   w->call = NULL;
+  if (w->model != NULL && e != NULL) {
+    pp_engine_enter(e);
+    pp_job_unref(w->model, &e->blobs);
+    pp_engine_leave(e);
+  }
+  w->model = NULL;
   return 0;
+}
+
+static bool is_given(void *ud) {
+  const waiter *w = ud;
+
+  return w->s->closed || !pp_depend_waits(w->s->engine, w->model);
+}
+
+/* What the call is given by other jobs is to be there. Raises the error of one
+ * that has failed. */
+static void await_given(lua_State *L, waiter *w) {
+  pp_engine *e = w->s->engine;
+  pp_job *j = w->model;
+  bool waits;
+  int r;
+
+  pp_engine_enter(e);
+  waits = pp_depend_waits(e, j);
+  pp_engine_leave(e);
+  if (waits)
+    pp_wait_call(L, is_given, w, -1);
+  if (w->s->closed)
+    luaL_error(L, "attempt to use a closed server");
+  pp_engine_enter(e);
+  r = pp_depend_begin(w->s, j);
+  if (r != PP_DEPEND_READY)
+    pp_depend_root(j)->flags |= PP_JOB_TOLD;
+  pp_engine_leave(e);
+  if (r == PP_DEPEND_READY)
+    return;
+  w->model = NULL;
+  j->state = PP_JOB_FAILED;
+  pp_push_job(L, j, AT_SELF, 0);
+  pp_push_results(L, lua_gettop(L));
+  lua_error(L);
 }
 
 static bool is_over(void *ud) {
@@ -148,14 +191,18 @@ int pp_server_everywhere(lua_State *L) {
   w = lua_newuserdatauv(L, sizeof *w, 0);
   w->s = b.s;
   w->call = NULL;
+  w->model = NULL;
   luaL_setmetatable(L, WAITER_META);
   lua_toclose(L, -1);
   model = pp_submission_job(L, &b);
+  if (model->setting != NULL)
+    pp_blob_ref(model->setting);
+  w->model = model;
+  await_given(L, w);
+  w->model = NULL;
   mark(b.s, model);
   pp_engine_enter(b.e);
   pp_engine_look(b.e, pp_now_ns());
-  if (model->setting != NULL)
-    pp_blob_ref(model->setting);
   w->call = pp_everywhere_call(b.s, model);
   pp_engine_leave(b.e);
   if (w->call == NULL)

@@ -450,7 +450,8 @@ static int server_active(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
 
   lua_createtable(L, 0, 1);
-  lua_pushinteger(L, s->ncpus);
+  lua_pushinteger(L,
+                  s->ncpus > s->calls.barred ? s->ncpus - s->calls.barred : 0);
   lua_setfield(L, -2, "local");
   return 1;
 }
@@ -485,7 +486,8 @@ static int server_stats(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_check_engine(L);
   pp_stats t;
-  bool closed;
+  char why[400] = "";
+  bool closed, hopeless;
   uint32_t ncpus;
 
   if (u->s == NULL)
@@ -495,9 +497,12 @@ static int server_stats(lua_State *L) {
   t = u->s->stats;
   closed = u->s->closed;
   ncpus = u->s->ncpus;
+  hopeless = pp_everywhere_hopeless(u->s);
+  if (u->s->calls.barred > 0)
+    pp_everywhere_why(u->s, why, sizeof why);
   pp_engine_leave(e);
   lua_createtable(L, 0, 1);
-  lua_createtable(L, 0, 12);
+  lua_createtable(L, 0, 13);
   set_int(L, "ncpus", ncpus);
   set_int(L, "njobs", t.njobs);
   lua_pushnumber(L, (lua_Number)t.time / 1e9);
@@ -510,8 +515,12 @@ static int server_stats(lua_State *L) {
   set_int(L, "maxrss", t.maxrss);
   set_int(L, "sent", t.sent);
   set_int(L, "received", t.received);
-  lua_pushstring(L, closed ? "closed" : "connected");
+  lua_pushstring(L, closed ? "closed" : hopeless ? "failed" : "connected");
   lua_setfield(L, -2, "state");
+  if (why[0] != '\0') {
+    lua_pushstring(L, why);
+    lua_setfield(L, -2, "reason");
+  }
   lua_setfield(L, -2, "local");
   return 1;
 }

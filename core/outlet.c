@@ -24,6 +24,7 @@ static void pass(pp_outlet *o, const unsigned char *p, size_t n) {
   pp_meter_wrote(o->meter, o->which, p[n - 1] == '\n');
   if (o->mode != PP_OUTPUT_PREFIX) {
     (void)!fwrite(p, 1, n, f);
+    o->inside = p[n - 1] != '\n';
     return;
   }
   while (n > 0) {
@@ -66,8 +67,11 @@ void pp_outlet_pass(pp_outlet *o, uint64_t upto, bool end) {
     return; /* it waits to be collected */
   if (n > o->text.len)
     n = o->text.len;
-  if (n == 0)
+  if (n == 0) {
+    if (end && o->inside) /* of a line that went in pieces */
+      pass(o, (const unsigned char *)"\n", 1);
     return;
+  }
   if (end) {
     k = n;
   } else {

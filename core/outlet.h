@@ -31,7 +31,7 @@ typedef struct pp_outlet {
   uv_poll_t poll;
   enum pp_output mode;
   char prefix[32];
-  bool inside;            /* PREFIX: the last line passed on is not complete */
+  bool inside;            /* the last line passed on is not complete */
   int fd;                 /* owned; -1: none */
   int which;              /* 0 stdout, 1 stderr */
   struct pp_lane *lane;   /* where the worker can see how much was read; NULL:

@@ -554,3 +554,27 @@ describe("while everywhere waits", function()
     assert.are.equal(2, server:spawn(math.abs, -2)())
   end)
 end)
+
+describe("everywhere with job handles", function()
+  it("waits for them and gives their first results, to later workers too", function()
+    local server <close> = pp.Server(2)
+    local slow = server:spawn(function() pp.sleep(0.05) return 42, 43 end)
+    local list = server:spawn(function() return {7} end)
+    local function set(x) given, listed = x, list[1] return x end -- luacheck: ignore 111
+    local r = server:everywhere(set, slow)
+    assert.are.same({42, 42}, {r[1][1], r[2][1]})
+    server:set_ncpus(3)
+    local function look() return given, listed end -- luacheck: ignore 113
+    for _ = 1, 9 do assert.are.same({42, 7}, {server:submit(look)()}) end
+  end)
+
+  it("raises the error of one that has failed, and no worker is lost", function()
+    local server <close> = pp.Server(2)
+    local bad = server:spawn(error, "no good")
+    local ok, e = pcall(server.everywhere, server, function() end, bad)
+    assert.is_false(ok)
+    assert.are.same({"error", "no good"}, {e.kind, e.message})
+    assert.are.equal(1, server:submit(math.abs, {-1})())
+    assert.are.equal(2, #server:everywhere(function() end))
+  end)
+end)

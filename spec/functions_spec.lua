@@ -773,3 +773,19 @@ describe("pp.captures", function()
     assert.is_false(pcall(pp.captures, 1))
   end)
 end)
+
+describe("a global that a job sets to nil", function()
+  it("is gone for that job, also for load and pairs, and for it alone", function()
+    local server <close> = pp.Server(1)
+    local function look()
+      os, print = nil, nil -- luacheck: ignore 121
+      local seen = 0
+      for k in pairs(_G) do if k == "os" or k == "print" then seen = seen + 1 end end
+      io = 5 -- luacheck: ignore 121
+      return os, print, seen, load("return os, io, type")()
+    end
+    local t = table.pack(server:submit(look)())
+    assert.are.same({nil, nil, 0, nil, 5, type, n = 6}, t)
+    assert.are.equal(os, server:submit(function() return os end)())
+  end)
+end)

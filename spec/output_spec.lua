@@ -343,3 +343,19 @@ describe("standard input of a job", function()
     assert.are.equal("nil\t\t\nnil\t\t\nfor the script\n", r.out)
   end)
 end)
+
+describe("a last line without newline", function()
+  it("gets one however long it is", function()
+    for _, ncpus in ipairs{0, 1} do
+      for _, n in ipairs{65535, 65536, 131072, 200000} do
+        local r = child.run([[
+          local pp = require "pp"
+          local server, n = pp.Server(tonumber(arg[1])), tonumber(arg[2])
+          server:submit(function() io.write(("z"):rep(n)) end)()
+          server:submit(print, {"next"})()
+        ]], {args = {tostring(ncpus), tostring(n)}})
+        assert.are.equal(("z"):rep(n) .. "\nnext\n", r.out, n .. " bytes")
+      end
+    end
+  end)
+end)
