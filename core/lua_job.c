@@ -437,8 +437,9 @@ Fields of a job. They cannot be set; reading looks at what has arrived.
   process (ncpus = 0)
 @tfield integer attempts how often it was begun
 @tfield table time seconds, in `queued`, `run`, `cpu` and `total`: until it was
-  begun, in its function, of CPU time, and from submit to its end; of a job that
-  has not ended, up to now, but for `cpu`, which is 0 until then
+  begun, in its function less what it waited there for jobs it had submitted, of
+  CPU time, and from submit to its end; of a job that has not ended, up to now,
+  but for `cpu`, which is 0 until then
 @tfield table bytes `sent` to workers for it and `received` from them
 @tfield ?integer maxrss bytes: the most memory its worker process had taken by
   its end; with `restart = 1` its own

@@ -268,12 +268,43 @@ static void check_parts(lua_State *L, submission *b) {
     bad(L, b, AT_GROUP, "a string");
 }
 
+/* A list that is not what it looks like (pp.range): a plain one in its place.
+ */
+static void plain_args(lua_State *L, const submission *b, int at) {
+  lua_Integer n;
+
+  if (luaL_getmetafield(L, at, "__len") == LUA_TNIL &&
+      luaL_getmetafield(L, at, "__index") == LUA_TNIL)
+    return;
+  lua_pop(L, 1);
+  n = luaL_len(L, at);
+  if (n < 0 || n > ARGS_MAX)
+    pp_arg_error(L, b, at,
+                 lua_pushfstring(L, "%s has more than %d values", b->names[at],
+                                 ARGS_MAX));
+  lua_createtable(L, (int)n, 0);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_geti(L, at, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pushliteral(L, "n");
+  if (lua_rawget(L, at) != LUA_TNIL)
+    lua_setfield(L, -2, "n");
+  else
+    lua_pop(L, 1);
+  lua_replace(L, at);
+}
+
 /* How many arguments the table at idx holds: n, else #. */
 static int count_args(lua_State *L, const submission *b, int at) {
   lua_Integer n;
 
   if (lua_isnil(L, at))
     return 0;
+  if (PP_UNLIKELY(lua_getmetatable(L, at))) {
+    lua_pop(L, 1);
+    plain_args(L, b, at);
+  }
   lua_pushliteral(L, "n");
   if (lua_rawget(L, at) == LUA_TNIL) {
     n = (lua_Integer)lua_rawlen(L, at);

@@ -564,3 +564,19 @@ describe("a number that submit cannot use", function()
     assert.are.equal(0, server:pending())
   end)
 end)
+
+describe("args that are a list by their metatable", function()
+  it("are taken by their length and index", function()
+    local server <close> = pp.Server(1)
+    local odd = setmetatable({}, {
+      __len = function() return 2 end,
+      __index = function(_, i) return i * 10 end,
+    })
+    local function count(...) return select("#", ...), ... end
+    assert.are.same({2, 10, 20}, {server:submit(count, odd)()})
+    assert.are.same({3, 5, 6, 7}, {server:submit(count, pp.range(5, 7))()})
+    local got
+    server:submit{count, callback = function(...) got = {...} end, callbackargs = odd}:wait()
+    assert.are.same({10, 20, 0}, got)
+  end)
+end)
