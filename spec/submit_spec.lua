@@ -572,11 +572,11 @@ describe("args that are a list by their metatable", function()
       __len = function() return 2 end,
       __index = function(_, i) return i * 10 end,
     })
-    local function count(...) return select("#", ...), ... end
-    assert.are.same({2, 10, 20}, {server:submit(count, odd)()})
-    assert.are.same({3, 5, 6, 7}, {server:submit(count, pp.range(5, 7))()})
+    local function numbered(...) return select("#", ...), ... end
+    assert.are.same({2, 10, 20}, {server:submit(numbered, odd)()})
+    assert.are.same({3, 5, 6, 7}, {server:submit(numbered, pp.range(5, 7))()})
     local got
-    server:submit{count, callback = function(...) got = {...} end, callbackargs = odd}:wait()
+    server:submit{numbered, callback = function(...) got = {...} end, callbackargs = odd}:wait()
     assert.are.same({10, 20, 0}, got)
   end)
 end)
