@@ -147,6 +147,27 @@ void pp_capture_job(pp_engine *e, const pp_server *s) {
     (void)!fchdir(e->cwd);
 }
 
+int pp_capture_visit(const pp_engine *e) {
+  const pp_capture *c = e->capture;
+  int away;
+
+  if (c == NULL || !c->on || c->cwd < 0)
+    return -1;
+  away = open(".", O_PATH | O_CLOEXEC);
+  if (away >= 0 && fchdir(c->cwd) != 0) {
+    close(away);
+    away = -1;
+  }
+  return away;
+}
+
+void pp_capture_return(int away) {
+  if (away < 0)
+    return;
+  (void)!fchdir(away);
+  close(away);
+}
+
 void pp_capture_settle(pp_engine *e, pp_job *j) {
   pp_capture *c = e->capture;
 
