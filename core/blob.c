@@ -67,6 +67,7 @@ static int set_deps(pp_blob *b, pp_blob *const *deps, size_t ndeps) {
     if (deps[i] != NULL) {
       b->waits |= deps[i]->waits;
       b->values |= deps[i]->values;
+      b->codes |= deps[i]->kind == PP_BLOB_CODE || deps[i]->codes;
     }
   }
   b->ndeps = (uint32_t)ndeps;

@@ -30,6 +30,7 @@ struct pp_blob {
   uint8_t state; /* of a result: PP_BLOB_x below */
   bool waits;    /* it, or a blob it depends on, may not be there yet */
   bool values;   /* it is a value or depends on one */
+  bool codes;    /* it depends on code, which results may name */
   bool repacked; /* a result packed by its submitter, not a worker */
   bool home;     /* its job holds one of the references: for that one alone no
                     worker needs it */

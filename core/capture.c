@@ -39,29 +39,11 @@ struct pp_capture {
 
 /* --- child processes ------------------------------------------------------ */
 
-/* Does this descriptor of a process lead to the pipe? */
-static bool leads_here(const pp_capture *c, pid_t pid, int fd) {
-  char path[48], *p = path + sizeof path;
-  struct stat is;
-
-  /* No stdio: a signal handler may be here. */
-  *--p = '\0';
-  for (int v = fd, n = 0; n == 0 || v > 0; v /= 10, n++)
-    *--p = (char)('0' + v % 10);
-  p -= 4;
-  memcpy(p, "/fd/", 4);
-  for (int v = (int)pid; v > 0; v /= 10)
-    *--p = (char)('0' + v % 10);
-  p -= 6;
-  memcpy(p, "/proc/", 6);
-  return stat(p, &is) == 0 && is.st_ino == c->is.st_ino &&
-         is.st_dev == c->is.st_dev;
-}
-
 static bool not_of_job(void *ud, pid_t pid) {
   const pp_capture *c = ud;
 
-  return !leads_here(c, pid, c->mark) && !leads_here(c, pid, 1);
+  return !pp_proc_leads(pid, c->mark, c->is.st_dev, c->is.st_ino) &&
+         !pp_proc_leads(pid, 1, c->is.st_dev, c->is.st_ino);
 }
 
 void pp_capture_kill(const pp_engine *e) {
@@ -145,6 +127,27 @@ void pp_capture_job(pp_engine *e, const pp_server *s) {
   c->outlet[0].mode = c->outlet[1].mode = s->output;
   if (e->cwd >= 0 && c->cwd >= 0)
     (void)!fchdir(e->cwd);
+}
+
+int pp_capture_visit(const pp_engine *e) {
+  const pp_capture *c = e->capture;
+  int away;
+
+  if (c == NULL || !c->on || c->cwd < 0)
+    return -1;
+  away = open(".", O_PATH | O_CLOEXEC);
+  if (away >= 0 && fchdir(c->cwd) != 0) {
+    close(away);
+    away = -1;
+  }
+  return away;
+}
+
+void pp_capture_return(int away) {
+  if (away < 0)
+    return;
+  (void)!fchdir(away);
+  close(away);
 }
 
 void pp_capture_settle(pp_engine *e, pp_job *j) {
@@ -312,6 +315,9 @@ int pp_capture_begin(pp_engine *e) {
   }
   c->cwd = open(".", O_PATH | O_CLOEXEC);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  e->hub->mark = c->mark;
+  e->hub->mark_device = c->is.st_dev;
+  atomic_store(&e->hub->mark_inode, c->is.st_ino);
   c->newest = newest(c);
   return 0;
 }
@@ -323,6 +329,7 @@ void pp_capture_end(pp_engine *e) {
   if (c == NULL || !c->on)
     return;
   c->on = false;
+  atomic_store(&e->hub->mark_inode, 0);
   fflush(e->out[0]), fflush(e->out[1]);
   e->out[0] = stdout;
   e->out[1] = stderr;

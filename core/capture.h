@@ -35,6 +35,10 @@ void pp_capture_settle(pp_engine *e, pp_job *j);
  * lock held. */
 void pp_capture_aside(pp_engine *e, pp_job *j, pp_buf kept[2]);
 void pp_capture_back(pp_engine *e, pp_buf kept[2]);
+/* Go to the directory of the script: a descriptor to come back by, or -1, then
+ * nothing has changed. */
+int pp_capture_visit(const pp_engine *e);
+void pp_capture_return(int away);
 /* Kill what the job that runs has started. Async-signal-safe. */
 void pp_capture_kill(const pp_engine *e);
 

@@ -49,6 +49,7 @@ int pp_everywhere_seats(pp_server *s, uint32_t n) {
 }
 
 void pp_everywhere_release(pp_server *s, pp_call *c) {
+  forget(s, &c->here);
   for (uint32_t i = 0; c->runs != NULL && i < s->calls.nseats; i++)
     forget(s, &c->runs[i]);
   free(c->runs);
@@ -65,6 +66,7 @@ void pp_everywhere_free(pp_server *s) {
   }
   for (uint32_t i = 0; i < a->nseats; i++)
     forget(s, &a->seats[i].failed);
+  forget(s, &a->here.failed);
   free(a->v);
   free(a->seats);
   memset(a, 0, sizeof *a);
@@ -72,19 +74,27 @@ void pp_everywhere_free(pp_server *s) {
 
 pp_job *pp_everywhere_run(const pp_server *s, const pp_call *c,
                           uint32_t number) {
-  pp_job *run = c->runs != NULL ? c->runs[number - 1] : NULL;
+  pp_job *run;
 
+  if (number == 0)
+    return s->ncpus > 0      ? NULL
+           : c->here != NULL ? c->here
+                             : s->calls.here.failed;
+  run = c->runs != NULL ? c->runs[number - 1] : NULL;
   return run != NULL ? run : s->calls.seats[number - 1].failed;
 }
 
 /* Note how the call went in worker `number`; the run's reference passes. */
 static void record(pp_server *s, pp_call *c, uint32_t number, pp_job *run) {
+  pp_job **at;
+
   if (!runs(c) || c->runs == NULL) {
     pp_job_unref(run, &s->engine->blobs);
     return;
   }
-  forget(s, &c->runs[number - 1]);
-  c->runs[number - 1] = run;
+  at = number > 0 ? &c->runs[number - 1] : &c->here;
+  forget(s, at);
+  *at = run;
 }
 
 static void store_error(pp_job *run, int kind, const char *msg) {
@@ -111,12 +121,15 @@ static void message_of(const pp_job *run, char *out, size_t size) {
 /* --- places that are not used --------------------------------------------- */
 
 bool pp_everywhere_hopeless(const pp_server *s) {
-  return s->ncpus > 0 && s->calls.barred >= s->ncpus;
+  return s->ncpus > 0 ? s->calls.barred >= s->ncpus
+                      : s->calls.here.failed != NULL;
 }
 
 void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
   char text[300] = "";
 
+  if (s->ncpus == 0 && s->calls.here.failed != NULL)
+    message_of(s->calls.here.failed, text, sizeof text);
   for (uint32_t i = 0; i < s->calls.nseats && *text == '\0'; i++)
     if (s->calls.seats[i].failed != NULL)
       message_of(s->calls.seats[i].failed, text, sizeof text);
@@ -157,17 +170,21 @@ static void pardon(pp_server *s, pp_seat *seat) {
   seat->deaths = 0;
 }
 
+static void pardon_here(pp_server *s) {
+  forget(s, &s->calls.here.failed);
+  s->calls.here.deaths = 0;
+}
+
 void pp_everywhere_pardon(pp_server *s) {
   for (uint32_t i = 0; i < s->calls.nseats; i++)
     pardon(s, &s->calls.seats[i]);
+  pardon_here(s);
 }
 
 /* --- one worker ----------------------------------------------------------- */
 
-/* Have the worker make the call. */
-static void make(pp_link *l, pp_call *c) {
+pp_job *pp_everywhere_job(pp_server *s, const pp_call *c, uint32_t number) {
   const pp_job *model = c->model;
-  pp_engine *e = l->engine;
   pp_job *run = pp_job_new(model->frame_len);
   unsigned char *flags;
 
@@ -188,19 +205,32 @@ static void make(pp_link *l, pp_call *c) {
   if (c->runs == NULL || c->state != PP_CALL_RUNS)
     pp_put32(flags, pp_get32(flags) | PP_JOBF_QUIET);
   run->flags = PP_JOB_CALL;
-  run->server = l->server;
+  run->server = s;
   run->id = c->number;
   run->timeout = model->timeout;
   run->submitted = pp_now_ns();
-  run->worker = l->number;
+  run->worker = number;
+  return run;
+fail:
+  pp_job_unref(run, &s->engine->blobs);
+  return NULL;
+}
+
+/* Have the worker make the call. */
+static void make(pp_link *l, pp_call *c) {
+  pp_engine *e = l->engine;
+  pp_job *run = pp_everywhere_job(l->server, c, l->number);
+
+  if (run == NULL)
+    goto fail;
   l->call = run;
   e->calls++;
   if (pp_sched_give(&l->place, run) == 0)
     return;
   l->call = NULL;
   e->calls--;
-fail:
   pp_job_unref(run, &e->blobs);
+fail:
   pp_link_kill(l); /* begin anew */
 }
 
@@ -222,14 +252,23 @@ void pp_everywhere_next(pp_link *l) {
 }
 
 /* The run is over, whatever became of it. */
-static void leave(pp_link *l, pp_job *run, bool failed) {
-  l->call = NULL;
-  l->engine->calls--;
+static void end_run(pp_engine *e, pp_job *run, bool failed) {
+  e->calls--;
   run->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   run->ended = pp_now_ns();
+  pp_job_shed(run, &e->blobs);
+  pp_job_done_with(run, &e->blobs);
+}
+
+static void leave(pp_link *l, pp_job *run, bool failed) {
+  l->call = NULL;
   run->worker = l->number;
-  pp_job_shed(run, &l->engine->blobs);
-  pp_job_done_with(run, &l->engine->blobs);
+  end_run(l->engine, run, failed);
+}
+
+/* Is the place where this call has failed not to be used? */
+static bool bars(const pp_job *run) {
+  return run->result_len == 0 || run->result[0] != PP_KIND_UNSENDABLE;
 }
 
 void pp_everywhere_ran(pp_link *l, pp_job *run, bool failed) {
@@ -241,8 +280,7 @@ void pp_everywhere_ran(pp_link *l, pp_job *run, bool failed) {
     pp_job_unref(run, &l->engine->blobs);
     return;
   }
-  if (failed &&
-      (run->result_len == 0 || run->result[0] != PP_KIND_UNSENDABLE)) {
+  if (failed && bars(run)) {
     bar(l, c, run);
   } else {
     l->told++;
@@ -284,6 +322,86 @@ void pp_everywhere_gone(pp_link *l) {
     forget(l->server, &c->runs[l->number - 1]);
 }
 
+/* --- in the submitting process -------------------------------------------- */
+
+bool pp_everywhere_due(const pp_server *s) {
+  return s->ncpus == 0 && runs(current(s));
+}
+
+pp_call *pp_everywhere_here(const pp_server *s, uint32_t *told) {
+  uint32_t last = s->sched.era + runs(current(s));
+
+  while (*told < last && s->calls.v[*told]->state == PP_CALL_VOID)
+    ++*told;
+  return *told < last ? s->calls.v[*told] : NULL;
+}
+
+/* The jobs of s do not run here any more. The run's reference passes. */
+static void bar_here(pp_server *s, pp_job *run) {
+  pp_seat *seat = &s->calls.here;
+  char text[400];
+
+  if (seat->failed != NULL) {
+    pp_job_unref(run, &s->engine->blobs);
+    return;
+  }
+  seat->failed = run;
+  seat->call = (uint32_t)run->id;
+  seat->deaths = 0;
+  message_of(run, text, sizeof text);
+  pp_log(PP_LOG_WARN,
+         "worker 0 of 'local' is not used: a call of everywhere failed: %s",
+         text);
+  if (pp_everywhere_hopeless(s)) {
+    pp_everywhere_why(s, text, sizeof text);
+    pp_server_fail_all(s, PP_KIND_CONNECT, text);
+  }
+}
+
+bool pp_everywhere_ran_here(pp_server *s, pp_server *here, pp_job *run,
+                            bool failed) {
+  pp_call *c = s->calls.v[run->id];
+
+  end_run(s->engine, run, failed);
+  if (s->closed || c->state == PP_CALL_VOID) {
+    pp_job_unref(run, &s->engine->blobs);
+    return false;
+  }
+  failed = failed && bars(run);
+  if (failed) {
+    bar_here(here, run);
+  } else {
+    here->calls.here.deaths = c->deaths = 0;
+    c->good = true;
+    record(s, c, 0, run);
+  }
+  pp_everywhere_step(s);
+  return !failed;
+}
+
+void pp_everywhere_failed_here(pp_server *s, pp_server *here, pp_job *run,
+                               int kind, const char *msg) {
+  store_error(run, kind, msg);
+  pp_everywhere_ran_here(s, here, run, true);
+}
+
+void pp_everywhere_lost_here(pp_server *s, pp_server *here, pp_job *run,
+                             const char *how) {
+  pp_call *c = s->calls.v[run->id];
+  char msg[300];
+
+  s->stats.lost++;
+  c->deaths++;
+  if (++here->calls.here.deaths >= PP_CALL_TRIES ||
+      (!c->good && c->deaths >= PP_CALL_TRIES)) {
+    snprintf(msg, sizeof msg, "%s in a call of everywhere", how);
+    pp_everywhere_failed_here(s, here, run, PP_KIND_LOST, msg);
+    return;
+  }
+  end_run(s->engine, run, true);
+  pp_job_unref(run, &s->engine->blobs);
+}
+
 /* --- one call ------------------------------------------------------------- */
 
 static void each_link(pp_server *s, void (*f)(pp_link *l)) {
@@ -313,6 +431,8 @@ static bool complete(const pp_server *s, const pp_call *c) {
       return false;
     have++;
   }
+  if (s->ncpus == 0)
+    return c->here != NULL || s->calls.here.failed != NULL;
   return have >= s->ncpus || (s->refusals > 0 && have > 0);
 }
 
@@ -419,6 +539,7 @@ void pp_everywhere_undo(pp_server *s, pp_call *c) {
     if (next != NULL)
       next->ahead += c->ahead;
     c->ahead = 0;
+    s->calls.undone += began;
     for (uint32_t i = 0; i < s->cap && began; i++)
       if (s->workers[i] != NULL)
         replace(s->workers[i], c->number);
@@ -426,6 +547,8 @@ void pp_everywhere_undo(pp_server *s, pp_call *c) {
       if (s->calls.seats[i].failed != NULL &&
           s->calls.seats[i].call == c->number)
         pardon(s, &s->calls.seats[i]);
+    if (s->calls.here.call == c->number)
+      pardon_here(s);
     pp_job_unref(c->model, &s->engine->blobs);
     c->model = NULL;
     pp_everywhere_step(s);
@@ -441,18 +564,18 @@ void pp_everywhere_fail(pp_server *s, int kind, const char *msg) {
     if (c->state == PP_CALL_VOID || (!s->closed && !runs(c)))
       continue;
     c->state = PP_CALL_RUNS;
-    for (uint32_t i = 0; i < s->ncpus; i++) {
+    for (uint32_t i = s->ncpus > 0; i <= s->ncpus; i++) {
       pp_job *run;
 
-      if (c->runs == NULL || pp_everywhere_run(s, c, i + 1) != NULL ||
+      if (c->runs == NULL || pp_everywhere_run(s, c, i) != NULL ||
           (run = pp_job_new(0)) == NULL)
         continue;
       run->flags = PP_JOB_CALL;
       run->server = s;
       run->state = PP_JOB_FAILED;
-      run->worker = i + 1;
+      run->worker = i;
       store_error(run, kind, msg);
-      record(s, c, i + 1, run);
+      record(s, c, i, run);
     }
     c->state = PP_CALL_OVER;
   }

@@ -16,6 +16,9 @@
  * result that cannot be sent is no such failure. A worker that dies in a call
  * is replaced, at most PP_CALL_TRIES times in a row.
  *
+ * Where jobs run in the submitting process, what they run on there stands for a
+ * worker, of number 0: it asks for the calls it has to make (serial.c).
+ *
  * Belongs to the engine's lock, as its server does. No Lua.
  */
 #ifndef PP_EVERYWHERE_H
@@ -43,6 +46,7 @@ typedef struct pp_call {
   pp_job *model;   /* reference: what each worker's run is a copy of */
   pp_job **runs; /* by number of the worker - 1: how it went there; references,
                     until released */
+  pp_job *here;  /* the same in the submitting process */
 } pp_call;
 
 /* A worker's place. */
@@ -57,7 +61,9 @@ typedef struct pp_calls {
   pp_call **v;
   uint32_t n, cap;
   pp_seat *seats; /* by number of the worker - 1 */
+  pp_seat here;   /* in the submitting process */
   uint32_t nseats, barred;
+  uint32_t undone; /* calls taken back that had begun */
   bool stepping, again;
 } pp_calls;
 
@@ -68,8 +74,9 @@ void pp_everywhere_free(struct pp_server *s);
 /* A new call: the model's reference passes, also on error (NULL: no memory).
  * The call lives as long as its server. */
 pp_call *pp_everywhere_call(struct pp_server *s, pp_job *model);
-/* How it went in worker `number`: a borrowed job that is over, or NULL where
- * there is no such worker at present. For calls that are over. */
+/* How it went in worker `number`, 0 for this process: a borrowed job that is
+ * over, or NULL where there is no such worker at present. For calls that are
+ * over. */
 pp_job *pp_everywhere_run(const struct pp_server *s, const pp_call *c,
                           uint32_t number);
 /* Nobody will ask any more how it went. */
@@ -93,6 +100,25 @@ void pp_everywhere_lost(struct pp_link *l, pp_job *run, const char *how);
 void pp_everywhere_gone(struct pp_link *l);
 /* Perhaps a call can begin or is over. */
 void pp_everywhere_step(struct pp_server *s);
+
+/* Is a call to be made in this process? */
+bool pp_everywhere_due(const struct pp_server *s);
+/* The next one for what has made those before *told, which passes over those
+ * that were taken back; NULL: it has made all there are. */
+pp_call *pp_everywhere_here(const struct pp_server *s, uint32_t *told);
+/* A run of that call; NULL without memory. */
+pp_job *pp_everywhere_job(struct pp_server *s, const pp_call *c,
+                          uint32_t number);
+/* It is over, its result stored; its reference passes. Jobs of `here`, s or
+ * what a job of s has submitted to, were to run there. True if it is made. */
+bool pp_everywhere_ran_here(struct pp_server *s, struct pp_server *here,
+                            pp_job *run, bool failed);
+/* The same, with an error of ours. */
+void pp_everywhere_failed_here(struct pp_server *s, struct pp_server *here,
+                               pp_job *run, int kind, const char *msg);
+/* What it ran on is gone. */
+void pp_everywhere_lost_here(struct pp_server *s, struct pp_server *here,
+                             pp_job *run, const char *how);
 
 /* Is there no worker left that could run jobs, nor one to be expected? Then
  * why, as the message of their error. */

@@ -97,6 +97,9 @@ void pp_job_address(pp_job *j, uint32_t seq) {
     pp_put32(p + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
 }
 
+/* Does the job need this blob until its result is read? */
+static bool has_code(const pp_blob *b) { return !b->values || b->codes; }
+
 /* In place of a parcel that needs values, the code it refers to. */
 static void keep_code(pp_job *j, pp_blobs *blobs) {
   const pp_blob *fn = j->fn;
@@ -110,7 +113,7 @@ static void keep_code(pp_job *j, pp_blobs *blobs) {
     return; /* it keeps all */
   j->deps = v;
   for (uint32_t i = 0; i < fn->ndeps; i++)
-    if (fn->deps[i] != NULL && !fn->deps[i]->values)
+    if (fn->deps[i] != NULL && has_code(fn->deps[i]))
       v[j->ndeps + n++] = pp_blob_ref(fn->deps[i]);
   j->ndeps += n;
   pp_blob_unref(blobs, j->fn);
@@ -122,7 +125,7 @@ void pp_job_shed(pp_job *j, pp_blobs *blobs) {
     free(j->frame);
   j->frame = NULL;
   for (uint32_t i = 0; i < j->ndeps; i++)
-    if (j->deps[i] != NULL && j->deps[i]->values) {
+    if (j->deps[i] != NULL && !has_code(j->deps[i])) {
       pp_blob_unref(blobs, j->deps[i]);
       j->deps[i] = NULL;
     }

@@ -94,7 +94,7 @@ static bool push_run(lua_State *L, waiter *w, uint32_t number) {
                      : PP_ENOMEM;
   }
   if (copy != NULL) {
-    copy->flags = PP_JOB_CALL;
+    copy->flags = PP_JOB_CALL | (number == 0 ? PP_JOB_HERE : 0);
     copy->server = w->s;
     copy->state = run->state;
     copy->worker = number;
@@ -166,7 +166,8 @@ Call a function once in every worker, in its base globals, and wait: what it
 assigns to globals every later job of that worker sees. Jobs submitted before
 run before it. The call is remembered: workers that start later make it, too,
 before their first job. A worker in which it fails is not used any more; when
-none is left, jobs fail with kind "connect". Callbacks run meanwhile; if one
+none is left, jobs fail with kind "connect". A server of no workers makes it in
+this process, as worker 0. Callbacks run meanwhile; if one
 raises an error, or on Ctrl-C, the call is taken back.
 @function Server:everywhere
 @func func travels as the function of a job does; globals that come along stay;
@@ -185,7 +186,7 @@ int pp_server_everywhere(lua_State *L) {
 
   pp_submission_begin(L, &b);
   b.method = "everywhere";
-  if (pp_nest_has(b.s))
+  if (pp_nest_has(b.s) || b.s->engine->serial != NULL)
     return luaL_error(L, "everywhere cannot be called in a job");
   pp_submission_spread(L, &b);
   w = lua_newuserdatauv(L, sizeof *w, 0);
@@ -211,7 +212,7 @@ int pp_server_everywhere(lua_State *L) {
   /* The kept list on the stack serves the results. */
   lua_createtable(L, (int)b.s->ncpus, 0);
   list = lua_gettop(L);
-  for (uint32_t i = 1; i <= b.s->calls.nseats; i++)
+  for (uint32_t i = 0; i <= b.s->calls.nseats; i++)
     if (push_run(L, w, i)) {
       push_entry(L, b.s, i);
       lua_rawseti(L, list, ++at);

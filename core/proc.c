@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,7 +70,8 @@ typedef struct entry {
 } entry;
 
 /* No allocation, no stdio: a signal handler may be here. */
-int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud) {
+static int kill_each(bool children, bool (*spare)(void *ud, pid_t pid),
+                     void *ud) {
   _Alignas(entry) char list[4096];
   char path[32], stat[1024];
   pid_t self = getpid();
@@ -98,13 +100,41 @@ int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud) {
         pid = pid * 10 + (*p - '0');
       for (; parent != NULL && *parent >= '0' && *parent <= '9'; parent++)
         of = of * 10 + (*parent - '0');
-      if (of != self || spare(ud, pid))
+      if (children ? of != self : pid == self)
+        continue;
+      if (spare(ud, pid))
         continue;
       kill(pid, SIGKILL);
       n++;
     }
   close(dir);
   return n;
+}
+
+int pp_proc_kill_children(bool (*spare)(void *ud, pid_t pid), void *ud) {
+  return kill_each(true, spare, ud);
+}
+
+int pp_proc_kill_all(bool (*spare)(void *ud, pid_t pid), void *ud) {
+  return kill_each(false, spare, ud);
+}
+
+bool pp_proc_leads(pid_t pid, int fd, uint64_t device, uint64_t inode) {
+  char path[48], *p = path + sizeof path;
+  struct stat is;
+
+  if (pid <= 0 || fd < 0)
+    return false;
+  *--p = '\0'; /* no stdio: a signal handler may be here */
+  for (int v = fd, n = 0; n == 0 || v > 0; v /= 10, n++)
+    *--p = (char)('0' + v % 10);
+  p -= 4;
+  memcpy(p, "/fd/", 4);
+  for (int v = (int)pid; v > 0; v /= 10)
+    *--p = (char)('0' + v % 10);
+  p -= 6;
+  memcpy(p, "/proc/", 6);
+  return stat(p, &is) == 0 && is.st_ino == inode && is.st_dev == device;
 }
 
 /* The quota in CPUs, rounded up, of one cgroup directory; 0 none. */

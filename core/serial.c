@@ -150,14 +150,17 @@ static const pp_place_ops ops = {
 
 /* --- running a job -------------------------------------------------------- */
 
-/* The server whose first job has waited longest. */
+/* The server whose first job has waited longest; first of all one that has a
+ * call of everywhere to be made. */
 static pp_server *next_server(const pp_engine *e) {
   pp_server *first = NULL;
 
   for (pp_server *s = e->servers; s != NULL; s = s->next)
-    if (s->ncpus == 0 && s->sched.queue.head != NULL &&
-        (first == NULL ||
-         s->sched.queue.head->submitted < first->sched.queue.head->submitted))
+    if (pp_everywhere_due(s))
+      return s;
+    else if (s->ncpus == 0 && s->sched.queue.head != NULL &&
+             (first == NULL || s->sched.queue.head->submitted <
+                                   first->sched.queue.head->submitted))
       first = s;
   return first;
 }
@@ -175,6 +178,11 @@ static int64_t cpu_now(void) {
 
 static void nothing(void *ud) { (void)ud; }
 
+static void say_late(const pp_job *j, char *out, size_t size) {
+  snprintf(out, size, "the %s ran longer than its timeout of %g s",
+           j->flags & PP_JOB_CALL ? "call" : "job", (double)j->timeout / 1e9);
+}
+
 /* The job has not ended by itself. */
 static void end_stopped(pp_serial *z, pp_job *j) {
   pp_server *s = z->server;
@@ -187,19 +195,21 @@ static void end_stopped(pp_serial *z, pp_job *j) {
   s->stats.njobs++;
   s->stats.time += j->run;
   if (z->stop == PP_KIND_TIMEOUT + 1) {
-    snprintf(msg, sizeof msg, "the job ran longer than its timeout of %g s",
-             (double)j->timeout / 1e9);
+    say_late(j, msg, sizeof msg);
     pp_server_fail(s, j, PP_KIND_TIMEOUT, msg);
   } else {
     pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was interrupted");
   }
 }
 
+static void say_exited(const pp_serial *z, char *out, size_t size) {
+  snprintf(out, size, "worker 0 called os.exit with status %d", z->status);
+}
+
 static void end_exited(pp_serial *z, pp_job *j) {
   char how[80];
 
-  snprintf(how, sizeof how, "worker 0 called os.exit with status %d",
-           z->status);
+  say_exited(z, how, sizeof how);
   j->attempts++;
   j->started = z->began;
   j->run = pp_now_ns() - z->began;
@@ -247,6 +257,40 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   pp_server_ended(s, j, j->failing);
 }
 
+/* A call of everywhere is over; the caller's reference passes. */
+static void end_call(pp_serial *z, pp_job *run, const char *trouble) {
+  pp_server *s = pp_serial_root(z)->server;
+  const unsigned char *h = z->out.data;
+  size_t len = z->out.len - PP_RES_HEAD;
+  bool failing;
+  char msg[80];
+
+  if (z->outer != NULL) /* numbers mean others to what it runs from now on */
+    pp_serial_forget_blobs(z, z->engine);
+  if (trouble != NULL) {
+    pp_everywhere_failed_here(s, z->server, run, PP_KIND_LOST, trouble);
+  } else if (z->exited) {
+    say_exited(z, msg, sizeof msg);
+    pp_everywhere_lost_here(s, z->server, run, msg);
+  } else if (z->stop == PP_KIND_TIMEOUT + 1) {
+    say_late(run, msg, sizeof msg);
+    pp_everywhere_failed_here(s, z->server, run, PP_KIND_TIMEOUT, msg);
+  } else if (z->stop != 0) { /* whoever waits hears of it */
+    z->engine->calls--;
+    z->stale = true;
+    pp_job_unref(run, &z->engine->blobs);
+  } else {
+    failing = pp_get32(h + PP_RES_STATUS) & 1;
+    if (pp_job_store(run, h + PP_RES_HEAD, len) != 0)
+      pp_everywhere_failed_here(s, z->server, run, PP_KIND_LOST,
+                                "not enough memory to keep its result");
+    else if (pp_everywhere_ran_here(s, z->server, run, failing))
+      z->told = (uint32_t)run->id + 1;
+    else
+      z->stale = true;
+  }
+}
+
 static void measure(pp_serial *z, int64_t run) {
   struct rusage ru;
 
@@ -287,7 +331,7 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   *cpu = run < CLOCKED_NS ? run : cpu_now() - cpu_began;
   measure(z, run);
   pp_put64(memory, most);
-  z->done++;
+  z->done += !(j->flags & PP_JOB_CALL);
   if (z->forced || z->exited || r != 0 ||
       (z->server->restart > 0 && z->done >= z->server->restart)) {
     pp_serial_close_state(z); /* as a worker is replaced */
@@ -296,34 +340,6 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
     pp_state_unpoke(z->L);
   }
   return r;
-}
-
-/* Modules are found as the outer job finds them. */
-static int copy_paths(lua_State *L) {
-  lua_State *from = lua_touserdata(L, 1);
-  static const char *const names[] = {"path", "cpath"};
-
-  luaL_checkstack(from, 5, NULL);
-  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_getfield(L, -1, "package");
-  for (int i = 0; i < 2; i++) {
-    const char *s = NULL;
-    int top = lua_gettop(from);
-
-    luaL_getsubtable(from, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_pushliteral(from, "package");
-    if (lua_rawget(from, -2) == LUA_TTABLE) {
-      lua_pushstring(from, names[i]);
-      lua_rawget(from, -2);
-      s = lua_tostring(from, -1);
-    }
-    if (s != NULL) {
-      lua_pushstring(L, s);
-      lua_setfield(L, -2, names[i]);
-    }
-    lua_settop(from, top);
-  }
-  return 0;
 }
 
 /* May one more job run within those that run? Each takes C stack. */
@@ -340,13 +356,15 @@ static bool has_room(const pp_serial *z) {
          lim.rlim_cur == RLIM_INFINITY || used + enough < lim.rlim_cur;
 }
 
-/* Run j, which z holds now, to its end, whatever that is. */
+/* Run j, which z holds now, to its end, whatever that is. The reference of a
+ * call passes. */
 static void run_job(pp_serial *z, pp_job *j) {
   pp_engine *e = z->engine;
   pp_server *s = z->server;
   int64_t cpu = 0;
   int r = 0;
-  bool open, room;
+  bool open, room, call = j->flags & PP_JOB_CALL;
+  const char *trouble;
 
   z->stop = z->forced = z->exited = 0;
   z->waited = z->waited_cpu = 0;
@@ -355,13 +373,13 @@ static void run_job(pp_serial *z, pp_job *j) {
   room = has_room(z);
   e->in_job = true;
   e->at = NULL;
-  open = room && pp_serial_open_state(z);
-  if (open && z->outer != NULL) {
-    lua_pushcfunction(z->L, copy_paths);
-    lua_pushlightuserdata(z->L, pp_state_running(z->outer->L));
-    if (lua_pcall(z->L, 1, 0, 0) != LUA_OK)
-      lua_settop(z->L, 0);
+  if (z->stale) {
+    pp_serial_close_state(z);
+    pp_engine_enter(e);
+    pp_serial_forget_blobs(z, z->from);
+    pp_engine_leave(e);
   }
+  open = room && pp_serial_open_state(z);
   pp_engine_enter(e);
   if (open)
     r = pp_serial_give_blobs(z, j);
@@ -377,7 +395,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   e->at = z->outer != NULL ? z->outer->own : NULL;
   pp_engine_enter(e);
   if (z->L == NULL)
-    pp_serial_forget_blobs(z);
+    pp_serial_forget_blobs(z, call ? e : z->from);
   if (z->place.jobs.head != j) { /* somebody has ended it meanwhile */
     pp_capture_settle(e, NULL);
     goto done;
@@ -385,11 +403,14 @@ static void run_job(pp_serial *z, pp_job *j) {
   pp_capture_settle(e, j);
   pp_jobs_remove(&z->place.jobs, j);
   j->state = PP_JOB_ENDING;
-  if (!open || r != 0) {
+  trouble = !room ? "too many jobs wait for one another in this process"
+            : !open || r != 0 ? "not enough memory to run it here"
+                              : NULL;
+  if (call) {
+    end_call(z, j, trouble);
+  } else if (trouble != NULL) {
     s->stats.njobs++;
-    pp_server_fail(s, j, PP_KIND_LOST,
-                   room ? "not enough memory to run it here"
-                        : "too many jobs wait for one another in this process");
+    pp_server_fail(s, j, PP_KIND_LOST, trouble);
   } else if (z->exited) {
     end_exited(z, j);
   } else if (z->stop != 0) {
@@ -415,6 +436,39 @@ const pp_blob *pp_serial_setting(const pp_engine *e) {
   return j != NULL ? j->setting : NULL;
 }
 
+/* What is to run next, in no list: a call of everywhere that z has not made, or
+ * the first job. NULL: nothing. */
+static pp_job *next_here(pp_server *s, pp_serial *z) {
+  pp_server *root;
+  pp_call *c;
+  pp_job *run;
+
+  if (z == NULL)
+    return s != NULL ? pp_sched_first(&s->sched) : NULL;
+  root = pp_serial_root(z)->server;
+  if (z->L != NULL && z->undone != root->calls.undone)
+    z->stale = true;
+  if (z->L == NULL || z->stale) {
+    z->told = 0;
+    z->undone = root->calls.undone;
+  }
+  c = pp_everywhere_here(root, &z->told);
+  if (c == NULL)
+    return pp_sched_first(&s->sched);
+  if (z->outer != NULL && z->done > 0) { /* it holds blobs of other numbers */
+    z->stale = true;
+    z->told = 0;
+    c = pp_everywhere_here(root, &z->told);
+  }
+  run = pp_everywhere_job(root, c, 0);
+  if (run == NULL) {
+    pp_server_fail_all(s, PP_KIND_LOST, "not enough memory to run it here");
+    return NULL;
+  }
+  z->engine->calls++;
+  return run;
+}
+
 void pp_serial_run(pp_engine *from) {
   pp_engine *e = from->serial != NULL ? from->serial->engine : from;
   pp_serial *outer = from->serial, *z;
@@ -434,19 +488,23 @@ void pp_serial_run(pp_engine *from) {
   }
   pp_engine_enter(e);
   s = next_server(from);
-  if (s == NULL) {
+  z = s != NULL ? pp_serial_for(s, &ops) : NULL;
+  errno = ENOMEM;
+  j = next_here(s, z);
+  if (j == NULL) {
     pp_engine_leave(e);
     return;
   }
-  z = pp_serial_for(s, &ops);
-  j = pp_sched_first(&s->sched);
-  errno = ENOMEM;
   if (z == NULL || pp_capture_begin(e) != 0) {
     char why[120];
 
     snprintf(why, sizeof why, "cannot run it in this process: %s",
              strerror(errno));
-    pp_server_fail(s, j, PP_KIND_LOST, why);
+    if (j->flags & PP_JOB_CALL)
+      pp_everywhere_failed_here(pp_serial_root(z)->server, s, j, PP_KIND_LOST,
+                                why);
+    else
+      pp_server_fail(s, j, PP_KIND_LOST, why);
     pp_engine_leave(e);
     return;
   }
@@ -462,7 +520,7 @@ void pp_serial_run(pp_engine *from) {
   pp_engine_leave(e);
   run_job(z, j);
   pp_engine_enter(e);
-  pp_job_unref(j, &from->blobs);
+  pp_job_unref(j, j->flags & PP_JOB_CALL ? &e->blobs : &from->blobs);
   if (outer != NULL) {
     pp_capture_job(e, outer->server);
     pp_capture_back(e, kept);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* serial_impl: what serial.c (running jobs), serial_state.c (what they run on)
- * and serial_kids.c (what they submit) share. */
+/* serial_impl: what serial.c (running jobs), serial_state.c (what they run on),
+ * serial_modules.c (where that finds modules) and serial_kids.c (what they
+ * submit) share. */
 #ifndef PP_SERIAL_IMPL_H
 #define PP_SERIAL_IMPL_H
 
@@ -27,7 +28,10 @@ struct pp_serial {
   size_t has_words;
   uint32_t *drops; /* numbers of blobs to forget before the next job */
   size_t ndrops, cap_drops;
-  uint32_t done; /* jobs this state has run */
+  uint32_t done;   /* jobs this state has run */
+  uint32_t told;   /* calls of everywhere it has made, by number */
+  uint32_t undone; /* how many had been taken back when it was made */
+  bool stale;      /* it is to be replaced */
   uint64_t maxrss;
   int64_t began;
   uintptr_t stack;            /* where the C stack was */
@@ -53,8 +57,12 @@ void pp_serial_free(pp_serial *z);
 /* Everything the job refers to, and nothing any more that is gone. The lock
  * held; 0, PP_ENOMEM. */
 int pp_serial_give_blobs(pp_serial *z, const pp_job *j);
-/* Nothing is known of what it holds any more. The lock held. */
-void pp_serial_forget_blobs(pp_serial *z);
+/* What it holds, of e's blobs, is gone or is to go. The lock held. */
+void pp_serial_forget_blobs(pp_serial *z, pp_engine *e);
+/* The outermost around z: its server is the script's. */
+pp_serial *pp_serial_root(const pp_serial *z);
+/* The state's require is to look for what the script has. */
+void pp_serial_ask_here(pp_serial *z);
 /* It is to forget one. */
 void pp_serial_drop_blob(pp_serial *z, uint32_t id);
 /* The engine of what its jobs submit: made with the state, closed after it. */

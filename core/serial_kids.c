@@ -147,6 +147,8 @@ int pp_serial_push_server(lua_State *L) {
                          .seed = now->seed};
   pp_userver *u;
 
+  if (now->base)
+    return luaL_error(L, "a call of everywhere cannot submit jobs");
   if (z->kids != NULL && !z->kids->closed) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, z->handle);
     return 1;

@@ -56,7 +56,8 @@ void pp_serial_close_state(pp_serial *z) {
   if (z->empty != NULL)
     fclose(z->empty);
   z->empty = NULL;
-  z->done = 0;
+  z->done = z->told = 0;
+  z->stale = false;
 }
 
 bool pp_serial_open_state(pp_serial *z) {
@@ -73,6 +74,7 @@ bool pp_serial_open_state(pp_serial *z) {
     goto fail;
   lua_settop(z->L, 0);
   pp_runner_name(z->runner, 0, "local");
+  pp_serial_ask_here(z);
   pp_runner_reseed(z->runner);
   return true;
 fail:
@@ -80,12 +82,23 @@ fail:
   return false;
 }
 
-void pp_serial_forget_blobs(pp_serial *z) {
+pp_serial *pp_serial_root(const pp_serial *z) {
+  while (z->outer != NULL)
+    z = z->outer;
+  return (pp_serial *)(uintptr_t)z;
+}
+
+void pp_serial_forget_blobs(pp_serial *z, pp_engine *e) {
   for (size_t w = 0; w < z->has_words; w++)
-    for (uint64_t bits = z->has[w]; bits != 0; bits &= bits - 1)
-      pp_engine_blob_lost(z->from,
-                          (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits),
-                          z->lane);
+    for (uint64_t bits = z->has[w]; bits != 0; bits &= bits - 1) {
+      uint32_t id = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits);
+      unsigned char number[4];
+
+      pp_put32(number, id);
+      if (z->runner != NULL)
+        pp_runner_drop(z->runner, number, sizeof number);
+      pp_engine_blob_lost(e, id, z->lane);
+    }
   if (z->has_words > 0)
     memset(z->has, 0, z->has_words * sizeof *z->has);
   z->ndrops = 0;
@@ -129,7 +142,7 @@ void pp_serial_close(pp_server *s) {
   if (z == NULL)
     return;
   pp_engine_enter(e);
-  pp_serial_forget_blobs(z);
+  pp_serial_forget_blobs(z, e);
   s->serial = NULL;
   pp_engine_leave(e);
   e->in_job = true; /* finalizers of jobs are no part of the script */

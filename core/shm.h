@@ -46,6 +46,11 @@ enum {
 typedef struct pp_hub {
   _Alignas(64) _Atomic uint32_t asleep;
   _Alignas(64) _Atomic uint64_t ready[PP_LANES_MAX / 64];
+  /* While jobs run in the driver: what their children have at descriptor
+   * `mark`, or at 1, for the zygote to know them by when the driver is gone. */
+  _Atomic uint64_t mark_inode; /* 0: none runs; written after the others */
+  uint64_t mark_device;
+  int32_t mark;
 } pp_hub;
 
 /* What a worker waits for (pp_lane.asleep, a futex word). */

@@ -27,6 +27,9 @@ enum { FD_CTL = 3, FD_SHM, FD_BELL, FD_SIGNALS, FD_FIRST_OTHER };
 
 /* A sweep reads all of /proc: deaths that come together share one. */
 #define SWEEP_MS 5
+/* Sweeps, 1 ms apart, for what the driver leaves: killed processes take a
+ * moment to go. */
+#define MARKED_TRIES 1000
 
 typedef struct kid {
   pid_t pid;
@@ -37,7 +40,7 @@ typedef struct zygote {
   lua_State *L;
   struct pp_runner *runner;
   pp_hub *hub;
-  pid_t self;
+  pid_t self, driver;
   kid *kids;
   size_t n, cap;
   bool sweep; /* something may have been left by a dead worker */
@@ -164,9 +167,31 @@ static bool nobody(void *ud, pid_t pid) {
   return false;
 }
 
+static bool not_of_job(void *ud, pid_t pid) {
+  const zygote *z = ud;
+  uint64_t inode = atomic_load(&z->hub->mark_inode);
+
+  return pid == z->driver ||
+         (!pp_proc_leads(pid, z->hub->mark, z->hub->mark_device, inode) &&
+          !pp_proc_leads(pid, 1, z->hub->mark_device, inode));
+}
+
+/* What a job in the driver has started, when that was killed in the midst of
+ * it; others must not have that pipe. */
+static void end_marked(zygote *z) {
+  if (atomic_load(&z->hub->mark_inode) == 0)
+    return;
+  for (int tries = 0; tries < MARKED_TRIES; tries++) {
+    if (pp_proc_kill_all(not_of_job, z) == 0)
+      return;
+    poll(NULL, 0, 1);
+  }
+}
+
 static _Noreturn void end_all(zygote *z) {
   for (size_t i = 0; i < z->n; i++)
     kill(-z->kids[i].pid, SIGKILL);
+  end_marked(z);
   for (;;) {
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
@@ -231,7 +256,7 @@ int pp_zygote_library(lua_State *L) {
 
 /* In the zygote, its descriptors arranged. */
 static _Noreturn void run(lua_State *L, pp_hub *hub, pid_t driver) {
-  zygote z = {.L = L, .hub = hub, .self = getpid()};
+  zygote z = {.L = L, .hub = hub, .self = getpid(), .driver = driver};
   sigset_t set;
   int sig;
 

@@ -730,4 +730,22 @@ describe("what cannot be a job's value", function()
     assert.are.equal(at(info, 2) ..
       "cannot send argument 1: job whose result cannot be sent any more", message)
   end)
+
+  it("gives a function back when the job it came from is forgotten", function()
+    for n = 0, 1 do
+      local server <close> = pp.Server(n)
+      local last
+      do
+        local five = 5
+        local first = server:spawn(function() return function() return five end end)
+        last = server:spawn(id, first)
+        server:wait()
+        first()
+      end
+      collectgarbage()
+      collectgarbage()
+      server:spawn(id)()
+      assert.are.equal(5, last()())
+    end
+  end)
 end)

@@ -578,3 +578,190 @@ describe("everywhere with job handles", function()
     assert.are.equal(2, #server:everywhere(function() end))
   end)
 end)
+
+describe("everywhere on a server of no workers", function()
+  local add = code "trace = (trace or '') .. ...; return trace"
+  local see = code "return trace"
+
+  it("runs once, after the jobs before it, and lists how it went", function()
+    local server <close> = pp.Server(0)
+    local before = server:spawn(see)
+    local list = server:everywhere(function(...)
+      trace = "a" -- luacheck: ignore
+      return pp.job.worker, ...
+    end, nil, "b", nil)
+    assert.are.same({{node = "local", worker = 0, ok = true, n = 4, 0, nil, "b"}}, list)
+    assert.are.equal("done", before.status)
+    assert.is_nil((before()))
+    assert.are.equal("a", server:spawn(see)())
+    assert.is_nil(rawget(_G, "trace"))
+    assert.are.equal(2, server:get_stats()["local"].njobs)
+  end)
+
+  it("lets in jobs of later calls only after them", function()
+    local server <close> = pp.Server(0)
+    local order = {}
+    server:submit{see, callback = function(v)
+      order[1] = v or "none"
+      server:submit{see, callback = function(t) order[#order + 1] = t end}
+      order[2] = server:everywhere(add, "b")[1][1]
+    end}
+    assert.are.equal("a", server:everywhere(add, "a")[1][1])
+    server:wait()
+    assert.are.same({"none", "ab", "a"}, order)
+  end)
+
+  it("is made again by each interpreter that takes the place of one", function()
+    local server <close> = pp.Server{ncpus = 0, retries = 0}
+    for _, c in ipairs{"a", "b"} do server:everywhere(add, c) end
+    assert.are.equal("lost", select(2, server:spawn(os.exit, 1):pcall()).kind)
+    assert.are.equal("ab", server:spawn(see)())
+    local stuck = server:submit{function()
+      while true do pcall(function() while true do end end) end
+    end, timeout = 0.05}
+    assert.are.equal("timeout", select(2, stuck:pcall()).kind)
+    server:everywhere(add, "c")
+    assert.are.equal("abc", server:spawn(see)())
+    local often <close> = pp.Server{ncpus = 0, restart = 1}
+    often:everywhere(add, "x")
+    often:everywhere(add, "y")
+    for _ = 1, 3 do assert.are.equal("xy", often:spawn(see)()) end
+  end)
+
+  it("holds in jobs within jobs, at each depth", function()
+    local server <close> = pp.Server(0)
+    local function down(n, f)
+      if n == 0 then return f() end
+      return f(), pp.Server():spawn(down, n - 1, f)()
+    end
+    local shared = server:put {"c"}
+    server:everywhere(add, "a")
+    assert.are.same({"a", "a", "a", "a"}, {server:spawn(down, 3, see)()})
+    server:everywhere(add, "b")
+    server:everywhere(function(t) trace = trace .. t[1] end, shared) -- luacheck: ignore
+    assert.are.same({"abc", "abc", "abc", "abc"}, {server:spawn(down, 3, see)()})
+    assert.are.same({"abc", "abc"}, {server:spawn(down, 1, see)()})
+  end)
+
+  it("goes along when the number of workers changes", function()
+    local server <close> = pp.Server(0)
+    local function seen() return trace, pp.job.worker > 0 end -- luacheck: ignore
+    server:everywhere(add, "a")
+    server:set_ncpus(2)
+    assert.are.same({"a", true}, {server:spawn(seen)()})
+    server:everywhere(add, "b")
+    server:set_ncpus(0)
+    assert.are.same({"ab", false}, {server:spawn(seen)()})
+    assert.are.equal("abc", server:everywhere(add, "c")[1][1])
+    server:set_ncpus(1)
+    assert.are.same({"abc", true}, {server:spawn(seen)()})
+  end)
+
+  it("fails as with workers", function()
+    local function outcome(n, options, f)
+      local r = child.run(([[
+        local pp = require "pp"
+        local server = pp.Server{ncpus = %d, %s}
+        local function clean(text) -- what names the worker differs
+          return (text:gsub("worker %%d %%(pid %%d+%%) exited", "it exited")
+            :gsub("worker 0 called os.exit", "it exited"))
+        end
+        local called
+        local list = server:everywhere(%s)
+        local e = list[1].error
+        print(#list, list[1].ok, list[1].n, list[1][1] == e, e.kind, clean(e.message))
+        local job = server:submit{math.abs, args = {1},
+          callback = function(_, err) called = err.kind end}
+        local ok, err = job:pcall()
+        print(ok, err.kind, clean(err.message), called)
+        print(server:wait(), clean(select(2, pcall(server.map, server, math.abs, {1, 2})).message))
+        print(server:everywhere(math.abs, 1)[1].ok)
+        server:set_ncpus(%d)
+        print(select(2, server:spawn(math.abs, 1):pcall()).kind)
+      ]]):format(n, options, f, n))
+      assert.are.equal(0, r.status, r.err)
+      local _, told = r.err:gsub("warning: worker %d of 'local' is not used", "")
+      assert.are.equal(2, told, r.err)
+      return r.out
+    end
+    for _, how in ipairs{
+      {"", "error, 'no way'"},
+      {"", "error, {code = 1}"},
+      {"", "function() return os.exit(7) end"},
+      {"timeout = 0.1", "function() while true do end end"},
+    } do
+      local workers = outcome(1, table.unpack(how))
+      assert.are.equal(workers, outcome(0, table.unpack(how)))
+      assert.is_truthy(workers:find("connect\tno worker can be used: ", 1, true), workers)
+    end
+    local server <close> = pp.Server(0)
+    local list = server:everywhere(function() return coroutine.create(print) end)
+    assert.are.equal("unsendable", list[1].error.kind)
+    assert.are.equal(1, server:spawn(math.abs, -1)())
+  end)
+
+  it("is tried three times when it ends the interpreter", function()
+    local server <close> = pp.Server(0)
+    local path = os.tmpname()
+    local list = server:everywhere(function(p)
+      local file = io.open(p, "a+")
+      local n = #file:read("a")
+      file:write("x")
+      file:close()
+      if n < 2 then os.exit(9) end
+      return n
+    end, path)
+    os.remove(path)
+    assert.are.same({node = "local", worker = 0, ok = true, n = 1, 2}, list[1])
+  end)
+
+  it("is not for jobs, and submits none", function()
+    local server <close> = pp.Server(0)
+    local _, err = server:spawn(function() pp.Server():everywhere(print) end):pcall()
+    assert.is_truthy(err.message:find("everywhere cannot be called in a job", 1, true))
+    local list = server:everywhere(function()
+      return pcall(function() return pp.Server():spawn(math.abs, 1)() end)
+    end)
+    assert.is_false(list[1][1])
+    assert.is_truthy(list[1][2]:find("a call of everywhere cannot submit jobs", 1, true))
+  end)
+
+  it("is taken back when a callback fails, and by Ctrl-C", function()
+    local server <close> = pp.Server(0)
+    server:everywhere(add, "a")
+    server:submit{math.abs, args = {1}, callback = function() error "stop" end}
+    assert.has_error(function() server:everywhere(add, "b") end)
+    assert.are.equal("a", server:spawn(see)())
+    local p = child.start([[
+      local server = require "pp".Server(0)
+      local see = load "return x"
+      server:everywhere(load "x = 1")
+      print(pcall(server.everywhere, server, function()
+        x = 2
+        print "begun"
+        while true do end
+      end))
+      print(server:spawn(see)())
+      print(server:everywhere(load "x = x + 10; return x")[1][1], server:spawn(see)())
+    ]])
+    p:expect "begun\n"
+    p:kill "INT"
+    local r = child.finish(p)
+    assert.are.equal("begun\nfalse\tinterrupted!\n1\n11\t11\n", r.out, r.err)
+  end)
+
+  it("has the random numbers and the output of a worker's", function()
+    local function numbers(n)
+      local server <close> = pp.Server{ncpus = n, seed = 7}
+      return {server:everywhere(math.random, 1 << 40)[1][1],
+        server:everywhere(math.random, 1 << 40)[1][1], (server:spawn(math.random, 1 << 40)())}
+    end
+    assert.are.same(numbers(1), numbers(0))
+    local server <close> = pp.Server{ncpus = 0, output = "job"}
+    local list = server:everywhere(function() print "out"; io.stderr:write "err\n" end)
+    assert.are.equal("out\n", list[1].output)
+    assert.are.equal("err\n", list[1].errors)
+    local r = child.run [[require "pp".Server(0):everywhere(print, "here")]]
+    assert.are.equal("here\n", r.out)
+  end)
+end)

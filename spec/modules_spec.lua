@@ -209,3 +209,78 @@ describe("require in a job", function()
     end)
   end)
 end)
+
+describe("require in a job that runs in the script's process", function()
+  it("finds what it finds in a worker, and fails as there", function()
+    local where = modules{
+      mine = "return {name = ..., file = select(2, ...)}",
+      state = "loads = (loads or 0) + 1; return {n = 0}",
+      outer = "return 'outer ' .. require 'inner'",
+      inner = "return 'inner'",
+      fails = "local function f() error 'no' end\nf()",
+      wrong = "x = = 1",
+      script = "#!/usr/bin/ppsh\nreturn debug.getinfo(1, 'l').currentline",
+    }
+    local function results(n)
+      local server <close> = pp.Server(n)
+      return within(where, function()
+        local list = {}
+        for _, name in ipairs{"mine", "mine", "outer", "fails", "wrong", "script", "no.such",
+          "a\0b", "string"} do
+          local ok, r = server:spawn(function(m)
+            local t = require(m)
+            return type(t) == "table" and (t.file or t == string) or t
+          end, name):pcall()
+          list[#list + 1] = {ok, ok and r or r.message}
+        end
+        for _ = 1, 2 do
+          list[#list + 1] = {server:spawn(function()
+            local state = require "state"
+            state.n = state.n + 1
+            return loads, state.n -- luacheck: ignore
+          end)()}
+        end
+        list[#list + 1] = server:submit{load "return mine.name", modules = {"mine"}}()
+        list[#list + 1] = server:everywhere(load "mine = require 'mine'; return mine.file")[1][1]
+        return list
+      end)
+    end
+    local here = results(0)
+    assert.are.same({true, where .. "/mine.lua"}, here[1])
+    assert.are.same(results(1), here)
+    assert.is_nil(package.loaded.mine)
+  end)
+
+  it("looks along package.path as it was at submit, also in jobs within", function()
+    local a, b = modules{which = "return 'a'"}, modules{which = "return 'b'"}
+    local function which() return (require "which") end
+    local function nested(f)
+      package.path = "" -- the job's own
+      return (pp.Server():spawn(f)())
+    end
+    for n = 0, 1 do
+      local server <close> = pp.Server{ncpus = n, restart = 1}
+      local one = within(a, server.spawn, server, which)
+      local two = within(b, server.spawn, server, nested, which)
+      assert.are.same({"a", "b"}, {one(), two()})
+    end
+  end)
+
+  it("looks from the directory the script is in", function()
+    local r = child.run([[
+      local lfs = require "lfs"
+      local pp = require "pp"
+      local server = pp.Server(0)
+      package.path = "./?.lua"
+      print(server:spawn(function() require "lfs".chdir "/" return require "near" end):pcall())
+      lfs.chdir "below"
+      print(server:spawn(function() return (require "far") end)(), lfs.currentdir():sub(-6))
+    ]], {cwd = (function()
+      local where = modules{near = "return 'near'"}
+      os.execute("mkdir " .. where .. "/below")
+      write(where .. "/below/far.lua", "return 'far'")
+      return where
+    end)()})
+    assert.are.equal("true\tnear\t./near.lua\nfar\t/below\n", r.out, r.err)
+  end)
+end)

@@ -412,4 +412,23 @@ describe("what nobody refers to any more", function()
       assert.is_true(job.bytes.sent < 200)
     end
   end)
+
+  it("gives its functions back when the reference is gone", function()
+    for n = 0, 1 do
+      local server <close> = pp.Server(n)
+      local job
+      do
+        local five = 5
+        local ref = server:put{function() return five end}
+        job = server:spawn(function() return ref[1], {ref} end)
+      end
+      server:wait()
+      collectgarbage()
+      collectgarbage()
+      server:spawn(id)()
+      local f, list = job()
+      assert.are.equal(5, f())
+      assert.are.equal(5, list[1][1]())
+    end
+  end)
 end)

@@ -444,6 +444,26 @@ describe("a serial job", function()
     assert.are.equal(0, r.status)
   end)
 
+  it("takes its processes along when ppsh is killed, not the script's", function()
+    local p = child.start([[
+      local server = require "pp".Server(0)
+      local own = io.popen "echo $$; exec sleep 600"
+      print("own", own:read "n")
+      server:spawn(function()
+        os.execute "setsid sleep 600 & setsid sleep 600 >/dev/null 2>&1 </dev/null &"
+        os.execute "echo begun; exec sleep 600"
+      end)()
+    ]])
+    local own = tonumber(p:expect("own\t%d+"):match "%d+")
+    p:expect "begun\n"
+    p:kill "KILL"
+    local r = child.finish(p)
+    assert.are.equal(137, r.status)
+    assert(child.eventually(function() return #child.tagged(r.tag) <= 1 end))
+    assert.is_true(child.alive(own))
+    child.kill("KILL", own)
+  end)
+
   it("does not keep the script from being ended", function()
     local p = child.start([[
       require "pp".Server(0):spawn(function() print "begun" while true do end end)()
