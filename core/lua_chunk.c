@@ -205,7 +205,8 @@ static bool some_ended(void *ud) {
 
 /***
 Take the next finished job that nobody has taken or asked; wait for one.
-A waiting call.
+A waiting call. Who takes a job (completed and drain do, too) is to look how it
+ended: its failure is not reported at the end any more.
 @function Server:pop
 @number[opt] timeout seconds; none waits as long as a job is unfinished, 0 only
   looks

@@ -325,6 +325,22 @@ static int count_args(lua_State *L, const submission *b, int at) {
   return (int)n;
 }
 
+/* The callback's arguments are what they are now. */
+static void keep_args(lua_State *L, const submission *b) {
+  int n = count_args(L, b, AT_CBARGS);
+
+  if (lua_isnil(L, AT_CALLBACK) || lua_isnil(L, AT_CBARGS))
+    return;
+  lua_createtable(L, n, 1);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, AT_CBARGS, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pushinteger(L, n);
+  lua_setfield(L, -2, "n");
+  lua_replace(L, AT_CBARGS);
+}
+
 /* --- the submission ------------------------------------------------------- */
 
 pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
@@ -654,7 +670,8 @@ Options of submit. The function stands without a name or as `func`.
 @tfield[opt] string name any text; it is `job.name`
 @tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
   job's error of kind "memory". Default: the server's
-@tfield[opt] boolean forget keep nothing when the job ends
+@tfield[opt] boolean forget keep nothing when the job ends; its failure then
+  goes unsaid
 */
 int pp_server_submit(lua_State *L) {
   submission b;
@@ -674,7 +691,7 @@ int pp_server_submit(lua_State *L) {
   lua_replace(L, AT_EXTRA);
   check_parts(L, &b);
   b.nargs = count_args(L, &b, AT_ARGS);
-  count_args(L, &b, AT_CBARGS);
+  keep_args(L, &b);
   pp_add_deps(L, &b);
   pp_add_globals(L, &b);
   return submit(L, &b);

@@ -580,3 +580,32 @@ describe("args that are a list by their metatable", function()
     assert.are.same({10, 20, 0}, got)
   end)
 end)
+
+describe("callbackargs", function()
+  it("are taken as they are at submit", function()
+    local server <close> = pp.Server(1)
+    local list, got = {}, {}
+    for i = 1, 3 do
+      list[1] = i
+      server:submit{math.abs, args = {-i}, callbackargs = list,
+        callback = function(i_then, r) got[#got + 1] = i_then * 10 + r end}
+    end
+    assert.is_true(server:wait(child.patience))
+    assert.are.same({11, 22, 33}, got)
+  end)
+end)
+
+describe("mistakes in a template's submit", function()
+  it("are reported where it was called", function()
+    local server = pp.Server(1)
+    local template = pp.Template(server, type)
+    local line = debug.getinfo(1, "l").currentline
+    local ok, e = pcall(function() template:submit(coroutine.create(print)) end)
+    assert.is_false(ok)
+    assert.is_truthy(e:find("submit_spec.lua:" .. line + 1 .. ": cannot send", 1, true), e)
+    server:destroy()
+    ok, e = pcall(function() template:submit(1) end)
+    assert.is_false(ok)
+    assert.is_truthy(e:find("submit_spec.lua:" .. line + 5 .. ": attempt to use", 1, true), e)
+  end)
+end)

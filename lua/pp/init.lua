@@ -264,7 +264,10 @@ Template.__name = "pp.Template"
 -- @string[opt] group
 -- @tparam[opt] table globals
 -- @treturn Template what to call `submit` of
-function pp.Template(server, func, depfuncs, modules, callback, callbackargs, group, globals)
+function pp.Template(server, func, depfuncs, modules, callback, callbackargs, group, globals, ...)
+  if select("#", ...) > 0 then
+    bad(9, "Template", "it takes at most eight arguments")
+  end
   local meta = type(server) == "userdata" and getmetatable(server)
   if not meta or meta.__index ~= core.server_methods then
     bad(1, "Template", "server must be a pp.Server, got %s", type(server))
@@ -293,7 +296,16 @@ end
 -- @treturn Job its handle
 -- @raise as server:submit
 function Template:submit(...)
-  return self.server:submit(self.func, table.pack(...), table.unpack(self.rest, 1, 6))
+  if getmetatable(self) ~= Template then
+    bad(0, "submit", "self must be a pp.Template, got %s", type(self))
+  end
+  local submit = self.server.submit
+  local ok, job = pcall(submit, self.server, self.func, table.pack(...),
+    table.unpack(self.rest, 1, 6))
+  if not ok then
+    error(job, type(job) == "string" and 2 or 0) -- it is the caller's
+  end
+  return job
 end
 
 --- What runs: a table inside of a job, nil outside.

@@ -528,11 +528,14 @@ function iterate.completed(server, jobs, timeout)
   if type(jobs) == "number" and timeout == nil then
     jobs, timeout = nil, jobs
   end
-  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0) then
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or timeout ~= timeout) then
     bad(2, jobs and 2 or 1, "completed", "timeout must be a number >= 0, got %s", tostring(timeout))
   end
   if jobs == nil then
     return function()
+      if core.closed(server) then
+        error("attempt to use a closed server", 2)
+      end
       return server:pop(timeout)
     end
   end
@@ -580,7 +583,7 @@ end
 -- @treturn table a list of jobs
 function iterate.drain(server, timeout)
   check_open(server)
-  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0) then
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or timeout ~= timeout) then
     bad(2, 1, "drain", "timeout must be a number >= 0, got %s", tostring(timeout))
   end
   local deadline = timeout and core.time() + timeout
