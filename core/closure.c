@@ -317,6 +317,14 @@ static int is_text(pp_enc *e, const lua_Debug *ar) {
          memcmp(e->s.dump.data, was.data, was.len) == 0;
 }
 
+/* In a worker: code that was not sent. It may be that of a module which the
+ * submitter has too. */
+static int put_unknown(pp_enc *e) {
+  int rc = pp_put_field(e);
+
+  return rc < 0 ? rc : rc == 0 ? pp_refuse(e, "function made there") : 0;
+}
+
 /* In a worker: the function on top by what the submitter can make it from. */
 static int put_received(pp_enc *e) {
   lua_State *L = e->L;
@@ -331,7 +339,7 @@ static int put_received(pp_enc *e) {
   lua_pushvalue(L, -1);
   lua_getinfo(L, ">Su", &ar);
   if (pp_bc_protos(e->s.dump.data, e->s.dump.len, first_canon, &canon) < 0)
-    return pp_refuse(e, "function made there");
+    return put_unknown(e);
   known = pp_known_find(e->c, canon);
   if (known != NULL) {
     at[0] = LEAD_FUNC_AT;
@@ -347,7 +355,7 @@ static int put_received(pp_enc *e) {
   if (rc < 0)
     return rc;
   if (rc == 0)
-    return pp_refuse(e, "function made there");
+    return put_unknown(e);
   if (pp_buf_byte(e->out, LEAD_FUNC_TEXT) < 0 ||
       pp_buf_varint(e->out, ar.srclen) < 0 ||
       pp_buf_put(e->out, ar.source, ar.srclen) < 0)

@@ -259,16 +259,22 @@ static int put_custom(pp_enc *e) {
   return pp_buf_put(e->out, x.bytes->data, x.bytes->len);
 }
 
-static int put_c_function(pp_enc *e) {
+int pp_put_field(pp_enc *e) {
   int rc;
 
   if (!pp_names_field(e->c, e->L, -1))
-    return pp_refuse(e, "C function");
+    return 0;
   rc = pp_buf_byte(e->out, LEAD_FIELD);
   if (rc == 0)
     rc = put_name(e, -1);
   lua_pop(e->L, 1);
-  return rc;
+  return rc < 0 ? rc : 1;
+}
+
+static int put_c_function(pp_enc *e) {
+  int rc = pp_put_field(e);
+
+  return rc < 0 ? rc : rc == 0 ? pp_refuse(e, "C function") : 0;
 }
 
 int pp_put_value(pp_enc *e) {

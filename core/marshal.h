@@ -134,6 +134,10 @@ void pp_encode_begin(pp_enc *e, lua_State *L, int extra, bool find);
 /* pp_encode with the outcome in e->rc and the message of a failure on top. */
 void pp_encode_said(pp_enc *e);
 
+/* Append the function on top by its name, if it is a field of a loaded module:
+ * 1, 0 if it is not. */
+int pp_put_field(pp_enc *e);
+
 /* For closure.c: append the value on top, leaving it there. 1: a frame has
  * been opened for it. */
 int pp_put_value(pp_enc *e);

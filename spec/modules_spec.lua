@@ -284,3 +284,18 @@ describe("require in a job that runs in the script's process", function()
     assert.are.equal("true\tnear\t./near.lua\nfar\t/below\n", r.out, r.err)
   end)
 end)
+
+describe("a function of a module that a job returns", function()
+  it("is the script's own where the script has that module", function()
+    local directory = modules{made_here = "local M = {} function M.one() return 1 end return M"}
+    local server <close> = pp.Server(2)
+    within(directory, function()
+      local made = require "made_here"
+      for _ = 1, 4 do
+        local f = server:spawn(function() return require "made_here".one end)()
+        assert.are.equal(made.one, f)
+      end
+    end)
+    package.loaded.made_here = nil
+  end)
+end)
