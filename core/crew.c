@@ -5,6 +5,9 @@
 
 /* A spare worker ends after so long. */
 #define SPARE_NS ((int64_t)2000000000)
+/* After a worker could not be started none is asked for so long by jobs that
+ * wait: they serve. */
+#define RETRY_NS ((int64_t)1000000000)
 
 static void set_serving(pp_link *l, bool on) {
   if (l->serving == on)
@@ -92,6 +95,25 @@ void pp_crew_serve(pp_server *s) {
       serve(s->workers[i]);
 }
 
+void pp_crew_stay(pp_server *s) {
+  for (uint32_t i = 0; i < s->cap && s->open < s->ncpus; i++) {
+    pp_link *l = s->workers[i];
+    const pp_job *j = l != NULL ? l->place.jobs.tail : NULL;
+
+    if (j == NULL || l->duty != PP_DUTY_AWAY || l->extra ||
+        (j->flags & PP_JOB_GHOST) || pp_kin_queued(j) == NULL)
+      continue;
+    set_duty(l, PP_DUTY_OPEN);
+    set_serving(l, true);
+    serve(l);
+  }
+}
+
+/* Could others be started, as far as is known? */
+static bool refused(const pp_server *s, int64_t now) {
+  return s->refusals > 0 && s->spare == 0 && now < s->respawn_at + RETRY_NS;
+}
+
 /* Workers whose jobs have gone on get the places of idle ones. */
 static void trade(pp_server *s) {
   for (uint32_t i = 0; i < s->cap && s->extra > 0; i++) {
@@ -131,7 +153,8 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
     pp_server_tend(s, now);
     return;
   }
-  if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1)) {
+  if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1 &&
+               !refused(s, now))) {
     set_duty(l, PP_DUTY_AWAY);
     pp_server_tend(s, now);
   } else {

@@ -42,6 +42,9 @@ void pp_crew_ends(pp_link *l);
 void pp_crew_ended(pp_link *l);
 /* Jobs are queued that some job may wait for whose worker serves. */
 void pp_crew_serve(pp_server *s);
+/* No other worker can be started: those whose jobs wait keep their places and
+ * serve. */
+void pp_crew_stay(pp_server *s);
 /* Are there fewer that take jobs than there should and could be? */
 bool pp_crew_missing(const pp_server *s);
 /* Let a spare one take jobs; false if there is none. */

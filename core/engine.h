@@ -110,8 +110,9 @@ int pp_engine_end(int status);
  * there is none. Async-signal-safe. */
 bool pp_engine_late(int status);
 _Noreturn void pp_engine_end_late(pp_engine *e);
-/* Report failed jobs of a server that nobody asked about. */
-void pp_engine_unseen(pp_engine *e, pp_server *s);
+/* Report failed jobs of a server that nobody asked about; how many. of: whose
+ * they are, " of job 3". */
+size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of);
 /* Is there anything to move or to watch? */
 static inline bool pp_engine_works(const pp_engine *e) {
   return e->pending + e->stopping + e->calls > 0;

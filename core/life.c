@@ -269,7 +269,7 @@ int pp_engine_open_loop(pp_engine *e) {
 /* Failures with one and the same text are told so often. */
 #define SAME_TOLD 10
 
-void pp_engine_unseen(pp_engine *e, pp_server *s) {
+size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of) {
   size_t unseen = 0, same = 0;
   const pp_job *last = NULL;
 
@@ -292,16 +292,17 @@ void pp_engine_unseen(pp_engine *e, pp_server *s) {
     last = j;
     if (same >= SAME_TOLD || pp_error_parse(j->result, j->result_len, &v) != 0)
       continue;
-    fprintf(stderr, "ppsh: job %llu failed and nobody asked: %.*s%s%.*s\n",
-            (unsigned long long)j->id, (int)v.msg_len, v.msg,
+    fprintf(stderr, "ppsh: job %llu%s failed and nobody asked: %.*s%s%.*s\n",
+            (unsigned long long)j->id, of, (int)v.msg_len, v.msg,
             v.tb_len > 0 ? "\n" : "", (int)v.tb_len, v.tb);
     if (same == SAME_TOLD - 1 && j->next != NULL)
       fprintf(stderr, "ppsh: (more jobs that failed the same way are counted "
                       "only)\n");
   }
   if (unseen > 1)
-    fprintf(stderr, "ppsh: %zu jobs failed and nobody asked\n", unseen);
+    fprintf(stderr, "ppsh: %zu jobs%s failed and nobody asked\n", unseen, of);
   e->unseen += unseen;
+  return unseen;
 }
 
 /* Let the zygote kill everything below it and go; not even one that was
@@ -342,10 +343,10 @@ static int end(pp_engine *e, int status) {
   pp_engine_flush(e);
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
     e->dropped += s->pending;
-    pp_engine_unseen(e, s);
+    pp_engine_unseen(e, s, "");
   }
   for (pp_server *s = e->closed; s != NULL; s = s->next)
-    pp_engine_unseen(e, s);
+    pp_engine_unseen(e, s, "");
   if (e->dropped > 0)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
            e->dropped == 1 ? "" : "s");

@@ -395,6 +395,11 @@ bool pp_link_heard(pp_link *l, int type, const unsigned char *p, size_t len,
     return waits(l, p, len, now);
   case PP_F_ASK:
     return ask(l, p, len);
+  case PP_F_UNSEEN:
+    if (len != 8)
+      return false;
+    l->engine->unseen += pp_get64(p) > 0;
+    return true;
   default:
     return false;
   }

@@ -2,6 +2,7 @@
 #include "nest.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -499,6 +500,21 @@ void pp_nest_begin(pp_nest *n, pp_nested *at, uint32_t seq) {
   n->at = at;
 }
 
+/* Say what failed and nobody asked about, here and to the driver. */
+static void report(pp_nest *n, pp_server *s) {
+  unsigned char p[8];
+  char of[40];
+  size_t unseen;
+
+  snprintf(of, sizeof of, " of job %llu",
+           (unsigned long long)pp_runner_running(n->runner)->id);
+  unseen = pp_engine_unseen(&n->engine, s, of);
+  if (unseen == 0)
+    return;
+  pp_put64(p, unseen);
+  send_frame(n, PP_F_UNSEEN, p, sizeof p);
+}
+
 void pp_nest_end(pp_nest *n, pp_nested *at) {
   if (PP_UNLIKELY(at->handle != LUA_NOREF)) {
     lua_State *L = pp_state_running(pp_runner_state(n->runner));
@@ -509,7 +525,7 @@ void pp_nest_end(pp_nest *n, pp_nested *at) {
 
       s->up->at = NULL; /* the driver sees to its jobs itself */
       at->server = NULL;
-      pp_engine_unseen(&n->engine, s);
+      report(n, s);
       while ((j = s->ended.head) != NULL)
         pp_server_seen(s, j);
       pp_server_destroy(s);

@@ -3,6 +3,7 @@
  * they wait. */
 #include <lauxlib.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lua_pp.h"
@@ -123,7 +124,11 @@ void pp_serial_end_kids(pp_serial *z) {
     pp_job *j;
 
     if (!s->closed) {
-      pp_engine_unseen(z->own, s);
+      char of[40];
+
+      snprintf(of, sizeof of, " of job %llu",
+               (unsigned long long)pp_runner_running(z->runner)->id);
+      pp_engine_get()->unseen += pp_engine_unseen(z->own, s, of);
       while ((j = s->ended.head) != NULL)
         pp_server_seen(s, j);
       pp_server_destroy(s);

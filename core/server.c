@@ -106,6 +106,7 @@ void pp_server_refused(pp_server *s, uint32_t number, int why) {
   for (uint32_t i = 0; i < s->cap; i++)
     if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
       s->stuck_since = 0;
+      pp_crew_stay(s);
       pp_everywhere_step(s); /* a call may have waited for this one alone */
       return;
     }
@@ -282,7 +283,7 @@ void pp_server_free(pp_server *s) {
   if (e->ended) { /* its workers are gone */
     unlist(&e->servers, s);
   } else {
-    pp_engine_unseen(e, s);
+    pp_engine_unseen(e, s, "");
     if (!s->closed) { /* with jobs only where the script ends */
       e->dropped += s->pending;
       if (e->options->stats)

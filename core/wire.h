@@ -30,7 +30,8 @@ enum pp_frame_type {
   PP_F_CANCEL = 20,   /* worker: end it */
   PP_F_WAIT = 21,     /* worker: a job begins or ceases to wait for others */
   PP_F_ASK = 22,      /* worker: a question, answered at once */
-  PP_F_WANT = 23      /* worker: the job it is at requires this module */
+  PP_F_WANT = 23,     /* worker: the job it is at requires this module */
+  PP_F_UNSEEN = 24    /* worker: jobs of its job's failed and nobody asked */
 };
 
 static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {

@@ -970,7 +970,7 @@ describe("a job in a job that fails", function()
         mine:wait()
       end)()
     ]])
-    assert.are.equal(0, r.status)
+    assert.are.equal(1, r.status)
     assert.is_truthy(r.err:find("nobody asked: unseen", 1, true), r.err)
     assert.is_nil(r.err:find("gone", 1, true))
   end)
@@ -1128,5 +1128,48 @@ describe("a server handle in a job", function()
       assert.are.same({0, "1 4 9", 49}, {server:submit(work, {3})()})
     end
     assert.are.equal(4, server:submit(square, {2})())
+  end)
+end)
+
+describe("a job of a job that fails and nobody asks", function()
+  it("is reported once, as that job's, and makes the exit status 1", function()
+    for _, ncpus in ipairs{0, 1} do
+      local r = child.run([[
+        local pp = require "pp"
+        local server = pp.Server(tonumber(arg[1]))
+        server:spawn(type, 1)()
+        server:spawn(function()
+          local s = pp.Server()
+          s:spawn(error, "not looked at")
+          s:wait()
+        end)()
+      ]], {args = {tostring(ncpus)}})
+      assert.are.equal(1, r.status)
+      local _, n = r.err:gsub("job 0 of job 1 failed and nobody asked: not looked at", "")
+      assert.are.equal(1, n, r.err)
+    end
+  end)
+end)
+
+describe("where no further worker can be started", function()
+  it("waiting jobs run what they wait for", function()
+    for _, limit in ipairs{24, 40, 60} do
+      local r = child.run([[
+        local pp = require "pp"
+        local server = pp.Server(2)
+        local function down(n)
+          if n == 0 then return 0 end
+          return pp.Server():spawn(down, n - 1)() + 1
+        end
+        local function fib(n)
+          if n < 2 then return n end
+          local a, b = pp.Server():spawn(fib, n - 1), pp.Server():spawn(fib, n - 2)
+          return a() + b()
+        end
+        local a, b = server:spawn(down, 60), server:spawn(fib, 9)
+        print(a(), b())
+      ]], {setup = "ulimit -n " .. limit})
+      assert.are.equal("60\t34\n", r.out, limit .. ": " .. r.err)
+    end
   end)
 end)
