@@ -472,7 +472,7 @@ Statistics of a node, as get_stats returns them.
 @tfield integer ncpus workers
 @tfield integer njobs jobs that ended there; an item of a map counts as one
 @tfield number time seconds they ran, in all
-@tfield integer failed how many of them failed
+@tfield integer failed jobs that failed, also those that could not be run
 @tfield integer retried attempts after the first
 @tfield integer lost workers that died
 @tfield number cpu seconds of CPU time they took
