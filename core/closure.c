@@ -325,11 +325,52 @@ static int put_unknown(pp_enc *e) {
   return rc < 0 ? rc : rc == 0 ? pp_refuse(e, "function made there") : 0;
 }
 
+typedef struct place_sought {
+  pp_hash canon;
+  const pp_known *known; /* where it was first seen */
+  pp_known found;
+} place_sought;
+
+static int is_proto(void *ud, const pp_bc_proto *p) {
+  place_sought *s = ud;
+
+  if (!pp_hash_eq(p->canon, s->canon))
+    return 0;
+  s->found.position = p->position;
+  return 1;
+}
+
+static int is_blob(void *ud, const pp_code *code) {
+  const place_sought *s = ud;
+
+  return pp_hash_eq(code->hash, s->known->blob);
+}
+
+static int has_proto(void *ud, const pp_code *code) {
+  place_sought *s = ud;
+
+  s->found.blob = code->hash;
+  return pp_bc_protos(code->data, code->len, is_proto, s) > 0;
+}
+
+/* Where the prototype is, best in what the job came with: code it was seen in
+ * before may be gone where the result goes. */
+static bool find_place(pp_enc *e, place_sought *s) {
+  const pp_codec_hooks *h = &e->c->hooks;
+
+  s->known = pp_known_find(e->c, s->canon);
+  if (s->known == NULL)
+    return false;
+  if (h->each_code == NULL || h->each_code(h->ud, is_blob, s) != 0 ||
+      h->each_code(h->ud, has_proto, s) == 0)
+    s->found = *s->known;
+  return true;
+}
+
 /* In a worker: the function on top by what the submitter can make it from. */
 static int put_received(pp_enc *e) {
   lua_State *L = e->L;
-  pp_hash canon = {0, 0};
-  const pp_known *known;
+  place_sought s = {0};
   unsigned char at[17];
   lua_Debug ar;
   int rc = pp_dump(e);
@@ -338,16 +379,15 @@ static int put_received(pp_enc *e) {
     return rc;
   lua_pushvalue(L, -1);
   lua_getinfo(L, ">Su", &ar);
-  if (pp_bc_protos(e->s.dump.data, e->s.dump.len, first_canon, &canon) < 0)
+  if (pp_bc_protos(e->s.dump.data, e->s.dump.len, first_canon, &s.canon) < 0)
     return put_unknown(e);
-  known = pp_known_find(e->c, canon);
-  if (known != NULL) {
+  if (find_place(e, &s)) {
     at[0] = LEAD_FUNC_AT;
-    pp_put64(at + 1, known->blob.lo);
-    pp_put64(at + 9, known->blob.hi);
+    pp_put64(at + 1, s.found.blob.lo);
+    pp_put64(at + 9, s.found.blob.hi);
     if (pp_buf_put(e->out, at, sizeof at) < 0 ||
-        pp_name_code(e, known->blob) < 0 ||
-        pp_buf_varint(e->out, known->position) < 0)
+        pp_name_code(e, s.found.blob) < 0 ||
+        pp_buf_varint(e->out, s.found.position) < 0)
       return PP_ENOMEM;
     return begin_function(e, ar.nups);
   }

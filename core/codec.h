@@ -41,6 +41,8 @@ typedef struct pp_custom {
   const char *bad;
 } pp_custom;
 
+struct pp_code;
+
 /*
  * The owner of blobs (a worker needs none of it). `intern` returns a new
  * reference to the blob of these bytes (copied; kind 'c' code, 'f' function
@@ -67,6 +69,11 @@ typedef struct pp_codec_hooks {
   /* Optional, worker: push the table that went out with that id: whether there
    * is one. May raise. */
   bool (*kept)(void *ud, lua_State *L, lua_Integer id);
+  /* Optional, worker: call f for the code of the job that runs, which its
+   * submitter has as long as that has not ended; what is not 0 ends it and is
+   * returned. */
+  int (*each_code)(void *ud, int (*f)(void *p, const struct pp_code *code),
+                   void *p);
   void *ud;
 } pp_codec_hooks;
 

@@ -622,6 +622,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   r->now.active = true;
   r->now.seeded = false;
   r->with.no_memory = false;
+  r->with.fn = c.fn;
+  r->with.job = (pp_list){c.deps, c.ndeps};
   pp_runner_set(r, setting);
   r->now.base = (c.flags & PP_JOBF_BASE) != 0;
   c.kind = PP_KIND_ERROR;
@@ -661,6 +663,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   if (r->reseed)
     pp_runner_reseed(r);
   r->now.active = false;
+  r->with.job.ids = NULL;
   free(big);
   if (c.taken != NULL)
     c.taken(c.ud);

@@ -344,9 +344,44 @@ static const unsigned char *code(void *ud, pp_hash hash, size_t *len) {
   return NULL;
 }
 
+/* Of a blob's code, and that of a value among what it refers to. */
+static int each_of(const pp_runner *r, const uint32_t *ids, uint32_t n,
+                   int depth, int (*f)(void *p, const pp_code *code), void *p) {
+  int rc = 0;
+
+  for (uint32_t i = 0; i < n && rc == 0; i++) {
+    const pp_held *h = pp_held_at((pp_runner *)(uintptr_t)r, ids[i]);
+
+    if (h == NULL)
+      continue;
+    if (h->kind == PP_BLOB_CODE) {
+      const pp_code k = {h->hash, h->bytes, h->len};
+
+      rc = f(p, &k);
+    } else if (depth > 0) {
+      rc = each_of(r, h->deps, h->ndeps, depth - 1, f, p);
+    }
+  }
+  return rc;
+}
+
+static int each_code(void *ud, int (*f)(void *p, const pp_code *code),
+                     void *p) {
+  const pp_runner *r = ud;
+  int rc;
+
+  if (r->with.job.ids == NULL)
+    return 0;
+  rc = each_of(r, &r->with.fn, 1, 2, f, p);
+  return rc != 0 ? rc : each_of(r, r->with.job.ids, r->with.job.n, 1, f, p);
+}
+
 pp_codec_hooks pp_given_hooks(pp_runner *r) {
-  return (pp_codec_hooks){
-      .opened = opened, .code = code, .kept = kept, .ud = r};
+  return (pp_codec_hooks){.opened = opened,
+                          .code = code,
+                          .kept = kept,
+                          .each_code = each_code,
+                          .ud = r};
 }
 
 void pp_given_end(lua_State *L, pp_runner *r) {

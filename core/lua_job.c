@@ -429,7 +429,7 @@ Fields of a job. They cannot be set; reading looks at what has arrived.
 @tfield boolean finished whether it has ended
 @tfield string status "queued", "running" (a worker has begun it), "done" or
   "failed"
-@tfield integer id counts from 0 for each server
+@tfield integer id counts from 0 for each server; a whole map or imap takes one
 @tfield string group "default" unless submit said otherwise
 @tfield ?string name what submit said
 @tfield ?string node where it was begun last: "local"; nil until it was

@@ -30,6 +30,8 @@ typedef struct pp_list {
 /* What a job is given by reference; one in its midst has its own. */
 typedef struct pp_with {
   pp_list list;
+  pp_list job;    /* what its arguments refer to; ids NULL: no job */
+  uint32_t fn;    /* its function's parcel */
   pp_buf todo;    /* numbers of blobs to see to */
   pp_buf sources; /* numbers of what results came from, in this execution */
   bool has_given; /* something is in the table of these */

@@ -772,6 +772,22 @@ describe("pp.captures", function()
     end
     assert.is_false(pcall(pp.captures, 1))
   end)
+
+  it("comes back by the code of its own job, wherever it was seen before", function()
+    for n = 0, 1 do
+      local server <close> = pp.Server(n)
+      local whole = load [[return function()
+        return function() return function() return 5 end end
+      end]] ()
+      assert.are.equal("function", type(server:spawn(whole)()))
+      local part = whole()
+      whole = nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      server:spawn(print)()
+      assert.are.equal(5, server:spawn(part)()())
+    end
+  end)
 end)
 
 describe("a global that a job sets to nil", function()

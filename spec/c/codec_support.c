@@ -406,7 +406,8 @@ static lua_State *new_state(void) {
 }
 
 pp_codec_hooks store_hooks(pair *p) {
-  pp_codec_hooks h = {intern, retain, release, code, custom, opened, NULL, p};
+  pp_codec_hooks h = {intern, retain, release, code, custom,
+                      opened, NULL,   NULL,    p};
 
   return h;
 }
