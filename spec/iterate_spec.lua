@@ -1674,6 +1674,18 @@ describe("drain", function()
 end)
 
 describe("first", function()
+  it("says nothing of losers that had failed by then", function()
+    local r = child.run([[
+      local pp = require "pp"
+      local server = pp.Server(1)
+      local good = server:spawn(type, 1)
+      local bad = server:spawn(error, "too late")
+      bad:wait()
+      print(server:first{good, bad})
+    ]])
+    assert.are.same({0, "number\n", ""}, {r.status, r.out, r.err})
+  end)
+
   it("gives all results of the first to succeed and cancels the others", function()
     local gate = child.gate()
     local server <close> = pp.Server(2)

@@ -614,6 +614,7 @@ function iterate.first(server, jobs)
       for _, other in ipairs(jobs) do
         if other ~= job then
           other:cancel()
+          core.take(other) -- nobody will ask how it went
         end
       end
       return table.unpack(r, 2, r.n)
