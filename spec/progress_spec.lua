@@ -49,7 +49,7 @@ local work = [[
 
 local function always(text, options)
   options = options or {"--progress=always"}
-  return child.run(work .. text, {options = options, args = {"2"}})
+  return child.run(work .. text, {options = options, args = {"2"}, env = {TERM = "xterm"}})
 end
 
 teardown(run.cleanup)
