@@ -120,6 +120,10 @@ static inline bool pp_engine_works(const pp_engine *e) {
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);
 
+/* How a submitter's codec keeps blobs with an engine, and has userdata sent by
+ * its `custom`. */
+pp_codec_hooks pp_engine_hooks(pp_engine *e);
+
 /* What the first server needs: the event loop, the standby thread. 0, or
  * PP_ESYS with errno. */
 int pp_engine_open_loop(pp_engine *e);

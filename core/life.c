@@ -143,6 +143,15 @@ static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
   return b->bytes;
 }
 
+pp_codec_hooks pp_engine_hooks(pp_engine *e) {
+  return (pp_codec_hooks){.intern = hook_intern,
+                          .retain = hook_retain,
+                          .release = hook_release,
+                          .code = hook_code,
+                          .custom = hook_custom,
+                          .ud = e};
+}
+
 static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
   pp_engine *e = ud;
 
@@ -177,11 +186,7 @@ static char *package_field(lua_State *L, const char *name) {
 
 int pp_engine_start(lua_State *L, const pp_options *o) {
   pp_engine *e = calloc(1, sizeof *e);
-  pp_codec_hooks hooks = {.intern = hook_intern,
-                          .retain = hook_retain,
-                          .release = hook_release,
-                          .code = hook_code,
-                          .custom = hook_custom};
+  pp_codec_hooks hooks;
 
   if (e == NULL) {
     fprintf(stderr, "ppsh: not enough memory\n");
@@ -221,7 +226,7 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
     fprintf(stderr, "ppsh: not enough memory\n");
     return PP_ENOMEM;
   }
-  hooks.ud = e;
+  hooks = pp_engine_hooks(e);
   e->path = package_field(L, "path");
   e->cpath = package_field(L, "cpath");
   e->codec = pp_codec_new(L, PP_CODEC_SUBMITTER, &hooks);

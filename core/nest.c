@@ -540,51 +540,16 @@ void pp_nest_end(pp_nest *n, pp_nested *at) {
 
 /* --- its engine ----------------------------------------------------------- */
 
-static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
-                            size_t len, pp_blob *const *deps, size_t ndeps) {
-  pp_engine *e = ud;
-
-  return pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
-}
-
-static pp_blob *hook_retain(void *ud, pp_blob *b) {
-  (void)ud;
-  return pp_blob_ref(b);
-}
-
-static void hook_release(void *ud, pp_blob *b) {
-  pp_engine *e = ud;
-
-  pp_blob_unref(&e->blobs, b);
-}
-
-static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
-  return pp_send_userdata(ud, L, idx, out);
-}
-
-static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
-  const pp_engine *e = ud;
-  const pp_blob *b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
-
-  if (b == NULL)
-    return NULL;
-  *len = b->len;
-  return b->bytes;
-}
-
 pp_nest *pp_nest_new(lua_State *L) {
-  pp_codec_hooks hooks = {.intern = hook_intern,
-                          .retain = hook_retain,
-                          .release = hook_release,
-                          .code = hook_code,
-                          .custom = hook_custom};
+  pp_codec_hooks hooks;
   pp_nest *n = calloc(1, sizeof *n);
   pp_engine *e;
 
   if (n == NULL)
     return NULL;
   e = &n->engine;
-  hooks.ud = e;
+  hooks = pp_engine_hooks(e);
+  e->custom = pp_send_userdata;
   n->options.jobs = -1;
   e->options = &n->options;
   e->nest = n;

@@ -9,34 +9,6 @@
 #include "lua_pp.h"
 #include "serial_impl.h"
 
-static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
-                            size_t len, pp_blob *const *deps, size_t ndeps) {
-  pp_engine *e = ud;
-
-  return pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
-}
-
-static pp_blob *hook_retain(void *ud, pp_blob *b) {
-  (void)ud;
-  return pp_blob_ref(b);
-}
-
-static void hook_release(void *ud, pp_blob *b) {
-  pp_engine *e = ud;
-
-  pp_blob_unref(&e->blobs, b);
-}
-
-static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
-  const pp_engine *e = ud;
-  const pp_blob *b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
-
-  if (b == NULL)
-    return NULL;
-  *len = b->len;
-  return b->bytes;
-}
-
 static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
   const pp_serial *z = ud;
 
@@ -45,22 +17,15 @@ static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
     pp_serial_drop_blob(z->inner, id);
 }
 
-static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
-  return pp_send_userdata(ud, L, idx, out);
-}
-
 bool pp_serial_open_own(pp_serial *z) {
   static const pp_options none = {.jobs = -1};
-  pp_codec_hooks hooks = {.intern = hook_intern,
-                          .retain = hook_retain,
-                          .release = hook_release,
-                          .code = hook_code,
-                          .custom = hook_custom};
+  pp_codec_hooks hooks;
   pp_engine *e = calloc(1, sizeof *e);
 
   if (e == NULL)
     return false;
-  hooks.ud = e;
+  hooks = pp_engine_hooks(e);
+  e->custom = pp_send_userdata;
   e->options = &none;
   e->serial = z;
   e->bell = e->shm = e->ctl = e->cwd = -1;
