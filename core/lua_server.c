@@ -9,6 +9,7 @@ Servers: waiting, asking, ending.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "interrupt.h"
 #include "link.h"
@@ -298,7 +299,12 @@ int pp_prompt_wait(lua_State *L, int fd) {
   bool due;
 
   if (e == NULL || !e->loop_open || (h = malloc(sizeof *h)) == NULL) {
-    poll(&p, 1, -1);
+    /* A signal that came since the caller looked has rung the bell. */
+    struct pollfd both[2] = {p, {e != NULL ? e->bell : -1, POLLIN, 0}};
+    uint64_t n;
+
+    if (poll(both, 2, -1) > 0 && both[1].revents != 0)
+      (void)!read(e->bell, &n, sizeof n);
     return 0;
   }
   pp_meter_hide(&e->meter);
