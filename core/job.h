@@ -80,8 +80,9 @@ struct pp_job {
   uint32_t waits; /* while BLOCKED: promises that are to come true */
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
   uint32_t error_retries;     /* how many of its own errors to repeat */
-  int64_t timeout;            /* ns of one attempt; 0: none */
-  double priority;            /* higher ones first */
+  uint32_t weight; /* at a place: how long it was expected to run; sched's */
+  int64_t timeout; /* ns of one attempt; 0: none */
+  double priority; /* higher ones first */
   uint32_t era;    /* calls of everywhere that come before it in its worker */
   uint32_t items;  /* how many it counts for; 0: one */
   uint32_t slots;  /* places it takes on its node; 0: one */
@@ -103,7 +104,8 @@ enum {
   PP_JOB_TOLD = 64,    /* somebody knows its error */
   PP_JOB_CALL = 128,   /* a call of everywhere, in one worker: no job of its
                           server's */
-  PP_JOB_HERE = 256    /* run in the submitting process: its worker is 0 */
+  PP_JOB_HERE = 256,   /* run in the submitting process: its worker is 0 */
+  PP_JOB_ASKED = 512   /* its place is to say whether it has begun; sched's */
 };
 
 /* A job whose frame has room for len bytes at frame; NULL without memory. One

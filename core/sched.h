@@ -2,26 +2,44 @@
 /*
  * sched: which job goes to which place, and when.
  *
- * A place runs jobs one after another (a local worker) and holds a few more
- * that wait for it: its window. The window is measured in time, not in jobs:
- * as many as a place is likely to finish while word of it travels, so that
- * no-op jobs flow hundreds at a time and long ones are not queued behind each
- * other. When a place falls idle and the queue is empty it is given what waits
- * at another.
+ * A place runs jobs: a local worker one after another, a node behind a link as
+ * many at a time as it has workers (width). It holds a few more that wait
+ * there: its window. The window is measured in time, not in jobs: as many as
+ * its workers are likely to finish while word of it travels there and back
+ * (delay) and the driver sleeps, so that no-op jobs flow hundreds at a time and
+ * long ones are not queued behind each other. Beyond one job a worker it is
+ * measured in bytes, too. When a place falls idle and the queue is empty it is
+ * given what waits at another.
  *
- * A job of several slots takes as many places: it starts when that many are
- * idle, runs at one of them, and the others, its team, are kept empty until it
- * has left. While it is first in the queue nothing behind it is placed, so that
- * small jobs cannot starve it. While its place is closed (it waits for jobs of
- * its own) the team goes to others.
+ * Every open place is in one of three rings:
+ *
+ *     idle    a worker is free there: jobs go here first (two rings: near
+ *             places before those behind a link)
+ *     roomy   all work; it may take jobs behind those
+ *     packed  it did not take the last job it was offered; nobody offers it
+ *             another before a job has left it or it says that it has room
+ *
+ * and, as long as more jobs are there than workers, in the ring of those to
+ * steal from. A job that is added or ends moves one place from ring to ring,
+ * and a place is packed once for each job that leaves it: the cost of a job
+ * does not depend on how many places there are, nor on how many jobs are
+ * queued (but for the logarithm of the number of their priorities; levels.h).
+ * A job of higher priority than some that wait at places takes these back
+ * first, which costs as many steps as they are.
+ *
+ * A job of several slots takes as many of its node's workers. Here, where each
+ * is a place, it starts when that many are idle, runs at one of them, and the
+ * others, its team, are kept empty until it has left. While it is first in the
+ * queue nothing behind it is placed, so that small jobs cannot starve it. While
+ * its place is closed (it waits for jobs of its own) the team goes to others.
  *
  * Pure: no clock, no I/O, no Lua. How a place is reached is behind its ops, so
- * the same code runs over simulated places.
+ * the same code runs over simulated places (spec/c/sim_*.c).
  */
 #ifndef PP_SCHED_H
 #define PP_SCHED_H
 
-#include "job.h"
+#include "levels.h"
 
 typedef struct pp_place pp_place;
 typedef struct pp_sched pp_sched;
@@ -33,6 +51,9 @@ typedef struct pp_place_ops {
   /* Take back a job it was sent: true if it had not begun and now never
    * will. */
   bool (*recall)(pp_place *p, pp_job *j);
+  /* For places that cannot tell at once: ask whether it can be taken back. They
+   * call pp_sched_answered later, or the job ends. NULL: recall does. */
+  void (*ask)(pp_place *p, pp_job *j);
   /* The rest is for those who own the jobs, not for the schedule.
    * Take in what the place has produced. */
   void (*drain)(pp_place *p);
@@ -50,43 +71,51 @@ typedef struct pp_place_ops {
   void (*stop)(pp_place *p, pp_job *j, int kind);
 } pp_place_ops;
 
+enum pp_ring_name { PP_RING_NONE, PP_RING_IDLE, PP_RING_ROOMY, PP_RING_PACKED };
+
 struct pp_place {
   const pp_place_ops *ops;
   pp_sched *sched;
-  pp_place *prev, *next; /* in the idle or the busy ring, or in a team */
-  pp_jobs jobs;          /* sent and not ended, in order */
-  int64_t load;          /* ns they are expected to take; unknown counts 0 */
-  uint32_t most;         /* jobs it may hold; 0: no limit */
-  uint32_t span;         /* places the job it is at takes; 0: this one */
-  uint32_t nteam;        /* of those, how many are in its team */
-  pp_place *team;        /* ring */
-  pp_place *holder;      /* in whose team it is; NULL: none */
-  bool open;             /* may be given jobs */
-  bool wide;             /* takes all jobs there are, at once */
-  bool full;             /* said PP_EAGAIN */
+  pp_place *prev, *next;         /* in the ring of its state, or in a team */
+  pp_place *fat_prev, *fat_next; /* in the ring of those to steal from */
+  pp_jobs jobs;                  /* sent and not ended, in order */
+  int64_t load;   /* ns they are expected to take; unknown counts 0 */
+  int64_t delay;  /* ns there and back; 0: it is near */
+  size_t bytes;   /* of their frames */
+  uint32_t width; /* workers it has; 0: one */
+  uint32_t taken; /* workers its jobs would take, those that wait included */
+  uint32_t free;  /* workers it adds to sched.nfree */
+  uint32_t asked; /* jobs it was asked to give back and has not answered for */
+  uint32_t most;  /* jobs it may hold; 0: no limit */
+  uint32_t span;  /* places the job it is at takes; 0: this one */
+  uint32_t nteam; /* of those, how many are in its team */
+  pp_place *team; /* ring */
+  pp_place *holder; /* in whose team it is; NULL: none */
+  uint8_t ring;
+  bool fat;  /* more jobs than workers are there */
+  bool open; /* may be given jobs */
+  bool wide; /* takes all jobs there are, at once */
+  bool full; /* said PP_EAGAIN */
 };
 
-/* Where the jobs of one priority end in the queue. */
-typedef struct pp_level {
-  double priority;
-  size_t n;
-  pp_job *last; /* while n > 0 */
-} pp_level;
-
 struct pp_sched {
-  pp_jobs queue;    /* by priority, then as they came; change it by put, take */
+  pp_jobs queue;    /* by priority, then as they came; use put, take */
   pp_jobs held;     /* queued, of a later era: not to be placed yet */
   uint32_t era;     /* jobs of this one and those before it may be placed */
-  pp_level *levels; /* owned; highest first */
-  size_t nlevels, cap_levels;
-  pp_place *idle, *busy; /* rings of open places */
-  size_t fat;            /* places that hold two jobs or more */
-  size_t nidle, nopen;   /* of places; teams are open, but not idle */
-  size_t nspans;         /* places whose job takes more than one */
-  uint32_t want;         /* places there are to be; 0: as many as are open */
-  double lowest;         /* no job waiting at a place has less */
-  bool saturated;        /* no busy place would take another job */
-  bool flat;             /* its one place is wide */
+  pp_levels levels; /* of queue */
+  pp_place *idle;   /* rings, by what they are: near ones */
+  pp_place *far;    /* idle ones behind a link */
+  pp_place *roomy, *packed;
+  pp_place *fats;
+  size_t fat;          /* how many places are in that */
+  size_t nidle, nopen; /* of places; teams are open, but not idle; far ones do
+                          not count as idle here */
+  size_t nfree;        /* workers of idle places, far ones too */
+  size_t asked;        /* sum over places */
+  size_t nspans;       /* places whose job takes more than one */
+  uint32_t want;       /* places there are to be; 0: as many as are open */
+  double lowest;       /* no job waiting at a place has less */
+  bool flat;           /* its one place is wide */
 };
 
 /* Open a place for jobs and give it some. It must be zeroed but for ops. */
@@ -110,7 +139,6 @@ void pp_sched_gone(pp_place *p);
 void pp_sched_put(pp_sched *s, pp_job *j, bool front);
 pp_job *pp_sched_first(pp_sched *s);
 void pp_sched_remove(pp_sched *s, pp_job *j);
-void pp_sched_clear(pp_sched *s); /* of an empty one: frees */
 /* Has somebody begun this job? */
 static inline bool pp_job_begun(const pp_job *j) {
   if (j->state != PP_JOB_SENT)
@@ -132,5 +160,7 @@ void pp_sched_ended(pp_place *p, pp_job *j);
 void pp_sched_spread(pp_place *p);
 /* After PP_EAGAIN: p takes jobs again. */
 void pp_sched_room(pp_place *p);
+/* After ask: it had not begun and never will (back), or it has. */
+void pp_sched_answered(pp_place *p, pp_job *j, bool back);
 
 #endif

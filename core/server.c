@@ -318,7 +318,6 @@ void pp_server_free(pp_server *s) {
   }
   pp_deadlines_clear(&s->deadlines, &e->blobs);
   pp_everywhere_free(s);
-  pp_sched_clear(&s->sched);
   free(s->workers);
   free(s);
 }

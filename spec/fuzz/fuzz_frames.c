@@ -139,7 +139,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   free(l->tx);
   pp_modules_clear(&engine.modules);
   pp_buf_clear(&l->rx_buf);
-  pp_sched_clear(&s->sched);
   pp_link_disown(l);
   if (engine.blobs.n != 0)
     abort();

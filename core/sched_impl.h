@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* sched_impl: what place.c (states, windows), team.c (slots) and sched.c
+ * share. */
+#ifndef PP_SCHED_IMPL_H
+#define PP_SCHED_IMPL_H
+
+#include "sched.h"
+
+/* --- place.c -------------------------------------------------------------- */
+
+void pp_ring_add(pp_place **ring, pp_place *p);
+void pp_ring_remove(pp_place **ring, pp_place *p);
+/* Put it into the ring it belongs to; anew: even if it refused a job before.
+ * Call after each change of what follows. */
+void pp_place_settle(pp_place *p, bool anew);
+/* It refused a job for which it should have had room, or has none. */
+void pp_place_pack(pp_place *p);
+/* Take it out of its ring: it is closed, or joins a team. */
+void pp_place_unlist(pp_place *p);
+/* Would it take j? */
+bool pp_place_takes(const pp_place *p, const pp_job *j);
+/* Send it j, in no list: 0, or what send said. */
+int pp_place_enter(pp_place *p, pp_job *j);
+/* j leaves it. */
+void pp_place_leave(pp_place *p, pp_job *j);
+/* Jobs there that wait for a worker and may be asked for. */
+static inline uint32_t pp_place_waiting(const pp_place *p) {
+  uint32_t busy = (p->width > 0 ? p->width : 1) + p->asked;
+
+  return p->taken > busy ? p->taken - busy : 0;
+}
+
+/* --- team.c --------------------------------------------------------------- */
+
+/* Has the first in the queue to wait for several places? */
+static inline bool pp_sched_spans(const pp_sched *s) {
+  return s->queue.head != NULL && s->queue.head->slots > 1 && !s->flat;
+}
+/* Give it those; false if they are not there. */
+bool pp_team_place(pp_sched *s);
+/* Join a team that lacks a place; false if none does. */
+bool pp_team_enlist(pp_place *member);
+/* Let a team have idle places it lacks. */
+void pp_team_complete(pp_place *p);
+/* Its members are for others. */
+void pp_team_release(pp_place *p);
+/* The same, and the job that had it is gone. */
+void pp_team_dissolve(pp_place *p);
+/* Leave the team one is in. */
+void pp_team_part(pp_place *member);
+
+#endif
