@@ -22,6 +22,7 @@ enum pp_frame_type {
   PP_F_CHILD = 6,   /* driver: how one of those ended */
   PP_F_SAID = 7,    /* driver: the answer to ASK */
   PP_F_MODULE = 8,  /* driver: the answer to WANT */
+  PP_F_AGAIN = 9,   /* to an agent: BLOB without the bytes it has */
   PP_F_RESULT = 16, /* worker: how a job ended */
   /* What follows is about jobs that a job submits. */
   PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */

@@ -648,6 +648,9 @@ static void on_orphan(int sig) {
 }
 
 static worker the_worker;
+static const char *node_name = "local";
+
+void pp_worker_node(const char *name) { node_name = name; }
 
 /* The driver wants a job stopped: is it the one that runs? */
 static void on_stop(int sig) {
@@ -708,7 +711,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->number = s->number;
   w->early_end = &w->early;
   pp_runner_wants(s->runner, want, w);
-  pp_runner_name(s->runner, s->number, "local");
+  pp_runner_name(s->runner, s->number, node_name);
   pp_runner_reseed(s->runner);
   sigaction(PP_SIG_STOP, &stop, NULL);
   loop(w);

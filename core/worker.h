@@ -23,6 +23,8 @@ typedef struct pp_worker_start {
 
 /* In the zygote, once: make L a worker's state. */
 pp_runner *pp_worker_prepare(lua_State *L);
+/* The name of the node this machine is; kept. Before the first fork. */
+void pp_worker_node(const char *name);
 /* In the child: never returns. */
 _Noreturn void pp_worker_main(const pp_worker_start *start);
 

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: MIT */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "agent_lane.h"
+#include "build_id.h"
+#include "proc.h"
+#include "state.h"
+#include "worker.h"
+#include "zygote.h"
+
+/* Bytes for the driver above which lanes and pipes are left alone. */
+#define TX_MOST (1u << 20)
+#define RX_ROOM (4 * PP_RELAY_MAX)
+#define NAME_MAX_BYTES 1024u
+/* How often to look whether a worker has begun a job, and how many times. */
+#define LOOK_MS 3
+#define LOOKS 3u
+
+static _Noreturn void give_up(const char *why) {
+  dprintf(2, "ppsh agent: %s\n", why);
+  _exit(70);
+}
+
+/* --- to the driver -------------------------------------------------------- */
+
+void pp_agent_say(pp_agent *a, int type, uint32_t lane, const void *p,
+                  size_t n) {
+  unsigned char head[PP_RELAY_HEAD];
+
+  pp_relay_head(head, type, lane, (uint32_t)n);
+  if (pp_buf_reserve(&a->tx, sizeof head + n) != 0)
+    give_up("not enough memory");
+  pp_buf_put(&a->tx, head, sizeof head);
+  pp_buf_put(&a->tx, p, n);
+}
+
+bool pp_agent_full(const pp_agent *a) { return a->tx.len - a->tx_at > TX_MOST; }
+
+static void flush(pp_agent *a) {
+  struct epoll_event ev = {.data.u64 = pp_agent_tag(PP_AGENT_OUT, 0, 0)};
+
+  while (a->tx_at < a->tx.len) {
+    ssize_t n = write(a->out, a->tx.data + a->tx_at, a->tx.len - a->tx_at);
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && errno == EAGAIN)
+      break;
+    if (n <= 0)
+      _exit(0); /* the driver is gone */
+    a->tx_at += (size_t)n;
+  }
+  if (a->tx_at == a->tx.len) {
+    a->tx.len = a->tx_at = 0;
+    if (a->tx.cap > 4 * TX_MOST)
+      pp_buf_clear(&a->tx);
+  } else if (a->tx_at > TX_MOST) {
+    a->tx.len -= a->tx_at;
+    memmove(a->tx.data, a->tx.data + a->tx_at, a->tx.len);
+    a->tx_at = 0;
+  }
+  if ((a->tx.len > 0) == a->blocked)
+    return;
+  a->blocked = a->tx.len > 0;
+  ev.events = a->blocked ? EPOLLOUT : 0;
+  if (a->polls_out)
+    epoll_ctl(a->poll, EPOLL_CTL_MOD, a->out, &ev);
+  else if (a->blocked && epoll_ctl(a->poll, EPOLL_CTL_ADD, a->out, &ev) == 0)
+    a->polls_out = true;
+}
+
+/* --- workers -------------------------------------------------------------- */
+
+static int open_pipe(int p[2]) {
+  struct rlimit lim;
+
+  if (pipe2(p, O_CLOEXEC) == 0)
+    return 0;
+  if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &lim) < 0 ||
+      lim.rlim_cur == lim.rlim_max) {
+    errno = EMFILE;
+    return -1;
+  }
+  lim.rlim_cur = lim.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
+    return -1;
+  return pipe2(p, O_CLOEXEC);
+}
+
+static void watch(pp_agent *a, pp_alane *l, unsigned which) {
+  struct epoll_event ev = {.events = EPOLLIN,
+                           .data.u64 =
+                               pp_agent_tag(PP_AGENT_PIPE, l->index, which)};
+
+  if (epoll_ctl(a->poll, EPOLL_CTL_ADD, l->fd[which], &ev) != 0)
+    give_up("cannot watch a pipe");
+}
+
+static void failed(pp_agent *a, uint32_t lane, int why) {
+  unsigned char p[4];
+
+  pp_put32(p, (uint32_t)why);
+  pp_agent_say(a, PP_R_FAILED, lane, p, sizeof p);
+}
+
+static void start(pp_agent *a, uint32_t index, uint32_t number) {
+  pp_zreq req = {.op = PP_Z_SPAWN, .lane = index, .number = number};
+  int pipes[2][2] = {{-1, -1}, {-1, -1}}, ends[2], r = 0;
+  pp_alane *l;
+
+  l = pp_alane_open(a, index);
+  if (l == NULL)
+    give_up("cannot make a lane");
+  if (open_pipe(pipes[0]) != 0 || open_pipe(pipes[1]) != 0) {
+    failed(a, index, errno);
+    goto out;
+  }
+  for (int k = 0; k < 2; k++) {
+    l->fd[k] = pipes[k][0];
+    ends[k] = pipes[k][1];
+    pipes[k][0] = -1;
+    fcntl(l->fd[k], F_SETFL, fcntl(l->fd[k], F_GETFL) | O_NONBLOCK);
+    watch(a, l, (unsigned)k);
+  }
+  while ((r = pp_zygote_send(a->ctl, &req, ends, 2)) == PP_EAGAIN)
+    usleep(1000);
+  if (r != 0) {
+    failed(a, index, errno);
+    goto out;
+  }
+  l->runs = true;
+out:
+  for (int k = 0; k < 2; k++)
+    for (int i = 0; i < 2; i++)
+      if (pipes[k][i] >= 0)
+        close(pipes[k][i]);
+  if (!l->runs)
+    pp_alane_close_pipes(a, l);
+}
+
+static void on_ctl(pp_agent *a) {
+  unsigned char p[16] = {0};
+  pp_zrep rep;
+  ssize_t n;
+
+  while ((n = recv(a->ctl, &rep, sizeof rep, MSG_DONTWAIT)) ==
+         (ssize_t)sizeof rep) {
+    pp_alane *l = rep.lane < a->nlanes ? a->lanes[rep.lane] : NULL;
+
+    if (l == NULL || !l->runs)
+      continue;
+    if (rep.op == PP_Z_SPAWNED) {
+      pp_put32(p, (uint32_t)rep.pid);
+      pp_agent_say(a, PP_R_STARTED, rep.lane, p, 4);
+      continue;
+    }
+    pp_alane_last(a, l);
+    l->runs = false;
+    pp_alane_close_pipes(a, l);
+    if (rep.op == PP_Z_EXITED) {
+      pp_put32(p, (uint32_t)rep.status);
+      pp_put32(p + 4, 0);
+      pp_put64(p + 8, rep.maxrss);
+      pp_agent_say(a, PP_R_EXITED, rep.lane, p, 16);
+    } else {
+      failed(a, rep.lane, rep.status);
+    }
+  }
+  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+    give_up("the process that workers are forked from was killed");
+}
+
+/* --- from the driver ------------------------------------------------------ */
+
+static void ask_zygote(pp_agent *a, uint32_t op, uint32_t lane, int signal) {
+  pp_zreq req = {.op = op, .lane = lane, .signal = signal};
+
+  while (pp_zygote_send(a->ctl, &req, NULL, 0) == PP_EAGAIN)
+    usleep(1000);
+}
+
+static void recalled(pp_agent *a, uint32_t lane, uint32_t seq, bool ok) {
+  unsigned char p[8];
+
+  pp_put32(p, seq);
+  pp_put32(p + 4, ok);
+  pp_agent_say(a, PP_R_RECALLED, lane, p, sizeof p);
+}
+
+/* Take a job back, or have it stopped. */
+static void stop(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t kind) {
+  if (pp_alane_recall(l, seq)) {
+    recalled(a, l->index, seq, true);
+    return;
+  }
+  atomic_store(&l->map.lane->stop, (uint64_t)seq << 8 | (kind & 0xff));
+  ask_zygote(a, PP_Z_SIGNAL, l->index, PP_SIG_STOP);
+}
+
+static void pong(pp_agent *a, const unsigned char *p) {
+  unsigned char out[16];
+
+  memcpy(out, p, 8);
+  pp_put64(out + 8, (uint64_t)pp_now_ns());
+  pp_agent_say(a, PP_R_PONG, 0, out, sizeof out);
+}
+
+/* One message; false if it makes no sense. */
+static bool message(pp_agent *a, int type, uint32_t lane,
+                    const unsigned char *p, uint32_t n) {
+  pp_alane *l = lane < a->nlanes ? a->lanes[lane] : NULL;
+
+  switch (type) {
+  case PP_R_PING:
+    if (n != 8)
+      return false;
+    pong(a, p);
+    return true;
+  case PP_R_BYE:
+    _exit(0); /* the zygote ends what is below */
+  case PP_R_START:
+    if (n != 4 || lane >= PP_LANES_MAX || l != NULL)
+      return false;
+    start(a, lane, pp_get32(p));
+    return true;
+  default:
+    break;
+  }
+  if (l == NULL)
+    return false;
+  switch (type) {
+  case PP_R_BYTES:
+    return pp_alane_bytes(a, l, p, n);
+  case PP_R_FREE:
+    if (l->runs)
+      return false;
+    pp_alane_close(a, l);
+    return true;
+  case PP_R_RECALL:
+    if (n != 4)
+      return false;
+    if (l->runs)
+      recalled(a, lane, pp_get32(p), pp_alane_recall(l, pp_get32(p)));
+    return true;
+  case PP_R_STOP:
+    if (n != 8)
+      return false;
+    if (l->runs)
+      stop(a, l, pp_get32(p), pp_get32(p + 4));
+    return true;
+  case PP_R_KILL:
+    if (n != 4)
+      return false;
+    if (l->runs)
+      ask_zygote(a, PP_Z_KILL, lane, (int)pp_get32(p) & 63);
+    return true;
+  default:
+    return false;
+  }
+}
+
+/* Take in what is there: false at the end of the stream. */
+static bool receive(pp_agent *a) {
+  for (;;) {
+    ssize_t n;
+    size_t at = 0;
+
+    if (pp_buf_reserve(&a->rx, RX_ROOM) != 0)
+      give_up("not enough memory");
+    n = read(a->in, a->rx.data + a->rx.len, a->rx.cap - a->rx.len);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && errno == EAGAIN)
+      return true;
+    if (n <= 0)
+      return false;
+    a->heard = pp_now_ns();
+    a->rx.len += (size_t)n;
+    while (a->rx.len - at >= PP_RELAY_HEAD) {
+      const unsigned char *p = a->rx.data + at;
+      uint32_t head = pp_get32(p), len = pp_get32(p + 4);
+
+      if (len > PP_RELAY_MAX)
+        give_up("a message too long");
+      if (a->rx.len - at < PP_RELAY_HEAD + len)
+        break;
+      if (!message(a, (int)(head & 0xff), head >> 8, p + PP_RELAY_HEAD, len))
+        give_up("a message that makes no sense");
+      at += PP_RELAY_HEAD + len;
+    }
+    a->rx.len -= at;
+    memmove(a->rx.data, a->rx.data + at, a->rx.len);
+    if ((size_t)n < RX_ROOM / 2)
+      return true;
+  }
+}
+
+/* --- the loop ------------------------------------------------------------- */
+
+static void drain_ready(pp_agent *a) {
+  for (uint32_t w = 0; w <= a->nlanes / 64; w++) {
+    uint64_t bits;
+
+    if (atomic_load_explicit(&a->hub->ready[w], memory_order_relaxed) == 0)
+      continue;
+    bits = atomic_exchange(&a->hub->ready[w], 0);
+    for (; bits != 0; bits &= bits - 1) {
+      uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(bits);
+
+      if (i < a->nlanes && a->lanes[i] != NULL && a->lanes[i]->runs)
+        pp_alane_drain(a, a->lanes[i]);
+    }
+  }
+}
+
+static bool any_ready(const pp_agent *a) {
+  for (uint32_t w = 0; w <= a->nlanes / 64; w++)
+    if (atomic_load_explicit(&a->hub->ready[w], memory_order_relaxed) != 0)
+      return true;
+  return false;
+}
+
+/* Look at all lanes: output and room that no bell tells of. */
+static void drain_all(pp_agent *a) {
+  for (uint32_t i = 0; i < a->nlanes; i++)
+    if (a->lanes[i] != NULL && a->lanes[i]->runs)
+      pp_alane_drain(a, a->lanes[i]);
+}
+
+/* Say which jobs have been begun. True if it is worth another look soon. */
+static bool look(pp_agent *a) {
+  bool again = false;
+
+  for (pp_alane **p = &a->looked; *p != NULL;) {
+    pp_alane *l = *p;
+
+    if (l->runs && !pp_alane_look(a, l) && ++l->looks < LOOKS) {
+      again = true;
+      p = &l->next_look;
+      continue;
+    }
+    *p = l->next_look;
+    l->looking = false;
+  }
+  return again;
+}
+
+static _Noreturn void loop(pp_agent *a) {
+  int64_t look_at = -1;
+
+  for (;;) {
+    struct epoll_event ev[64];
+    int64_t now = pp_now_ns(), until = a->heard + a->silence;
+    bool doze = a->more;
+    int n, ms;
+
+    drain_ready(a);
+    if (a->held && !pp_agent_full(a)) {
+      a->held = false;
+      drain_all(a);
+    }
+    flush(a);
+    if (now >= until)
+      give_up("the driver is silent");
+    if (a->looked == NULL)
+      look_at = -1;
+    else if (look_at < 0)
+      look_at = now + LOOK_MS * 1000000;
+    if (look_at >= 0 && look_at < until)
+      until = look_at;
+    ms = (int)((until - now + 999999) / 1000000);
+    if (doze && ms > 1)
+      ms = 1;
+    atomic_store(&a->hub->asleep, doze ? PP_DOZING : PP_SLEEPING);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (any_ready(a))
+      ms = 0;
+    n = epoll_wait(a->poll, ev, 64, ms);
+    atomic_store(&a->hub->asleep, PP_AWAKE);
+    a->more = false;
+    if (n == 0 && doze)
+      drain_all(a); /* results that waited for company */
+    for (int i = 0; i < n; i++) {
+      uint64_t t = ev[i].data.u64;
+      uint32_t lane = (uint32_t)t & 0xfffffff;
+      uint64_t bell;
+
+      switch (t >> 32) {
+      case PP_AGENT_IN:
+        if (!receive(a))
+          _exit(0); /* the zygote ends what is below */
+        break;
+      case PP_AGENT_BELL:
+        (void)!read(a->bell, &bell, sizeof bell);
+        break;
+      case PP_AGENT_CTL:
+        on_ctl(a);
+        break;
+      case PP_AGENT_PIPE:
+        if (lane < a->nlanes && a->lanes[lane] != NULL)
+          pp_alane_output(a, a->lanes[lane], (unsigned)(t >> 28) & 1);
+        break;
+      default:
+        break;
+      }
+    }
+    if (look_at >= 0 && pp_now_ns() >= look_at)
+      look_at = look(a) ? pp_now_ns() + LOOK_MS * 1000000 : -1;
+  }
+}
+
+/* --- beginning ------------------------------------------------------------ */
+
+/* Read exactly n bytes, blocking. */
+static bool read_whole(int fd, unsigned char *p, size_t n) {
+  while (n > 0) {
+    ssize_t k = read(fd, p, n);
+
+    if (k < 0 && errno == EINTR)
+      continue;
+    if (k <= 0)
+      return false;
+    p += k;
+    n -= (size_t)k;
+  }
+  return true;
+}
+
+/* The driver's first message: the node's name, owned; its patience. */
+static char *hello(pp_agent *a) {
+  unsigned char head[PP_RELAY_HEAD], p[16 + NAME_MAX_BYTES];
+  uint32_t len;
+  char *name;
+
+  if (!read_whole(a->in, head, sizeof head))
+    _exit(0);
+  len = pp_get32(head + 4);
+  if (pp_get32(head) != PP_R_HELLO || len < 16 || len > sizeof p ||
+      !read_whole(a->in, p, len) || pp_get64(p) != PP_RELAY_MAGIC)
+    give_up("this is for ppsh to start");
+  if (pp_get32(p + 8) != PP_RELAY_VERSION)
+    give_up("another version of the relay protocol");
+  a->silence = (int64_t)pp_get32(p + 12) * 1000000;
+  name = malloc(len - 16 + 1);
+  if (name == NULL)
+    give_up("not enough memory");
+  memcpy(name, p + 16, len - 16);
+  name[len - 16] = '\0';
+  return name;
+}
+
+static void put_text(pp_buf *b, const char *s) {
+  unsigned char n[4];
+
+  pp_put32(n, (uint32_t)strlen(s));
+  if (pp_buf_put(b, n, 4) != 0 || pp_buf_put(b, s, strlen(s)) != 0)
+    give_up("not enough memory");
+}
+
+static void welcome(pp_agent *a) {
+  unsigned char p[24];
+  struct utsname u;
+  pp_buf b = {0};
+
+  pp_put64(p, PP_RELAY_MAGIC);
+  pp_put32(p + 8, PP_RELAY_VERSION);
+  pp_put32(p + 12, (uint32_t)pp_proc_cpus());
+  pp_put64(p + 16, (uint64_t)pp_now_ns());
+  if (pp_buf_put(&b, p, sizeof p) != 0)
+    give_up("not enough memory");
+  put_text(&b, PP_BUILD_ID);
+  put_text(&b, uname(&u) == 0 ? u.machine : "");
+  pp_agent_say(a, PP_R_WELCOME, 0, b.data, b.len);
+  pp_buf_clear(&b);
+}
+
+static void poll_in(pp_agent *a, int fd, unsigned what) {
+  struct epoll_event ev = {.events = EPOLLIN,
+                           .data.u64 = pp_agent_tag(what, 0, 0)};
+
+  if (epoll_ctl(a->poll, EPOLL_CTL_ADD, fd, &ev) != 0)
+    give_up("cannot watch its stream");
+}
+
+/* The stream's ends away from 0 and 1, which lead nowhere then. */
+static int away(int fd, int flags) {
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, 10), none = open("/dev/null", flags);
+
+  if (high < 0 || none < 0 || dup2(none, fd) < 0)
+    give_up("cannot arrange its descriptors");
+  close(none);
+  fcntl(high, F_SETFL, fcntl(high, F_GETFL) | O_NONBLOCK);
+  return high;
+}
+
+int pp_agent_run(int in, int out) {
+  static pp_agent the_agent;
+  pp_agent *a = &the_agent;
+  lua_State *L;
+  char *name;
+
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+  a->in = in;
+  a->out = out;
+  L = pp_state_new(false);
+  if (L == NULL || pp_zygote_library(L) != 0)
+    give_up("cannot create the Lua state");
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  name = hello(a);
+  if (pp_shm_open(&a->shm, &a->hub) != 0)
+    give_up("no shared memory");
+  a->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  pp_worker_node(name);
+  if (a->bell < 0 || pp_zygote_fork(L, a->shm, a->hub, a->bell, &a->ctl) < 0)
+    give_up("cannot fork");
+  pp_proc_name("pp-agent");
+  pp_state_close(L);
+  a->in = away(in, O_RDONLY);
+  a->out = away(out, O_WRONLY);
+  a->poll = epoll_create1(EPOLL_CLOEXEC);
+  if (a->poll < 0)
+    give_up("cannot watch its stream");
+  poll_in(a, a->in, PP_AGENT_IN);
+  poll_in(a, a->bell, PP_AGENT_BELL);
+  poll_in(a, a->ctl, PP_AGENT_CTL);
+  a->heard = pp_now_ns();
+  welcome(a);
+  loop(a);
+}
