@@ -14,9 +14,9 @@ static void set_serving(pp_link *l, bool on) {
     return;
   l->serving = on;
   if (on)
-    l->server->serving++;
+    l->node->serving++;
   else
-    l->server->serving--;
+    l->node->serving--;
 }
 
 static void set_extra(pp_link *l, bool on) {
@@ -24,9 +24,9 @@ static void set_extra(pp_link *l, bool on) {
     return;
   l->extra = on;
   if (on)
-    l->server->extra++;
+    l->node->extra++;
   else
-    l->server->extra--;
+    l->node->extra--;
 }
 
 static void set_held(pp_link *l, bool on) {
@@ -34,29 +34,29 @@ static void set_held(pp_link *l, bool on) {
     return;
   l->held = on;
   if (on)
-    l->server->held++;
+    l->node->held++;
   else
-    l->server->held--;
+    l->node->held--;
 }
 
-static uint32_t *counter(pp_server *s, enum pp_duty duty) {
-  return duty == PP_DUTY_OPEN   ? &s->open
-         : duty == PP_DUTY_AWAY ? &s->away
-                                : &s->spare;
+static uint32_t *counter(pp_node *n, enum pp_duty duty) {
+  return duty == PP_DUTY_OPEN   ? &n->open
+         : duty == PP_DUTY_AWAY ? &n->away
+                                : &n->spare;
 }
 
 static void set_duty(pp_link *l, enum pp_duty duty) {
   if (l->duty != PP_DUTY_NONE)
-    --*counter(l->server, l->duty);
+    --*counter(l->node, l->duty);
   if (duty != PP_DUTY_NONE)
-    ++*counter(l->server, duty);
+    ++*counter(l->node, duty);
   l->duty = duty;
   if (duty != PP_DUTY_AWAY)
     set_extra(l, false);
   if (duty != PP_DUTY_OPEN)
     set_serving(l, false);
   if (duty == PP_DUTY_SPARE)
-    l->server->spare_since = pp_now_ns();
+    l->node->spare_since = pp_now_ns();
 }
 
 void pp_crew_join(pp_link *l) {
@@ -89,15 +89,15 @@ static void serve(pp_link *l) {
   l->lending = false;
 }
 
-void pp_crew_serve(pp_server *s) {
-  for (uint32_t i = 0; i < s->cap && s->serving > 0; i++)
-    if (s->workers[i] != NULL && s->workers[i]->serving)
-      serve(s->workers[i]);
+void pp_crew_serve(pp_node *n) {
+  for (uint32_t i = 0; i < n->cap && n->serving > 0; i++)
+    if (n->workers[i] != NULL && n->workers[i]->serving)
+      serve(n->workers[i]);
 }
 
-void pp_crew_stay(pp_server *s) {
-  for (uint32_t i = 0; i < s->cap && s->open < s->ncpus; i++) {
-    pp_link *l = s->workers[i];
+void pp_crew_stay(pp_node *n) {
+  for (uint32_t i = 0; i < n->cap && n->open < n->ncpus; i++) {
+    pp_link *l = n->workers[i];
     const pp_job *j = l != NULL ? l->place.jobs.tail : NULL;
 
     if (j == NULL || l->duty != PP_DUTY_AWAY || l->extra ||
@@ -110,21 +110,25 @@ void pp_crew_stay(pp_server *s) {
 }
 
 /* Could others be started, as far as is known? */
-static bool refused(const pp_server *s, int64_t now) {
-  return s->refusals > 0 && s->spare == 0 && now < s->respawn_at + RETRY_NS;
+static bool refused(const pp_node *n, int64_t now) {
+  return n->refusals > 0 && n->spare == 0 && now < n->respawn_at + RETRY_NS;
 }
 
 /* Workers whose jobs have gone on get the places of idle ones. */
-static void trade(pp_server *s) {
-  for (uint32_t i = 0; i < s->cap && s->extra > 0; i++) {
-    pp_link *l = s->workers[i], *idle;
+static void trade(pp_node *n) {
+  uint32_t k = 0;
+
+  for (uint32_t i = 0; i < n->cap && n->extra > 0; i++) {
+    pp_link *l = n->workers[i], *idle;
 
     if (l == NULL || !l->extra)
       continue;
-    if (s->sched.idle == NULL)
+    while (k < n->cap && ((idle = n->workers[k]) == NULL || !idle->place.open ||
+                          idle->place.jobs.n > 0 || idle->place.holder != NULL))
+      k++;
+    if (k == n->cap)
       return;
-    idle = (pp_link *)(void *)s->sched.idle;
-    pp_sched_close(&s->sched, &idle->place);
+    pp_sched_close(&n->server->sched, &idle->place);
     set_duty(idle, PP_DUTY_SPARE);
     set_duty(l, PP_DUTY_OPEN);
     pp_everywhere_next(l);
@@ -132,7 +136,7 @@ static void trade(pp_server *s) {
 }
 
 void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
-  pp_server *s = l->server;
+  pp_node *n = l->node;
 
   if (j->kin == NULL || j->kin->since > 0)
     return;
@@ -141,7 +145,7 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
   j->kin->since = now;
   /* What it has been sent and not begun would wait behind this job. */
   pp_link_detach(l);
-  pp_sched_close(&s->sched, &l->place);
+  pp_sched_close(&n->server->sched, &l->place);
   if (l->place.jobs.tail != j)
     pp_sched_spread(&l->place);
   if (l->duty == PP_DUTY_AWAY) {
@@ -150,13 +154,13 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
   }
   if (l->duty == PP_DUTY_NONE) { /* it retires */
     set_held(l, true);
-    pp_server_tend(s, now);
+    pp_node_tend(n, now);
     return;
   }
-  if (deep || (s->away < PP_AWAY_MAX(s->ncpus) && l->place.jobs.n == 1 &&
-               !refused(s, now))) {
+  if (deep || (n->away < PP_AWAY_MAX(n->ncpus) && l->place.jobs.n == 1 &&
+               !refused(n, now))) {
     set_duty(l, PP_DUTY_AWAY);
-    pp_server_tend(s, now);
+    pp_node_tend(n, now);
   } else {
     set_duty(l, PP_DUTY_OPEN);
     set_serving(l, true);
@@ -172,7 +176,7 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
   set_held(l, false);
   if (l->duty == PP_DUTY_AWAY) {
     set_extra(l, true);
-    trade(l->server);
+    trade(l->node);
   } else if (l->duty == PP_DUTY_OPEN) {
     set_serving(l, false);
     if (l->place.jobs.tail != j) /* what it has been lent and not begun */
@@ -183,16 +187,16 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
 }
 
 void pp_crew_ends(pp_link *l) {
-  pp_server *s = l->server;
+  pp_node *n = l->node;
 
-  if (s->extra == 0 || l->duty != PP_DUTY_OPEN || !l->place.open)
+  if (n->extra == 0 || l->duty != PP_DUTY_OPEN || !l->place.open)
     return;
   /* Hand the place over to one whose job has gone on. */
-  for (uint32_t i = 0; i < s->cap; i++) {
-    pp_link *x = s->workers[i];
+  for (uint32_t i = 0; i < n->cap; i++) {
+    pp_link *x = n->workers[i];
 
     if (x != NULL && x->extra) {
-      pp_sched_close(&s->sched, &l->place);
+      pp_sched_close(&n->server->sched, &l->place);
       set_duty(l, PP_DUTY_SPARE);
       set_duty(x, PP_DUTY_OPEN);
       pp_everywhere_next(x);
@@ -202,15 +206,15 @@ void pp_crew_ends(pp_link *l) {
 }
 
 void pp_crew_ended(pp_link *l) {
-  pp_server *s = l->server;
+  pp_node *n = l->node;
   const pp_job *j = l->place.jobs.tail;
 
   if (j == NULL) {
     set_held(l, false);
     if (l->duty == PP_DUTY_AWAY) {
       set_duty(l, PP_DUTY_SPARE);
-      if (pp_crew_missing(s))
-        pp_server_tend(s, pp_now_ns());
+      if (pp_crew_missing(n))
+        pp_node_tend(n, pp_now_ns());
     } else if (l->duty == PP_DUTY_OPEN && !l->place.open) {
       set_serving(l, false);
       pp_everywhere_next(l);
@@ -226,20 +230,20 @@ void pp_crew_ended(pp_link *l) {
   }
 }
 
-bool pp_crew_missing(const pp_server *s) {
-  uint32_t barred = s->calls.barred; /* places that stay empty */
+bool pp_crew_missing(const pp_node *n) {
+  uint32_t barred = n->barred; /* places that stay empty */
 
-  if (s->closed || s->open + barred >= s->ncpus)
+  if (n->server->closed || n->open + barred >= n->ncpus)
     return false;
-  if (s->away + s->held > 0 && s->sched.queue.head == NULL &&
-      s->open + s->away + s->held + barred >= s->ncpus)
+  if (n->away + n->held > 0 && n->server->sched.queue.head == NULL &&
+      n->open + n->away + n->held + barred >= n->ncpus)
     return false; /* there is nothing to do */
-  return s->spare > 0 || s->alive + barred < s->ncpus + s->away + s->held;
+  return n->spare > 0 || n->alive + barred < n->ncpus + n->away + n->held;
 }
 
-bool pp_crew_call(pp_server *s) {
-  for (uint32_t i = 0; i < s->cap && s->spare > 0; i++) {
-    pp_link *l = s->workers[i];
+bool pp_crew_call(pp_node *n) {
+  for (uint32_t i = 0; i < n->cap && n->spare > 0; i++) {
+    pp_link *l = n->workers[i];
 
     if (l != NULL && l->duty == PP_DUTY_SPARE) {
       set_duty(l, PP_DUTY_OPEN);
@@ -250,13 +254,13 @@ bool pp_crew_call(pp_server *s) {
   return false;
 }
 
-int64_t pp_crew_tidy(pp_server *s, int64_t now) {
-  if (s->spare == 0)
+int64_t pp_crew_tidy(pp_node *n, int64_t now) {
+  if (n->spare == 0)
     return -1;
-  if (s->kids > 0 || now - s->spare_since < SPARE_NS)
-    return (s->kids > 0 ? now : s->spare_since) + SPARE_NS;
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_SPARE)
-      pp_link_retire(s->workers[i]);
+  if (n->server->kids > 0 || now - n->spare_since < SPARE_NS)
+    return (n->server->kids > 0 ? now : n->spare_since) + SPARE_NS;
+  for (uint32_t i = 0; i < n->cap; i++)
+    if (n->workers[i] != NULL && n->workers[i]->duty == PP_DUTY_SPARE)
+      pp_link_retire(n->workers[i]);
   return -1;
 }

@@ -41,16 +41,16 @@ void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now);
 void pp_crew_ends(pp_link *l);
 void pp_crew_ended(pp_link *l);
 /* Jobs are queued that some job may wait for whose worker serves. */
-void pp_crew_serve(pp_server *s);
+void pp_crew_serve(pp_node *n);
 /* No other worker can be started: those whose jobs wait keep their places and
  * serve. */
-void pp_crew_stay(pp_server *s);
+void pp_crew_stay(pp_node *n);
 /* Are there fewer that take jobs than there should and could be? */
-bool pp_crew_missing(const pp_server *s);
+bool pp_crew_missing(const pp_node *n);
 /* Let a spare one take jobs; false if there is none. */
-bool pp_crew_call(pp_server *s);
+bool pp_crew_call(pp_node *n);
 /* Spare ones end when nobody has needed them for a while. When to come again,
  * -1 never. */
-int64_t pp_crew_tidy(pp_server *s, int64_t now);
+int64_t pp_crew_tidy(pp_node *n, int64_t now);
 
 #endif

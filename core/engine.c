@@ -108,6 +108,28 @@ void pp_engine_blob_lost(pp_engine *e, uint32_t id, uint32_t lane) {
     pp_blob_lost(b, lane);
 }
 
+uint16_t pp_engine_named(pp_engine *e, const char *name) {
+  char **v, *copy;
+
+  if (strcmp(name, "local") == 0)
+    return PP_NAME_LOCAL;
+  for (uint16_t i = 0; i < e->nnames; i++)
+    if (strcmp(e->names[i], name) == 0)
+      return (uint16_t)(i + 1);
+  if (e->nnames == UINT16_MAX - 1)
+    return PP_NAME_LOCAL;
+  v = realloc(e->names, ((size_t)e->nnames + 1) * sizeof(char *));
+  copy = strdup(name);
+  if (v != NULL)
+    e->names = v;
+  if (v == NULL || copy == NULL) {
+    free(copy);
+    return PP_NAME_LOCAL;
+  }
+  v[e->nnames++] = copy;
+  return e->nnames;
+}
+
 /* --- what has arrived ----------------------------------------------------- */
 
 static bool any_ready(const pp_engine *e) {
@@ -161,27 +183,26 @@ static void on_tick(uv_timer_t *t) {
   e->timed_out = true;
 }
 
+static void earlier(int64_t *next, int64_t at) {
+  if (at >= 0 && (*next < 0 || at < *next))
+    *next = at;
+}
+
 /* When servers have something to do by themselves; -1 never. */
 static int64_t tend(pp_engine *e, int64_t now) {
   int64_t next = -1;
 
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
-    int64_t due = pp_server_expire(s, now), tidy = pp_crew_tidy(s, now);
-
-    if (due >= 0 && (next < 0 || due < next))
-      next = due;
-    if (tidy >= 0 && (next < 0 || tidy < next))
-      next = tidy;
-    if (s->serving > 0 && s->sched.queue.head != NULL)
-      pp_crew_serve(s);
-    if (!pp_crew_missing(s))
-      continue;
-    pp_server_tend(s, now);
-    if (pp_crew_missing(s)) {
-      int64_t at = s->respawn_at > now ? s->respawn_at : now + 100 * MS;
-
-      if (next < 0 || at < next)
-        next = at;
+    earlier(&next, pp_server_expire(s, now));
+    for (pp_node *n = s->local; n != NULL; n = n->next) {
+      earlier(&next, pp_crew_tidy(n, now));
+      if (n->serving > 0 && s->sched.queue.head != NULL)
+        pp_crew_serve(n);
+      if (!pp_crew_missing(n))
+        continue;
+      pp_node_tend(n, now);
+      if (pp_crew_missing(n))
+        earlier(&next, n->respawn_at > now ? n->respawn_at : now + 100 * MS);
     }
   }
   return next;

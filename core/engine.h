@@ -58,6 +58,9 @@ struct pp_engine {
   uint32_t *free_lanes, nfree;
   size_t closing; /* links whose handles are being closed */
 
+  char **names; /* of nodes, by number; kept to the end */
+  uint16_t nnames;
+
   pp_blobs blobs;
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   pp_server *idle;             /* some that have no unfinished job any more */
@@ -158,6 +161,14 @@ void pp_engine_lane_free(pp_engine *e, uint32_t lane);
 
 /* A lane's worker is gone and held this blob. */
 void pp_engine_blob_lost(pp_engine *e, uint32_t id, uint32_t lane);
+
+/* The number of a node's name, made if need be; 0, which is "local", without
+ * memory; and the name. */
+#define PP_NAME_LOCAL 0
+uint16_t pp_engine_named(pp_engine *e, const char *name);
+static inline const char *pp_engine_name(const pp_engine *e, uint16_t i) {
+  return i > 0 && i <= e->nnames ? e->names[i - 1] : "local";
+}
 
 /* One line on stderr if the level is asked for. */
 void pp_log(int level, const char *format, ...)

@@ -72,27 +72,26 @@ void pp_everywhere_free(pp_server *s) {
   memset(a, 0, sizeof *a);
 }
 
-pp_job *pp_everywhere_run(const pp_server *s, const pp_call *c,
-                          uint32_t number) {
+pp_job *pp_everywhere_run(const pp_server *s, const pp_call *c, uint32_t seat) {
   pp_job *run;
 
-  if (number == 0)
-    return s->ncpus > 0      ? NULL
-           : c->here != NULL ? c->here
-                             : s->calls.here.failed;
-  run = c->runs != NULL ? c->runs[number - 1] : NULL;
-  return run != NULL ? run : s->calls.seats[number - 1].failed;
+  if (seat == PP_HERE)
+    return !pp_server_here(s) ? NULL
+           : c->here != NULL  ? c->here
+                              : s->calls.here.failed;
+  run = c->runs != NULL ? c->runs[seat] : NULL;
+  return run != NULL ? run : s->calls.seats[seat].failed;
 }
 
-/* Note how the call went in worker `number`; the run's reference passes. */
-static void record(pp_server *s, pp_call *c, uint32_t number, pp_job *run) {
+/* Note how the call went at a seat, or here; the run's reference passes. */
+static void record(pp_server *s, pp_call *c, uint32_t seat, pp_job *run) {
   pp_job **at;
 
   if (!runs(c) || c->runs == NULL) {
     pp_job_unref(run, &s->engine->blobs);
     return;
   }
-  at = number > 0 ? &c->runs[number - 1] : &c->here;
+  at = seat != PP_HERE ? &c->runs[seat] : &c->here;
   forget(s, at);
   *at = run;
 }
@@ -121,14 +120,18 @@ static void message_of(const pp_job *run, char *out, size_t size) {
 /* --- places that are not used --------------------------------------------- */
 
 bool pp_everywhere_hopeless(const pp_server *s) {
-  return s->ncpus > 0 ? s->calls.barred >= s->ncpus
-                      : s->calls.here.failed != NULL;
+  if (pp_server_here(s))
+    return s->calls.here.failed != NULL;
+  for (const pp_node *n = s->local; n != NULL; n = n->next)
+    if (n->barred < n->ncpus)
+      return false;
+  return true;
 }
 
 void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
   char text[300] = "";
 
-  if (s->ncpus == 0 && s->calls.here.failed != NULL)
+  if (pp_server_here(s) && s->calls.here.failed != NULL)
     message_of(s->calls.here.failed, text, sizeof text);
   for (uint32_t i = 0; i < s->calls.nseats && *text == '\0'; i++)
     if (s->calls.seats[i].failed != NULL)
@@ -140,7 +143,7 @@ void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
 /* This worker's place is used no more. The run's reference passes. */
 static void bar(pp_link *l, pp_call *c, pp_job *run) {
   pp_server *s = l->server;
-  pp_seat *seat = &s->calls.seats[l->number - 1];
+  pp_seat *seat = &s->calls.seats[l->seat];
   char text[400];
 
   if (l->retiring || seat->failed != NULL) {
@@ -151,10 +154,12 @@ static void bar(pp_link *l, pp_call *c, pp_job *run) {
   seat->call = c->number;
   seat->deaths = 0;
   s->calls.barred++;
+  l->node->barred++;
+  seat->node = l->node;
   message_of(run, text, sizeof text);
   pp_log(PP_LOG_WARN,
-         "worker %u of 'local' is not used: a call of everywhere failed: %s",
-         l->number, text);
+         "worker %u of '%s' is not used: a call of everywhere failed: %s",
+         l->number, pp_node_name(l->node), text);
   pp_link_retire(l);
   if (pp_everywhere_hopeless(s)) {
     pp_everywhere_why(s, text, sizeof text);
@@ -166,6 +171,7 @@ static void pardon(pp_server *s, pp_seat *seat) {
   if (seat->failed != NULL) {
     forget(s, &seat->failed);
     s->calls.barred--;
+    seat->node->barred--;
   }
   seat->deaths = 0;
 }
@@ -284,9 +290,9 @@ void pp_everywhere_ran(pp_link *l, pp_job *run, bool failed) {
     bar(l, c, run);
   } else {
     l->told++;
-    s->calls.seats[l->number - 1].deaths = c->deaths = 0;
+    s->calls.seats[l->seat].deaths = c->deaths = 0;
     c->good = true;
-    record(s, c, l->number, run);
+    record(s, c, l->seat, run);
     pp_everywhere_next(l);
   }
   pp_everywhere_step(s);
@@ -295,13 +301,13 @@ void pp_everywhere_ran(pp_link *l, pp_job *run, bool failed) {
 void pp_everywhere_lost(pp_link *l, pp_job *run, const char *how) {
   pp_server *s = l->server;
   pp_call *c = s->calls.v[run->id];
-  pp_seat *seat = &s->calls.seats[l->number - 1];
+  pp_seat *seat = &s->calls.seats[l->seat];
   bool begun = pp_job_begun(run);
   char msg[300];
 
   leave(l, run, true);
   if (!l->retiring && !s->closed && c->state != PP_CALL_VOID) {
-    s->stats.lost++;
+    l->node->stats.lost++;
     seat->deaths += begun;
     c->deaths += begun;
     if (seat->deaths >= PP_CALL_TRIES ||
@@ -319,13 +325,13 @@ void pp_everywhere_gone(pp_link *l) {
   pp_call *c = current(l->server);
 
   if (runs(c) && c->runs != NULL)
-    forget(l->server, &c->runs[l->number - 1]);
+    forget(l->server, &c->runs[l->seat]);
 }
 
 /* --- in the submitting process -------------------------------------------- */
 
 bool pp_everywhere_due(const pp_server *s) {
-  return s->ncpus == 0 && runs(current(s));
+  return pp_server_here(s) && runs(current(s));
 }
 
 pp_call *pp_everywhere_here(const pp_server *s, uint32_t *told) {
@@ -373,7 +379,7 @@ bool pp_everywhere_ran_here(pp_server *s, pp_server *here, pp_job *run,
   } else {
     here->calls.here.deaths = c->deaths = 0;
     c->good = true;
-    record(s, c, 0, run);
+    record(s, c, PP_HERE, run);
   }
   pp_everywhere_step(s);
   return !failed;
@@ -390,7 +396,7 @@ void pp_everywhere_lost_here(pp_server *s, pp_server *here, pp_job *run,
   pp_call *c = s->calls.v[run->id];
   char msg[300];
 
-  s->stats.lost++;
+  s->local->stats.lost++;
   c->deaths++;
   if (++here->calls.here.deaths >= PP_CALL_TRIES ||
       (!c->good && c->deaths >= PP_CALL_TRIES)) {
@@ -405,9 +411,10 @@ void pp_everywhere_lost_here(pp_server *s, pp_server *here, pp_job *run,
 /* --- one call ------------------------------------------------------------- */
 
 static void each_link(pp_server *s, void (*f)(pp_link *l)) {
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL)
-      f(s->workers[i]);
+  for (pp_node *n = s->local; n != NULL; n = n->next)
+    for (uint32_t i = 0; i < n->cap; i++)
+      if (n->workers[i] != NULL)
+        f(n->workers[i]);
 }
 
 static void begin_at(pp_link *l) {
@@ -420,20 +427,28 @@ static void begin_at(pp_link *l) {
 /* Has every worker there is or will be made it? One that cannot be started at
  * present is not waited for; it makes the call before its first job. */
 static bool complete(const pp_server *s, const pp_call *c) {
-  uint32_t have = s->calls.barred;
+  bool some = false, missing = false;
 
-  for (uint32_t i = 0; i < s->cap; i++) {
-    const pp_link *l = s->workers[i];
-
-    if (l == NULL || l->dead || l->retiring)
-      continue;
-    if (l->told <= c->number)
-      return false;
-    have++;
-  }
-  if (s->ncpus == 0)
+  if (pp_server_here(s))
     return c->here != NULL || s->calls.here.failed != NULL;
-  return have >= s->ncpus || (s->refusals > 0 && have > 0);
+  for (const pp_node *n = s->local; n != NULL; n = n->next) {
+    uint32_t have = n->barred;
+
+    for (uint32_t i = 0; i < n->cap; i++) {
+      const pp_link *l = n->workers[i];
+
+      if (l == NULL || l->dead || l->retiring)
+        continue;
+      if (l->told <= c->number)
+        return false;
+      have++;
+    }
+    if (have < n->ncpus && n->refusals == 0)
+      return false;
+    missing |= have < n->ncpus;
+    some |= have > 0;
+  }
+  return some || !missing;
 }
 
 void pp_everywhere_step(pp_server *s) {
@@ -540,9 +555,10 @@ void pp_everywhere_undo(pp_server *s, pp_call *c) {
       next->ahead += c->ahead;
     c->ahead = 0;
     s->calls.undone += began;
-    for (uint32_t i = 0; i < s->cap && began; i++)
-      if (s->workers[i] != NULL)
-        replace(s->workers[i], c->number);
+    for (pp_node *n = s->local; n != NULL && began; n = n->next)
+      for (uint32_t i = 0; i < n->cap; i++)
+        if (n->workers[i] != NULL)
+          replace(n->workers[i], c->number);
     for (uint32_t i = 0; i < s->calls.nseats; i++)
       if (s->calls.seats[i].failed != NULL &&
           s->calls.seats[i].call == c->number)
@@ -557,6 +573,23 @@ void pp_everywhere_undo(pp_server *s, pp_call *c) {
   pp_everywhere_release(s, c);
 }
 
+/* A worker will not make the call that it has not made. */
+static void miss(pp_server *s, pp_call *c, const pp_node *n, uint32_t seat,
+                 uint32_t number, int kind, const char *msg) {
+  pp_job *run;
+
+  if (c->runs == NULL || pp_everywhere_run(s, c, seat) != NULL ||
+      (run = pp_job_new(0)) == NULL)
+    return;
+  run->flags = PP_JOB_CALL;
+  run->server = s;
+  run->state = PP_JOB_FAILED;
+  run->node = n->name;
+  run->worker = number;
+  store_error(run, kind, msg);
+  record(s, c, seat, run);
+}
+
 void pp_everywhere_fail(pp_server *s, int kind, const char *msg) {
   for (uint32_t k = s->sched.era; k < s->calls.n; k++) {
     pp_call *c = s->calls.v[k];
@@ -564,19 +597,11 @@ void pp_everywhere_fail(pp_server *s, int kind, const char *msg) {
     if (c->state == PP_CALL_VOID || (!s->closed && !runs(c)))
       continue;
     c->state = PP_CALL_RUNS;
-    for (uint32_t i = s->ncpus > 0; i <= s->ncpus; i++) {
-      pp_job *run;
-
-      if (c->runs == NULL || pp_everywhere_run(s, c, i) != NULL ||
-          (run = pp_job_new(0)) == NULL)
-        continue;
-      run->flags = PP_JOB_CALL;
-      run->server = s;
-      run->state = PP_JOB_FAILED;
-      run->worker = i;
-      store_error(run, kind, msg);
-      record(s, c, i, run);
-    }
+    if (pp_server_here(s))
+      miss(s, c, s->local, PP_HERE, 0, kind, msg);
+    for (pp_node *n = s->local; n != NULL; n = n->next)
+      for (uint32_t i = 0; i < n->ncpus; i++)
+        miss(s, c, n, n->seats[i], i + 1, kind, msg);
     c->state = PP_CALL_OVER;
   }
   if (!s->closed)

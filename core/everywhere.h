@@ -44,26 +44,27 @@ typedef struct pp_call {
   uint32_t deaths; /* of workers at it, in a row */
   size_t ahead;    /* unfinished jobs that come before it, not before others */
   pp_job *model;   /* reference: what each worker's run is a copy of */
-  pp_job **runs; /* by number of the worker - 1: how it went there; references,
-                    until released */
-  pp_job *here;  /* the same in the submitting process */
+  pp_job **runs;   /* by seat: how it went there; references, until released */
+  pp_job *here;    /* the same in the submitting process */
 } pp_call;
 
 /* A worker's place. */
 typedef struct pp_seat {
-  pp_job *failed;  /* reference: the run that failed here; NULL: in use */
-  uint32_t call;   /* its number */
-  uint32_t deaths; /* of workers here, in a row, while they made calls */
+  pp_job *failed;       /* reference: the run that failed here; NULL: in use */
+  uint32_t call;        /* its number */
+  uint32_t deaths;      /* of workers here, in a row, while they made calls */
+  struct pp_node *node; /* if it failed: whose */
 } pp_seat;
 
 /* What a server knows of them. Zeroed is empty. */
 typedef struct pp_calls {
   pp_call **v;
   uint32_t n, cap;
-  pp_seat *seats; /* by number of the worker - 1 */
-  pp_seat here;   /* in the submitting process */
-  uint32_t nseats, barred;
-  uint32_t undone; /* calls taken back that had begun */
+  pp_seat *seats;        /* node.h */
+  pp_seat here;          /* in the submitting process */
+  uint32_t nseats, used; /* of those, how many are some worker's */
+  uint32_t barred;       /* of all nodes */
+  uint32_t undone;       /* calls taken back that had begun */
   bool stepping, again;
 } pp_calls;
 
@@ -74,11 +75,12 @@ void pp_everywhere_free(struct pp_server *s);
 /* A new call: the model's reference passes, also on error (NULL: no memory).
  * The call lives as long as its server. */
 pp_call *pp_everywhere_call(struct pp_server *s, pp_job *model);
-/* How it went in worker `number`, 0 for this process: a borrowed job that is
- * over, or NULL where there is no such worker at present. For calls that are
- * over. */
+/* How it went in the worker of a seat, or in this process (PP_HERE): a borrowed
+ * job that is over, or NULL where there is no such worker at present. For calls
+ * that are over. */
+#define PP_HERE UINT32_MAX
 pp_job *pp_everywhere_run(const struct pp_server *s, const pp_call *c,
-                          uint32_t number);
+                          uint32_t seat);
 /* Nobody will ask any more how it went. */
 void pp_everywhere_release(struct pp_server *s, pp_call *c);
 /* Whoever waited for it gave up: it is taken back, and workers that have begun

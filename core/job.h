@@ -88,6 +88,7 @@ struct pp_job {
   uint32_t slots;  /* places it takes on its node; 0: one */
   uint32_t worker; /* number of the worker it ended on, from 1 */
   uint16_t flags;
+  uint16_t node; /* where it was sent last: a name of the engine's */
   uint8_t state;
   uint8_t failing; /* while ENDING: it will be FAILED */
   uint32_t small_cap;

@@ -83,7 +83,7 @@ static void on_ctl(uv_poll_t *h, int status, int events) {
     if (rep.op == PP_Z_SPAWNED) {
       l->pid = rep.pid;
       if (l->server != NULL)
-        l->server->refusals = 0, l->server->stuck_since = 0;
+        l->node->refusals = 0, l->node->stuck_since = 0;
     } else if (rep.op == PP_Z_EXITED) {
       pp_link_died(l, rep.status, 0, rep.maxrss);
     } else if (rep.op == PP_Z_FAILED) {

@@ -104,7 +104,7 @@ pp_job *pp_link_job(pp_link *l, uint32_t seq) {
 static void broken(pp_link *l, const char *what) {
   l->broken = true;
   pp_log(PP_LOG_WARN, "worker %u of '%s' sent nonsense (%s): replaced",
-         l->number, "local", what);
+         l->number, pp_node_name(l->node), what);
   pp_link_kill(l);
 }
 
@@ -116,7 +116,7 @@ static int64_t between(uint64_t v, int64_t low, int64_t high) {
 
 /* Take down what the head of a RESULT says, as far as it can be true. */
 static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
-  pp_server *s = l->server;
+  pp_stats *t = &l->node->stats;
 
   j->started = between(pp_get64(h + PP_RES_START), j->submitted, now);
   j->run = between(pp_get64(h + PP_RES_RUN), 0, now - j->started);
@@ -129,14 +129,14 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->attempts++;
   if (j->flags & PP_JOB_CALL)
     return;
-  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  t->failed += pp_get32(h + PP_RES_STATUS) >> 1;
   if (!(j->flags & PP_JOB_CHILD))
     l->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
-  s->deaths = 0;
-  s->stats.time += j->run;
-  s->stats.cpu += j->cpu;
-  if (s->stats.maxrss < j->maxrss)
-    s->stats.maxrss = j->maxrss;
+  l->node->deaths = 0;
+  t->time += j->run;
+  t->cpu += j->cpu;
+  if (t->maxrss < j->maxrss)
+    t->maxrss = j->maxrss;
   if (j->fn != NULL)
     j->fn->run_ns = j->fn->run_ns < 0
                         ? j->run
@@ -182,7 +182,7 @@ static void arrived(pp_link *l, pp_job *j, int64_t now) {
                     j->result[0] == PP_KIND_ERROR && pp_server_again(s, j)))
     return;
   if (!(j->flags & PP_JOB_CALL))
-    s->stats.njobs += j->items > 0 ? j->items : 1;
+    l->node->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
 }
 
@@ -243,7 +243,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   if (j == NULL || !pp_link_taken(l, j))
     return SIZE_MAX;
   j->received += PP_FRAME_HEAD + len;
-  l->server->stats.received += PP_FRAME_HEAD + len;
+  l->node->stats.received += PP_FRAME_HEAD + len;
   if (len <= used - PP_FRAME_HEAD) {
     note(l, j, body, now);
     if (pp_job_store(j, body + PP_RES_HEAD, len - PP_RES_HEAD) != 0)
@@ -367,7 +367,8 @@ static int open_pipe(int p[2]) {
   return pipe2(p, O_CLOEXEC);
 }
 
-pp_link *pp_link_open(pp_server *s, uint32_t number) {
+pp_link *pp_link_open(pp_node *n, uint32_t number) {
+  pp_server *s = n->server;
   pp_engine *e = s->engine;
   pp_link *l = calloc(1, sizeof *l);
   int out[2] = {-1, -1}, err[2] = {-1, -1}, lane = -1, why;
@@ -381,7 +382,9 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
   }
   l->engine = e;
   l->server = s;
+  l->node = n;
   l->number = number;
+  l->seat = n->seats[number - 1];
   l->generation = e->generation;
   l->outlet[0].fd = l->outlet[1].fd = -1;
   lane = pp_engine_lane(e, l);
@@ -412,7 +415,7 @@ pp_link *pp_link_open(pp_server *s, uint32_t number) {
     o->to = &e->out[k];
     o->meter = &e->meter;
     o->mode = s->output;
-    snprintf(o->prefix, sizeof o->prefix, "[local/%u] ", number);
+    snprintf(o->prefix, sizeof o->prefix, "[%s/%u] ", pp_node_name(n), number);
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
     if (uv_poll_init(&e->loop, &o->poll, o->fd) == 0) {
       o->poll.data = l;
@@ -490,24 +493,26 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
   l->has_words = 0;
   how_it_ended(l, status, how, sizeof how);
   if (s != NULL) {
-    if (s->workers[l->number - 1] == l) {
-      s->workers[l->number - 1] = NULL;
-      s->alive--;
+    pp_node *n = l->node;
+
+    if (n->workers[l->number - 1] == l) {
+      n->workers[l->number - 1] = NULL;
+      n->alive--;
     }
     pp_crew_leave(l);
     pp_sched_gone(&l->place);
     if (!l->retiring && !s->closed) {
       pp_log(PP_LOG_INFO, "%s", how);
-      if (s->stats.maxrss < maxrss)
-        s->stats.maxrss = maxrss;
+      if (n->stats.maxrss < maxrss)
+        n->stats.maxrss = maxrss;
       if (status < 0) {
-        pp_server_refused(s, l->number, why);
+        pp_node_refused(n, l->number, why);
       } else {
-        s->refusals = 0;
+        n->refusals = 0;
         if (l->kill_at == 0) {
-          s->deaths++;
+          n->deaths++;
           if (l->place.jobs.head == NULL)
-            s->stats.lost++;
+            n->stats.lost++;
         }
       }
     }

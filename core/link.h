@@ -37,7 +37,9 @@ struct pp_link {
   pp_place place; /* first */
   pp_engine *engine;
   pp_server *server;
+  pp_node *node; /* of that server */
   uint32_t number, lane, seq;
+  uint32_t seat;       /* number among all workers of its server, from 0 */
   uint32_t generation; /* of its zygote */
   uint32_t done;       /* jobs its worker has ended */
   uint32_t told;       /* calls of everywhere it has made or passed over */
@@ -69,8 +71,8 @@ struct pp_link {
   uint32_t nown;
 };
 
-/* Start worker `number` of a server. NULL with errno. */
-pp_link *pp_link_open(pp_server *s, uint32_t number);
+/* Start worker `number` of a node. NULL with errno. */
+pp_link *pp_link_open(pp_node *n, uint32_t number);
 /* Take what it has produced: results, output. */
 void pp_link_drain(pp_link *l);
 /* Its process has ended (status as of wait(2)), or never was (status -1, why

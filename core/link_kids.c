@@ -183,7 +183,7 @@ void pp_link_configure(pp_link *l) {
   if (l->dead)
     return;
   pp_frame_head(f, PP_F_CONFIG, PP_CONF_SIZE);
-  pp_put32(p + PP_CONF_NCPUS, s->ncpus);
+  pp_put32(p + PP_CONF_NCPUS, pp_server_ncpus(s));
   pp_put32(p + PP_CONF_RETRIES, s->retries);
   pp_put64(p + PP_CONF_TIMEOUT, (uint64_t)s->timeout);
   pp_put64(p + PP_CONF_MEMORY, s->memory);

@@ -305,7 +305,8 @@ static int place_send(pp_place *p, pp_job *j) {
   }
   atomic_store(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_SENT);
   j->sent += j->frame_len;
-  l->server->stats.sent += j->frame_len;
+  j->node = l->node->name;
+  l->node->stats.sent += j->frame_len;
   if (l->tx_n == 0 && pp_ring_room(&lane->in) >= j->frame_len) {
     memcpy(pp_ring_end(&lane->in, l->map.in), f, j->frame_len);
     pp_ring_publish(&lane->in, j->frame_len);

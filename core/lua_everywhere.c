@@ -79,24 +79,26 @@ static bool is_over(void *ud) {
   return w->call->state >= PP_CALL_OVER;
 }
 
-/* Push the handle of the call's run in worker `number`, not shared with what
- * its server keeps; false if there is none. */
-static bool push_run(lua_State *L, waiter *w, uint32_t number) {
+/* Push the handle of the call's run at a seat, that of a node's worker, not
+ * shared with what its server keeps; false if there is none. */
+static bool push_run(lua_State *L, waiter *w, uint32_t seat, const pp_node *n,
+                     uint32_t number) {
   pp_engine *e = pp_check_engine(L);
   pp_job *run, *copy = NULL;
   int r = 0;
 
   pp_engine_enter(e);
-  run = pp_everywhere_run(w->s, w->call, number);
+  run = pp_everywhere_run(w->s, w->call, seat);
   if (run != NULL) {
     copy = pp_job_new(0);
     r = copy != NULL ? pp_job_store(copy, run->result, run->result_len)
                      : PP_ENOMEM;
   }
   if (copy != NULL) {
-    copy->flags = PP_JOB_CALL | (number == 0 ? PP_JOB_HERE : 0);
+    copy->flags = PP_JOB_CALL | (seat == PP_HERE ? PP_JOB_HERE : 0);
     copy->server = w->s;
     copy->state = run->state;
+    copy->node = n->name;
     copy->worker = number;
     if (run->output != NULL) {
       copy->output = run->output;
@@ -117,9 +119,9 @@ static void set_text(lua_State *L, const char *name, const pp_buf *b) {
   lua_setfield(L, -2, name);
 }
 
-/* Push the entry of worker `number`: {node =, worker =, ok =, n =, results} or
+/* Push the entry of a worker: {node =, worker =, ok =, n =, results} or
  * {..., ok = false, error =, n = 1, error}. */
-static void push_entry(lua_State *L, const pp_server *s, uint32_t number) {
+static void push_entry(lua_State *L, const pp_server *s) {
   int handle = lua_gettop(L), n = pp_push_results(L, handle), count;
   const pp_ujob *u = lua_touserdata(L, handle);
 
@@ -129,9 +131,9 @@ static void push_entry(lua_State *L, const pp_server *s, uint32_t number) {
   lua_insert(L, handle + 1);
   for (int i = count; i >= 1; i--)
     lua_rawseti(L, handle + 1, i);
-  lua_pushliteral(L, "local");
+  lua_pushstring(L, pp_engine_name(s->engine, u->j->node));
   lua_setfield(L, -2, "node");
-  lua_pushinteger(L, number);
+  lua_pushinteger(L, u->j->worker);
   lua_setfield(L, -2, "worker");
   lua_pushboolean(L, n >= 0);
   lua_setfield(L, -2, "ok");
@@ -210,13 +212,18 @@ int pp_server_everywhere(lua_State *L) {
     return luaL_error(L, "not enough memory");
   pp_wait_call(L, is_over, w, -1);
   /* The kept list on the stack serves the results. */
-  lua_createtable(L, (int)b.s->ncpus, 0);
+  lua_createtable(L, (int)pp_server_ncpus(b.s), 0);
   list = lua_gettop(L);
-  for (uint32_t i = 0; i <= b.s->calls.nseats; i++)
-    if (push_run(L, w, i)) {
-      push_entry(L, b.s, i);
-      lua_rawseti(L, list, ++at);
-    }
+  if (push_run(L, w, PP_HERE, b.s->local, 0)) {
+    push_entry(L, b.s);
+    lua_rawseti(L, list, ++at);
+  }
+  for (const pp_node *n = b.s->local; n != NULL; n = n->next)
+    for (uint32_t i = 0; i < n->cap; i++)
+      if (push_run(L, w, n->seats[i], n, i + 1)) {
+        push_entry(L, b.s);
+        lua_rawseti(L, list, ++at);
+      }
   pp_engine_enter(b.e);
   pp_everywhere_release(b.s, w->call);
   pp_engine_leave(b.e);

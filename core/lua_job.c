@@ -116,7 +116,7 @@ static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
     lua_setfield(L, -2, "job");
   }
   if (j->worker > 0 || j->flags & PP_JOB_HERE) {
-    lua_pushliteral(L, "local");
+    lua_pushstring(L, pp_engine_name(pp_engine_here(), j->node));
     lua_setfield(L, -2, "node");
     lua_pushinteger(L, j->worker);
     lua_setfield(L, -2, "worker");
@@ -484,7 +484,7 @@ static int job_field(lua_State *L) {
   else if (strcmp(k, "name") == 0 && now.name != NULL)
     lua_pushstring(L, now.name);
   else if (strcmp(k, "node") == 0 && placed)
-    lua_pushliteral(L, "local");
+    lua_pushstring(L, pp_engine_name(e, now.node));
   else if (strcmp(k, "worker") == 0 && placed)
     lua_pushinteger(L, now.worker);
   else if (strcmp(k, "attempts") == 0)

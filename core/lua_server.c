@@ -259,7 +259,7 @@ static int server_tostring(lua_State *L) {
   else if (u->s == NULL || u->s->closed)
     lua_pushliteral(L, "pp.Server (closed)");
   else
-    lua_pushfstring(L, "pp.Server (%d workers)", (int)u->s->ncpus);
+    lua_pushfstring(L, "pp.Server (%d workers)", (int)pp_server_ncpus(u->s));
   return 1;
 }
 
@@ -420,7 +420,7 @@ Tell the number of local workers.
 @treturn integer
 */
 static int server_get_ncpus(lua_State *L) {
-  lua_pushinteger(L, pp_check_server(L, 1)->ncpus);
+  lua_pushinteger(L, pp_check_server(L, 1)->local->ncpus);
   return 1;
 }
 
@@ -456,9 +456,12 @@ static int server_active(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
 
   lua_createtable(L, 0, 1);
-  lua_pushinteger(L,
-                  s->ncpus > s->calls.barred ? s->ncpus - s->calls.barred : 0);
-  lua_setfield(L, -2, "local");
+  for (const pp_node *n = s->local; n != NULL; n = n->next) {
+    if (n != s->local && n->open == 0)
+      continue;
+    lua_pushinteger(L, n->ncpus > n->barred ? n->ncpus - n->barred : 0);
+    lua_setfield(L, -2, pp_node_name(n));
+  }
   return 1;
 }
 
@@ -488,46 +491,62 @@ Statistics of a node, as get_stats returns them.
 @tfield string state "connected" or "closed"
 @tfield ?string reason why a node cannot be used; nil if it can
 */
+/* Push what is told of one node: a copy of it. */
+static void push_stats(lua_State *L, const pp_node *n, const char *state,
+                       const char *why) {
+  const pp_stats *t = &n->stats;
+
+  lua_createtable(L, 0, 13);
+  set_int(L, "ncpus", n->ncpus);
+  set_int(L, "njobs", t->njobs);
+  lua_pushnumber(L, (lua_Number)t->time / 1e9);
+  lua_setfield(L, -2, "time");
+  set_int(L, "failed", t->failed);
+  set_int(L, "retried", t->retried);
+  set_int(L, "lost", t->lost);
+  lua_pushnumber(L, (lua_Number)t->cpu / 1e9);
+  lua_setfield(L, -2, "cpu");
+  set_int(L, "maxrss", t->maxrss);
+  set_int(L, "sent", t->sent);
+  set_int(L, "received", t->received);
+  lua_pushstring(L, state);
+  lua_setfield(L, -2, "state");
+  if (*why != '\0') {
+    lua_pushstring(L, why);
+    lua_setfield(L, -2, "reason");
+  }
+}
+
 static int server_stats(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_check_engine(L);
-  pp_stats t;
+  pp_node *copies;
+  uint32_t n = 0, k = 0;
   char why[400] = "";
-  bool closed, hopeless;
-  uint32_t ncpus;
+  const char *state;
 
   if (u->s == NULL)
     return luaL_error(L, "attempt to use a closed server");
   pp_engine_enter(e);
   pp_engine_look(e, pp_now_ns());
-  t = u->s->stats;
-  closed = u->s->closed;
-  ncpus = u->s->ncpus;
-  hopeless = pp_everywhere_hopeless(u->s);
+  for (const pp_node *at = u->s->local; at != NULL; at = at->next)
+    n++;
+  pp_engine_leave(e);
+  copies = lua_newuserdatauv(L, n * sizeof *copies, 0);
+  pp_engine_enter(e);
+  for (const pp_node *at = u->s->local; at != NULL && k < n; at = at->next)
+    copies[k++] = *at;
+  state = u->s->closed                   ? "closed"
+          : pp_everywhere_hopeless(u->s) ? "failed"
+                                         : "connected";
   if (u->s->calls.barred > 0)
     pp_everywhere_why(u->s, why, sizeof why);
   pp_engine_leave(e);
-  lua_createtable(L, 0, 1);
-  lua_createtable(L, 0, 13);
-  set_int(L, "ncpus", ncpus);
-  set_int(L, "njobs", t.njobs);
-  lua_pushnumber(L, (lua_Number)t.time / 1e9);
-  lua_setfield(L, -2, "time");
-  set_int(L, "failed", t.failed);
-  set_int(L, "retried", t.retried);
-  set_int(L, "lost", t.lost);
-  lua_pushnumber(L, (lua_Number)t.cpu / 1e9);
-  lua_setfield(L, -2, "cpu");
-  set_int(L, "maxrss", t.maxrss);
-  set_int(L, "sent", t.sent);
-  set_int(L, "received", t.received);
-  lua_pushstring(L, closed ? "closed" : hopeless ? "failed" : "connected");
-  lua_setfield(L, -2, "state");
-  if (why[0] != '\0') {
-    lua_pushstring(L, why);
-    lua_setfield(L, -2, "reason");
+  lua_createtable(L, 0, (int)k);
+  for (uint32_t i = 0; i < k; i++) {
+    push_stats(L, &copies[i], state, why);
+    lua_setfield(L, -2, pp_engine_name(e, copies[i].name));
   }
-  lua_setfield(L, -2, "local");
   return 1;
 }
 

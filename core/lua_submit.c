@@ -69,13 +69,13 @@ static void read_slots(lua_State *L, submission *b) {
       pp_arg_error(L, b, AT_FUNC,
                    lua_pushfstring(L, "slots must be an integer >= 1, got %s",
                                    luaL_tolstring(L, -1, NULL)));
-    if (b->s->ncpus > 0 && n > (lua_Integer)b->s->ncpus)
+    if (b->s->local->ncpus > 0 && n > (lua_Integer)b->s->local->ncpus)
       pp_arg_error(L, b, AT_FUNC,
                    lua_pushfstring(L,
                                    "slots must be at most %d, the workers of "
                                    "'local', got %I",
-                                   (int)b->s->ncpus, n));
-    b->slots = b->s->ncpus > 0 ? (uint32_t)n : 1;
+                                   (int)b->s->local->ncpus, n));
+    b->slots = b->s->local->ncpus > 0 ? (uint32_t)n : 1;
   }
   lua_pop(L, 1);
 }

@@ -186,8 +186,9 @@ static unsigned running(const pp_engine *e) {
   unsigned n = e->in_job;
 
   for (const pp_server *s = e->servers; s != NULL; s = s->next)
-    for (uint32_t i = 0; i < s->cap; i++)
-      n += s->workers[i] != NULL && s->workers[i]->place.jobs.n > 0;
+    for (const pp_node *at = s->local; at != NULL; at = at->next)
+      for (uint32_t i = 0; i < at->cap; i++)
+        n += at->workers[i] != NULL && at->workers[i]->place.jobs.n > 0;
   return n;
 }
 

@@ -249,7 +249,12 @@ static pp_server *new_server(pp_nest *n, pp_nested *at) {
   s->output = n->config.output;
   s->timeout = n->config.timeout;
   s->memory = n->config.memory;
-  s->ncpus = n->config.ncpus;
+  if (pp_node_add(s, PP_NAME_LOCAL) == NULL) {
+    free(s);
+    free(u);
+    return NULL;
+  }
+  s->local->ncpus = n->config.ncpus;
   s->seeded = now->seeded;
   s->seed = now->seed;
   s->next_id = at->next_id;
@@ -372,7 +377,7 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
   free_key(u, key);
   pp_sched_ended(&u->place, j);
   if (j->worker > 0) {
-    pp_stats *t = &at->server->stats;
+    pp_stats *t = &at->server->local->stats;
 
     t->njobs += j->items > 0 ? j->items : 1;
     t->time += j->run;
@@ -405,7 +410,7 @@ void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len) {
     n->config.output = (enum pp_output)pp_get32(p + PP_CONF_OUTPUT);
     for (pp_nested *at = n->at; at != NULL; at = at->outer)
       if (at->server != NULL)
-        at->server->ncpus = n->config.ncpus;
+        at->server->local->ncpus = n->config.ncpus;
   }
 }
 

@@ -30,7 +30,7 @@ enum pp_output {
 typedef struct pp_outlet {
   uv_poll_t poll;
   enum pp_output mode;
-  char prefix[32];
+  char prefix[288];
   bool inside;            /* the last line passed on is not complete */
   int fd;                 /* owned; -1: none */
   int which;              /* 0 stdout, 1 stderr */

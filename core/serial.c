@@ -158,7 +158,7 @@ static pp_server *next_server(const pp_engine *e) {
   for (pp_server *s = e->servers; s != NULL; s = s->next)
     if (pp_everywhere_due(s))
       return s;
-    else if (s->ncpus == 0 && s->sched.queue.head != NULL &&
+    else if (pp_server_here(s) && s->sched.queue.head != NULL &&
              (first == NULL || s->sched.queue.head->submitted <
                                    first->sched.queue.head->submitted))
       first = s;
@@ -192,8 +192,8 @@ static void end_stopped(pp_serial *z, pp_job *j) {
   j->ended = pp_now_ns();
   j->run = j->ended - j->started - z->waited;
   j->attempts++;
-  s->stats.njobs++;
-  s->stats.time += j->run;
+  s->local->stats.njobs++;
+  s->local->stats.time += j->run;
   if (z->stop == PP_KIND_TIMEOUT + 1) {
     say_late(j, msg, sizeof msg);
     pp_server_fail(s, j, PP_KIND_TIMEOUT, msg);
@@ -234,26 +234,26 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
   j->attempts++;
   j->received += bytes;
-  s->stats.received += bytes;
-  s->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  s->local->stats.received += bytes;
+  s->local->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   z->from->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
-  s->stats.time += j->run;
-  s->stats.cpu += j->cpu;
-  if (s->stats.maxrss < j->maxrss)
-    s->stats.maxrss = j->maxrss;
+  s->local->stats.time += j->run;
+  s->local->stats.cpu += j->cpu;
+  if (s->local->stats.maxrss < j->maxrss)
+    s->local->stats.maxrss = j->maxrss;
   if (j->fn != NULL)
     j->fn->run_ns = j->fn->run_ns < 0
                         ? j->run
                         : j->fn->run_ns + (j->run - j->fn->run_ns) / 8;
   if (pp_job_store(j, h + PP_RES_HEAD, len) != 0) {
-    s->stats.njobs++;
+    s->local->stats.njobs++;
     pp_server_fail(s, j, PP_KIND_LOST, "not enough memory to keep its result");
     return;
   }
   if (j->failing && j->result_len > 0 && j->result[0] == PP_KIND_ERROR &&
       pp_server_again(s, j))
     return;
-  s->stats.njobs += j->items > 0 ? j->items : 1;
+  s->local->stats.njobs += j->items > 0 ? j->items : 1;
   pp_server_ended(s, j, j->failing);
 }
 
@@ -387,7 +387,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   pp_job_address(j, 1);
   pp_kin_anew(j);
   j->sent += j->frame_len;
-  s->stats.sent += j->frame_len;
+  s->local->stats.sent += j->frame_len;
   pp_engine_leave(e);
   if (open && r == 0)
     r = execute(z, j, &cpu);
@@ -409,7 +409,7 @@ static void run_job(pp_serial *z, pp_job *j) {
   if (call) {
     end_call(z, j, trouble);
   } else if (trouble != NULL) {
-    s->stats.njobs++;
+    s->local->stats.njobs++;
     pp_server_fail(s, j, PP_KIND_LOST, trouble);
   } else if (z->exited) {
     end_exited(z, j);

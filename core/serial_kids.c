@@ -62,19 +62,9 @@ void pp_serial_close_own(pp_serial *z) {
 
 /* What they were counts where the job does. */
 static void count_kids(pp_serial *z) {
-  pp_stats *to = &z->server->stats;
-  const pp_stats *t = &z->kids->stats;
+  pp_stats t = pp_server_sum(z->kids);
 
-  to->njobs += t->njobs;
-  to->failed += t->failed;
-  to->retried += t->retried;
-  to->lost += t->lost;
-  to->sent += t->sent;
-  to->received += t->received;
-  to->time += t->time;
-  to->cpu += t->cpu;
-  if (to->maxrss < t->maxrss)
-    to->maxrss = t->maxrss;
+  pp_stats_add(&z->server->local->stats, &t);
   z->next_id = z->kids->next_id;
   z->kids = NULL;
 }

@@ -13,12 +13,7 @@
 #include "link.h"
 #include "nest.h"
 
-/* After this many deaths in a row without a finished job, one new worker a
- * second. */
-#define CALM_DEATHS 5
 #define SECOND ((int64_t)1000000000)
-/* Without any worker for so long, jobs are not kept waiting. */
-#define STUCK_NS (10 * SECOND)
 
 /* --- groups --------------------------------------------------------------- */
 
@@ -47,7 +42,7 @@ pp_group *pp_server_group(pp_server *s, const char *name, size_t len) {
 
 pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   pp_server *s = calloc(1, sizeof *s);
-  uint32_t n = o->ncpus;
+  int why;
 
   if (s == NULL)
     return NULL;
@@ -60,28 +55,24 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->memory = o->memory;
   s->seed = o->seed;
   s->seeded = o->seeded;
-  s->ncpus = n;
-  s->workers = calloc(n ? n : 1, sizeof *s->workers);
-  if (s->workers == NULL || pp_everywhere_seats(s, n) != 0) {
-    free(s->workers);
-    free(s);
-    return NULL;
+  if (pp_node_add(s, PP_NAME_LOCAL) == NULL ||
+      pp_node_resize(s->local, o->ncpus) != 0) {
+    errno = ENOMEM;
+    goto fail;
   }
-  s->cap = n;
-  pp_sched_want(&s->sched, n);
-  pp_server_tend(s, s->created);
-  if (n > 0 && s->alive == 0 && errno != EAGAIN) {
-    int why = errno;
-
-    pp_everywhere_free(s);
-    free(s->workers);
-    free(s);
-    errno = why;
-    return NULL;
-  }
+  if (o->ncpus > 0 && s->local->alive == 0 && errno != EAGAIN)
+    goto fail;
   s->next = e->servers;
   e->servers = s;
   return s;
+fail:
+  why = errno;
+  pp_everywhere_free(s);
+  if (s->local != NULL)
+    pp_node_free(s->local);
+  free(s);
+  errno = why;
+  return NULL;
 }
 
 void pp_server_fail_all(pp_server *s, int kind, const char *msg) {
@@ -95,117 +86,9 @@ void pp_server_fail_all(pp_server *s, int kind, const char *msg) {
     pp_server_fail(s, j, kind, msg);
 }
 
-void pp_server_refused(pp_server *s, uint32_t number, int why) {
-  int64_t now = pp_now_ns();
-
-  if (s->refusals++ == 0)
-    pp_log(PP_LOG_WARN, "cannot start worker %u: %s; trying again", number,
-           strerror(why));
-  s->respawn_at = now + SECOND / 10;
-  pp_sched_want(&s->sched, s->alive); /* there may never be more */
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && s->workers[i]->pid > 0) {
-      s->stuck_since = 0;
-      pp_crew_stay(s);
-      pp_everywhere_step(s); /* a call may have waited for this one alone */
-      return;
-    }
-  if (s->stuck_since == 0)
-    s->stuck_since = now;
-  if (now - s->stuck_since >= STUCK_NS) {
-    char msg[120];
-
-    snprintf(msg, sizeof msg, "no worker could be started for 10 seconds: %s",
-             strerror(why));
-    pp_server_fail_all(s, PP_KIND_LOST, msg);
-    pp_everywhere_fail(s, PP_KIND_LOST, msg);
-  }
-}
-
-/* A number no worker has, from 0; UINT32_MAX: none to be had. */
-static uint32_t free_number(pp_server *s) {
-  uint32_t most = s->ncpus + s->away + s->held, i;
-  pp_link **v;
-
-  for (i = 0; i < s->cap &&
-              (s->workers[i] != NULL || s->calls.seats[i].failed != NULL);
-       i++) {
-  }
-  if (i >= most)
-    return UINT32_MAX;
-  if (i == s->cap) {
-    v = realloc(s->workers, most * sizeof(pp_link *));
-    if (v != NULL)
-      s->workers = v;
-    if (v == NULL || pp_everywhere_seats(s, most) != 0)
-      return UINT32_MAX;
-    memset(v + s->cap, 0, (most - s->cap) * sizeof(pp_link *));
-    s->cap = most;
-  }
-  return i;
-}
-
-void pp_server_tend(pp_server *s, int64_t now) {
-  if (s->refusals == 0 && s->up == NULL)
-    pp_sched_want(&s->sched, s->ncpus);
-  while (pp_crew_missing(s)) {
-    uint32_t i;
-
-    if (pp_crew_call(s))
-      continue;
-    if (now < s->respawn_at)
-      return;
-    i = free_number(s);
-    if (i == UINT32_MAX)
-      return;
-    s->workers[i] = pp_link_open(s, i + 1);
-    if (s->workers[i] == NULL) {
-      int why = errno;
-
-      if (why == EAGAIN) { /* the zygote has enough to do */
-        s->respawn_at = now + SECOND / 1000;
-        return;
-      }
-      pp_server_refused(s, i + 1, why);
-      errno = why;
-      return;
-    }
-    s->alive++;
-    if (s->deaths >= CALM_DEATHS) {
-      s->respawn_at = now + SECOND;
-      return;
-    }
-  }
-}
-
-void pp_server_resize(pp_server *s, uint32_t n) {
-  if (n > s->cap) {
-    pp_link **v = realloc(s->workers, n * sizeof *v);
-
-    if (v != NULL)
-      s->workers = v;
-    if (v == NULL || pp_everywhere_seats(s, n) != 0)
-      return;
-    memset(v + s->cap, 0, (n - s->cap) * sizeof *v);
-    s->cap = n;
-  }
-  pp_everywhere_pardon(s);
-  for (uint32_t i = s->cap; i-- > 0 && s->open > n;)
-    if (s->workers[i] != NULL && s->workers[i]->duty == PP_DUTY_OPEN)
-      pp_link_retire(s->workers[i]);
-  s->ncpus = n;
-  s->respawn_at = 0;
-  pp_sched_want(&s->sched, n);
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL)
-      pp_link_configure(s->workers[i]);
-  pp_server_tend(s, pp_now_ns());
-  pp_everywhere_step(s);
-}
-
 /* A begun job, still at its place, is lost or ended before its worker says that
  * it has: note how long it ran. */
-static void cut_short(pp_server *s, pp_job *j, int64_t now) {
+static void cut_short(pp_node *n, pp_job *j, int64_t now) {
   int64_t begun = j->place->ops->begun(j->place, j);
 
   j->started = begun > j->submitted && begun <= now ? begun : j->submitted;
@@ -213,7 +96,7 @@ static void cut_short(pp_server *s, pp_job *j, int64_t now) {
   if (j->run < 0)
     j->run = 0;
   if (!(j->flags & PP_JOB_CALL))
-    s->stats.time += j->run;
+    n->stats.time += j->run;
 }
 
 static void unlist(pp_server **p, pp_server *s) {
@@ -224,41 +107,48 @@ static void unlist(pp_server **p, pp_server *s) {
     }
 }
 
+static void each_link(pp_server *s, void (*f)(pp_link *l)) {
+  for (pp_node *n = s->local; n != NULL; n = n->next)
+    for (uint32_t i = 0; i < n->cap; i++)
+      if (n->workers[i] != NULL)
+        f(n->workers[i]);
+}
+
+static void quiesce(pp_link *l) {
+  pp_link_drain(l);
+  pp_sched_close(&l->server->sched, &l->place);
+}
+
+static void break_off(pp_link *l) {
+  pp_server *s = l->server;
+  int64_t now = pp_now_ns();
+  pp_job *j;
+
+  while ((j = pp_jobs_pop(&l->place.jobs)) != NULL)
+    if (j->flags & PP_JOB_GHOST) {
+      pp_job_unref(j, &l->engine->blobs);
+      pp_link_stopped(l);
+    } else {
+      cut_short(l->node, j, now);
+      if (!(j->flags & PP_JOB_CALL))
+        l->node->stats.njobs++;
+      j->attempts++;
+      j->worker = l->number;
+      pp_server_fail(s, j, PP_KIND_DESTROYED,
+                     "the server was destroyed while this job ran");
+    }
+  pp_link_kill(l);
+}
+
 /* End its workers and its jobs. */
 static void shut(pp_server *s) {
   pp_engine *e = s->engine;
-  int64_t now = pp_now_ns();
 
   s->closed = true;
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL) {
-      pp_link *l = s->workers[i];
-
-      pp_link_drain(l);
-      pp_sched_close(&s->sched, &l->place);
-    }
+  each_link(s, quiesce);
   pp_server_fail_all(s, PP_KIND_DESTROYED,
                      "the server was destroyed before this job ended");
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL) {
-      pp_link *l = s->workers[i];
-      pp_job *j;
-
-      while ((j = pp_jobs_pop(&l->place.jobs)) != NULL)
-        if (j->flags & PP_JOB_GHOST) {
-          pp_job_unref(j, &e->blobs);
-          pp_link_stopped(l);
-        } else {
-          cut_short(s, j, now);
-          if (!(j->flags & PP_JOB_CALL))
-            s->stats.njobs++;
-          j->attempts++;
-          j->worker = l->number;
-          pp_server_fail(s, j, PP_KIND_DESTROYED,
-                         "the server was destroyed while this job ran");
-        }
-      pp_link_kill(l);
-    }
+  each_link(s, break_off);
   pp_nest_close(s);
   pp_everywhere_fail(s, PP_KIND_DESTROYED,
                      "the server was destroyed before this call ended");
@@ -278,6 +168,7 @@ void pp_server_destroy(pp_server *s) {
 void pp_server_free(pp_server *s) {
   pp_engine *e = s->engine;
   pp_group *g;
+  pp_node *n;
   pp_job *j;
 
   if (e->ended) { /* its workers are gone */
@@ -298,12 +189,16 @@ void pp_server_free(pp_server *s) {
       break;
     }
   e->callbacks -= s->callbacks.n;
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL) {
-      while ((j = pp_jobs_pop(&s->workers[i]->place.jobs)) != NULL)
-        pp_jobs_push(&s->ended, j);
-      s->workers[i]->server = NULL;
-    }
+  while ((n = s->local) != NULL) {
+    for (uint32_t i = 0; i < n->cap; i++)
+      if (n->workers[i] != NULL) {
+        while ((j = pp_jobs_pop(&n->workers[i]->place.jobs)) != NULL)
+          pp_jobs_push(&s->ended, j);
+        n->workers[i]->server = NULL;
+      }
+    s->local = n->next;
+    pp_node_free(n);
+  }
   while ((j = pp_jobs_pop(&s->ended)) != NULL ||
          (j = pp_jobs_pop(&s->callbacks)) != NULL ||
          (j = pp_jobs_pop(&s->blocked)) != NULL ||
@@ -318,8 +213,55 @@ void pp_server_free(pp_server *s) {
   }
   pp_deadlines_clear(&s->deadlines, &e->blobs);
   pp_everywhere_free(s);
-  free(s->workers);
   free(s);
+}
+
+void pp_server_resize(pp_server *s, uint32_t n) {
+  pp_everywhere_pardon(s);
+  if (pp_node_resize(s->local, n) != 0)
+    return;
+  for (pp_node *at = s->local; at != NULL; at = at->next)
+    for (uint32_t i = 0; i < at->cap; i++)
+      if (at->workers[i] != NULL)
+        pp_link_configure(at->workers[i]);
+  pp_everywhere_step(s);
+}
+
+uint32_t pp_server_ncpus(const pp_server *s) {
+  uint32_t n = 0;
+
+  for (const pp_node *at = s->local; at != NULL; at = at->next)
+    n += at->ncpus;
+  return n;
+}
+
+void pp_server_want(pp_server *s) {
+  uint32_t want = 0;
+
+  for (const pp_node *n = s->local; n != NULL; n = n->next)
+    want += n->refusals > 0 ? n->alive : n->ncpus;
+  pp_sched_want(&s->sched, want);
+}
+
+pp_node *pp_server_node(const pp_server *s, const pp_job *j) {
+  pp_node *n = s->local;
+
+  while (n->name != j->node && n->next != NULL)
+    n = n->next;
+  return n->name == j->node ? n : s->local;
+}
+
+void pp_server_tend(pp_server *s, int64_t now) {
+  for (pp_node *n = s->local; n != NULL; n = n->next)
+    pp_node_tend(n, now);
+}
+
+pp_stats pp_server_sum(const pp_server *s) {
+  pp_stats t = {0};
+
+  for (const pp_node *n = s->local; n != NULL; n = n->next)
+    pp_stats_add(&t, &n->stats);
+  return t;
 }
 
 /* --- jobs ----------------------------------------------------------------- */
@@ -396,10 +338,11 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
   s->kids++;
   s->engine->pending++;
   pp_sched_add(&s->sched, j, false);
-  if (s->serving > 0 && j->state == PP_JOB_QUEUED)
-    pp_crew_serve(s);
-  if (pp_crew_missing(s))
-    pp_server_tend(s, now);
+  if (j->state == PP_JOB_QUEUED)
+    for (pp_node *n = s->local; n != NULL; n = n->next)
+      if (n->serving > 0)
+        pp_crew_serve(n);
+  pp_server_tend(s, now);
   if (PP_UNLIKELY(pp_everywhere_hopeless(s))) { /* it may be over after this */
     char why[400];
 
@@ -452,7 +395,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   }
   pp_job_shed(j, &e->blobs);
   if (failed && !pp_job_dropped(j))
-    s->stats.failed++;
+    pp_server_node(s, j)->stats.failed++;
   s->engine->pending--;
   if (j->flags & PP_JOB_CHILD) {
     pp_job *parent = pp_kin_parent(j);
@@ -506,15 +449,17 @@ void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg) {
 void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
   char msg[300];
 
-  s->stats.lost++;
-  cut_short(s, j, pp_now_ns());
+  pp_node *n = pp_server_node(s, j);
+
+  n->stats.lost++;
+  cut_short(n, j, pp_now_ns());
   scatter(s, j);
   if (j->attempts <= j->retries) {
-    s->stats.retried++;
+    n->stats.retried++;
     queue(s, j, true);
     return;
   }
-  s->stats.njobs++;
+  n->stats.njobs++;
   if (j->attempts > 1)
     snprintf(msg, sizeof msg, "%s while it ran this job (attempt %u of %u)",
              how, j->attempts, j->retries + 1);
@@ -528,7 +473,7 @@ bool pp_server_again(pp_server *s, pp_job *j) {
     return false;
   scatter(s, j);
   j->error_retries--;
-  s->stats.retried++;
+  pp_server_node(s, j)->stats.retried++;
   queue(s, j, false);
   return true;
 }
@@ -548,9 +493,9 @@ bool pp_server_cut(pp_server *s, pp_job *j, int kind, const char *msg) {
   } else if (!pp_sched_take(&s->sched, j) &&
              !j->place->ops->withdraw(j->place, j)) {
     j->ended = pp_now_ns();
-    cut_short(s, j, j->ended);
+    cut_short(pp_server_node(s, j), j, j->ended);
     if (!(j->flags & PP_JOB_CALL))
-      s->stats.njobs++;
+      pp_server_node(s, j)->stats.njobs++;
     j->attempts++;
     j->place->ops->stop(j->place, j, kind);
   }
@@ -597,17 +542,23 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
     pp_job_unref(j, &s->engine->blobs);
   }
   next = pp_deadlines_next(&s->deadlines);
-  for (uint32_t i = 0; i < s->cap && s->stopping > 0; i++) {
-    pp_link *l = s->workers[i];
+  for (pp_node *n = s->local; n != NULL && s->stopping > 0; n = n->next)
+    for (uint32_t i = 0; i < n->cap; i++) {
+      pp_link *l = n->workers[i];
 
-    if (l == NULL || l->kill_at == 0)
-      continue;
-    if (l->kill_at <= now)
-      pp_link_kill(l), l->kill_at = now + SECOND;
-    if (next < 0 || l->kill_at < next)
-      next = l->kill_at;
-  }
+      if (l == NULL || l->kill_at == 0)
+        continue;
+      if (l->kill_at <= now)
+        pp_link_kill(l), l->kill_at = now + SECOND;
+      if (next < 0 || l->kill_at < next)
+        next = l->kill_at;
+    }
   return next;
+}
+
+static void hold_back(pp_link *l) {
+  if (l->place.open)
+    pp_sched_close(&l->server->sched, &l->place);
 }
 
 size_t pp_server_cancel_all(pp_server *s) {
@@ -622,11 +573,7 @@ size_t pp_server_cancel_all(pp_server *s) {
   }
   if (pp_nest_has(s))
     n = pp_nest_cancel_all(s);
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL && s->workers[i]->place.open) {
-      pp_sched_close(&s->sched, &s->workers[i]->place);
-      s->workers[i]->place.open = false;
-    }
+  each_link(s, hold_back);
   while ((j = pp_sched_first(&s->sched)) != NULL) {
     if (j->flags & PP_JOB_CHILD) { /* part of one that has started */
       pp_jobs_push(&kept, j);
@@ -641,9 +588,7 @@ size_t pp_server_cancel_all(pp_server *s) {
   }
   while ((j = pp_jobs_pop(&kept)) != NULL)
     pp_sched_put(&s->sched, j, false);
-  for (uint32_t i = 0; i < s->cap; i++)
-    if (s->workers[i] != NULL)
-      pp_everywhere_next(s->workers[i]);
+  each_link(s, pp_everywhere_next);
   return n;
 }
 
@@ -670,38 +615,47 @@ static int put(pp_buf *out, const char *text) {
 static size_t active(const pp_server *s) {
   size_t n = 0;
 
-  for (uint32_t i = 0; i < s->cap; i++) {
-    const pp_job *j =
-        s->workers[i] != NULL ? s->workers[i]->place.jobs.head : NULL;
+  for (const pp_node *at = s->local; at != NULL; at = at->next)
+    for (uint32_t i = 0; i < at->cap; i++) {
+      const pp_job *j =
+          at->workers[i] != NULL ? at->workers[i]->place.jobs.head : NULL;
 
-    for (; j != NULL && pp_job_begun(j); j = j->next)
-      n += (j->flags & PP_JOB_GHOST) == 0;
-  }
+      for (; j != NULL && pp_job_begun(j); j = j->next)
+        n += (j->flags & PP_JOB_GHOST) == 0;
+    }
   return n;
 }
 
 int pp_server_table(pp_server *s, pp_buf *out) {
-  char line[200];
-  const pp_stats *t = &s->stats;
+  char line[600];
+  pp_stats sum = pp_server_sum(s);
+  const pp_stats *t = &sum;
   int r;
 
   r = put(out, "Job execution statistics:\n job count | % of all jobs | "
                "job time sum | time per job | job server\n");
-  if (r == 0 && t->njobs > 0) {
-    double sum = (double)t->time / 1e9;
+  for (const pp_node *n = s->local; n != NULL && r == 0; n = n->next) {
+    double time = (double)n->stats.time / 1e9, njobs = (double)n->stats.njobs;
 
+    if (n->stats.njobs == 0)
+      continue;
     snprintf(line, sizeof line,
              "    %6llu |        %6.2f |     %8.4f |  "
-             "%11.6f | %s\n",
-             (unsigned long long)t->njobs, 100.0, sum, sum / (double)t->njobs,
-             "local");
+             "%11.6f | ",
+             (unsigned long long)n->stats.njobs,
+             njobs * 100 / (double)sum.njobs, time, time / njobs);
     r = put(out, line);
+    if (r == 0)
+      r = put(out, pp_node_name(n));
+    if (r == 0)
+      r = put(out, "\n");
   }
   if (r == 0) {
     snprintf(line, sizeof line,
              "Time elapsed since server creation %.17g\n"
              "%zu active tasks, %u cores\n",
-             (double)(pp_now_ns() - s->created) / 1e9, active(s), s->ncpus);
+             (double)(pp_now_ns() - s->created) / 1e9, active(s),
+             pp_server_ncpus(s));
     r = put(out, line);
   }
   if (r == 0 && (t->failed || t->retried || t->lost)) {

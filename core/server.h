@@ -8,6 +8,7 @@
 
 #include "deadlines.h"
 #include "everywhere.h"
+#include "node.h"
 #include "outlet.h"
 #include "sched.h"
 
@@ -16,30 +17,14 @@ struct pp_link;
 struct pp_serial;
 typedef struct pp_server pp_server;
 
-/* What print_stats and get_stats tell of one node. */
-typedef struct pp_stats {
-  uint64_t njobs, failed, retried, lost, sent, received, maxrss;
-  int64_t time, cpu; /* ns */
-} pp_stats;
-
 struct pp_server {
   pp_server *next;
   struct pp_engine *engine;
   pp_sched sched;
-  struct pp_link **workers; /* by number - 1; NULL: none at present */
-  uint32_t cap, ncpus;      /* ncpus: how many there should be; 0: jobs run in
-                               this process */
+  pp_node *local; /* the first of its nodes; of no workers and the only one:
+                     jobs run in this process */
   struct pp_serial *serial; /* where they do; NULL: none has yet */
-  uint32_t alive;
-  uint32_t open, away, spare; /* of these; see crew.h */
-  uint32_t extra, serving;    /* of those away, of the open ones */
-  uint32_t held;              /* of those that retire */
-  int64_t spare_since;        /* when the last became so */
-  size_t kids;                /* unfinished jobs that jobs have submitted */
-  uint32_t deaths;            /* in a row, without a finished job */
-  uint32_t refusals;          /* spawns that failed, in a row */
-  int64_t respawn_at;         /* ns; 0: at once */
-  int64_t stuck_since;        /* when it had its last worker; 0: it has some */
+  size_t kids;              /* unfinished jobs that jobs have submitted */
   int64_t created;
   pp_group *groups;
   pp_jobs blocked;   /* wait for other jobs */
@@ -47,7 +32,6 @@ struct pp_server {
   pp_jobs callbacks; /* ended, callback due */
   size_t pending;
   uint64_t next_id;
-  pp_stats stats;
   pp_deadlines deadlines;
   pp_calls calls;  /* of everywhere */
   size_t stopping; /* workers that are to end a job, or else */
@@ -82,13 +66,23 @@ void pp_server_destroy(pp_server *s);
 /* Destroyed before; frees. Jobs that handles hold stay, without server. */
 void pp_server_free(pp_server *s);
 
-/* Change how many workers there should be. */
+/* Do its jobs run in this process? */
+static inline bool pp_server_here(const pp_server *s) {
+  return s->local->ncpus == 0 && s->local->next == NULL;
+}
+/* Tell the schedule how many places there are to be. */
+void pp_server_want(pp_server *s);
+/* How many workers it is to have, on all its nodes. */
+uint32_t pp_server_ncpus(const pp_server *s);
+/* The node where a job was sent last. */
+pp_node *pp_server_node(const pp_server *s, const pp_job *j);
+/* All of its statistics in one. */
+pp_stats pp_server_sum(const pp_server *s);
+
+/* Change how many workers it has here. */
 void pp_server_resize(pp_server *s, uint32_t n);
 /* Start those that are missing and due. */
 void pp_server_tend(pp_server *s, int64_t now);
-
-/* Worker `number` could not be started, for this errno. */
-void pp_server_refused(pp_server *s, uint32_t number, int why);
 
 /* A reference to the group of this name; NULL without memory. */
 pp_group *pp_server_group(pp_server *s, const char *name, size_t len);

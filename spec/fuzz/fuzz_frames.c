@@ -71,7 +71,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   engine.servers = s;
   s->engine = &engine;
   l->engine = &engine;
+  if (pp_node_add(s, PP_NAME_LOCAL) == NULL ||
+      pp_node_reserve(s->local, 1) != 0)
+    abort();
   l->server = s;
+  l->node = s->local;
   l->map = map;
   l->number = 1;
   for (int k = 0; k < 2; k++) {
@@ -144,6 +148,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     abort();
   pp_blobs_clear(&engine.blobs);
   free(l);
+  pp_everywhere_free(s);
+  pp_node_free(s->local);
   free(s);
   return 0;
 }
