@@ -276,6 +276,16 @@ static bool again(pp_agent *a, pp_alane *l, uint64_t len) {
          queue(l, l->head, l->nhead) && queue_stock(l, t);
 }
 
+/* Was a job recalled before it came? */
+static bool early(pp_alane *l, uint32_t seq) {
+  uint64_t *word = &l->early[seq % PP_WINDOW / 64];
+  uint64_t bit = (uint64_t)1 << seq % 64;
+  bool was = (*word & bit) != 0;
+
+  *word &= ~bit;
+  return was;
+}
+
 /* The head of a frame is here. */
 static bool begin(pp_agent *a, pp_alane *l) {
   uint64_t head = pp_get64(l->head), len = head >> 8;
@@ -292,7 +302,8 @@ static bool begin(pp_agent *a, pp_alane *l) {
     pp_shelf_drop(&a->depot, &l->shelf, v);
     break;
   case PP_F_JOB:
-    atomic_store(&l->map.lane->claim[v % PP_WINDOW], v << 2 | PP_CLAIM_SENT);
+    atomic_store(&l->map.lane->claim[v % PP_WINDOW],
+                 v << 2 | (early(l, v) ? PP_CLAIM_RECALLED : PP_CLAIM_SENT));
     l->sent = v;
     look_soon(a, l);
     break;
@@ -381,6 +392,7 @@ static void pass_output(pp_agent *a, pp_alane *l, unsigned which) {
       l->fd[which] = -1;
       return;
     }
+    l->unsettled = true;
     pp_agent_say(a, PP_R_OUTPUT, l->index, p, 1 + (size_t)n);
     all += (size_t)n;
   }
@@ -398,21 +410,23 @@ static void watch(pp_agent *a, pp_alane *l, unsigned which, bool on) {
   l->paused[which] = !on;
 }
 
-void pp_alane_output(pp_agent *a, pp_alane *l, unsigned which) {
-  if (pp_agent_full(a)) {
-    a->held = true;
-    watch(a, l, which, false);
-  } else {
-    pass_output(a, l, which);
-  }
+/* What was read of its output came before any result that was not passed on. */
+static void settle(pp_agent *a, pp_alane *l) {
+  if (l->unsettled)
+    pp_agent_say(a, PP_R_SETTLED, l->index, NULL, 0);
+  l->unsettled = false;
 }
 
 static void pass_results(pp_agent *a, pp_alane *l) {
   pp_ring *out = &l->map.lane->out;
   size_t used = pp_ring_used(out);
 
-  if (used == 0 || used == SIZE_MAX)
+  if (used == SIZE_MAX)
+    return; /* it makes no sense: the driver ends it in time */
+  if (used == 0) {
+    settle(a, l);
     return;
+  }
   for (unsigned k = 0; k < 2; k++) /* what was written before comes first */
     pass_output(a, l, k);
   while (used > 0) {
@@ -422,11 +436,22 @@ static void pass_results(pp_agent *a, pp_alane *l) {
     pp_ring_consume(out, n);
     used -= n;
   }
+  settle(a, l);
   pp_lane_wake(l->map.lane, PP_WANTS_ROOM);
   if (l->told != l->sent)
     look_soon(a, l);
   if (pp_ring_used(&l->map.lane->in) > 0)
     a->more = true;
+}
+
+void pp_alane_output(pp_agent *a, pp_alane *l, unsigned which) {
+  if (pp_agent_full(a)) {
+    a->held = true;
+    watch(a, l, which, false);
+  } else {
+    pass_output(a, l, which);
+    pass_results(a, l);
+  }
 }
 
 void pp_alane_drain(pp_agent *a, pp_alane *l) {
@@ -442,8 +467,10 @@ void pp_alane_drain(pp_agent *a, pp_alane *l) {
 
 void pp_alane_last(pp_agent *a, pp_alane *l) {
   pass_results(a, l);
+  pp_alane_look(a, l);
   for (unsigned k = 0; k < 2; k++)
     pass_output(a, l, k);
+  settle(a, l);
   unqueue(a, l);
 }
 
@@ -451,6 +478,13 @@ void pp_alane_last(pp_agent *a, pp_alane *l) {
 
 bool pp_alane_recall(pp_alane *l, uint32_t seq) {
   uint32_t want = seq << 2 | PP_CLAIM_SENT;
+
+  if ((int32_t)(seq - l->sent) > 0) { /* it is still on its way */
+    if (seq - l->sent > PP_WINDOW)
+      return false;
+    l->early[seq % PP_WINDOW / 64] |= (uint64_t)1 << seq % 64;
+    return true;
+  }
 
   return atomic_compare_exchange_strong(&l->map.lane->claim[seq % PP_WINDOW],
                                         &want, seq << 2 | PP_CLAIM_RECALLED);
@@ -461,6 +495,8 @@ bool pp_alane_look(pp_agent *a, pp_alane *l) {
   unsigned char p[16];
   int64_t ago;
 
+  if (l->sent - seq > PP_WINDOW) /* those before are over */
+    seq = l->sent - PP_WINDOW;
   while (seq != l->sent) {
     uint32_t c = atomic_load(&l->map.lane->claim[++seq % PP_WINDOW]);
 

@@ -28,6 +28,7 @@ struct pp_alane {
   int fd[2];        /* of its stdout and stderr; -1: closed */
   bool paused[2];   /* not watched until there is room for more */
   uint64_t read[2]; /* bytes that came from there */
+  bool unsettled;   /* of output told, results that end before it were not */
   bool runs;        /* its worker may be alive */
   pp_shelf shelf;
   /* the frame that is coming */
@@ -43,6 +44,7 @@ struct pp_alane {
   uint32_t credit; /* bytes gone into the ring, not yet told */
   /* jobs */
   uint32_t sent, told; /* the last that came; that the driver knows is begun */
+  uint64_t early[PP_WINDOW / 64]; /* bits: recalled, and still to come */
   unsigned looks;
   bool looking;
   pp_alane *next_look;

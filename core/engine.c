@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "crew.h"
+#include "far.h"
 #include "interrupt.h"
 #include "link.h"
 #include "nest.h"
@@ -205,6 +206,8 @@ static int64_t tend(pp_engine *e, int64_t now) {
         earlier(&next, n->respawn_at > now ? n->respawn_at : now + 100 * MS);
     }
   }
+  for (pp_far *f = e->fars; f != NULL; f = f->next)
+    earlier(&next, pp_far_tick(f, now));
   return next;
 }
 
@@ -269,6 +272,7 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
       return;
     if (next >= 0 && (until < 0 || next < until))
       until = next;
+    pp_far_flush(e);
     doze = doze && batches(e);
     turn(e, now, unsettled ? now : until, doze);
     if (doze && e->timed_out) {
@@ -334,6 +338,7 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);
     tend(e, now);
+    pp_far_flush(e);
     pp_engine_flush(e);
     pp_meter_tick(e, now);
   }

@@ -26,6 +26,7 @@
 
 typedef struct pp_engine pp_engine;
 struct pp_link;
+struct pp_far;
 struct pp_nest;
 struct pp_serial;
 struct pp_capture;
@@ -58,7 +59,8 @@ struct pp_engine {
   uint32_t *free_lanes, nfree;
   size_t closing; /* links whose handles are being closed */
 
-  char **names; /* of nodes, by number; kept to the end */
+  struct pp_far *fars; /* streams to remote hosts */
+  char **names;        /* of nodes, by number; kept to the end */
   uint16_t nnames;
 
   pp_blobs blobs;
@@ -118,7 +120,7 @@ _Noreturn void pp_engine_end_late(pp_engine *e);
 size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of);
 /* Is there anything to move or to watch? */
 static inline bool pp_engine_works(const pp_engine *e) {
-  return e->pending + e->stopping + e->calls > 0;
+  return e->pending + e->stopping + e->calls > 0 || e->fars != NULL;
 }
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);

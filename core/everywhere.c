@@ -123,7 +123,7 @@ bool pp_everywhere_hopeless(const pp_server *s) {
   if (pp_server_here(s))
     return s->calls.here.failed != NULL;
   for (const pp_node *n = s->local; n != NULL; n = n->next)
-    if (n->barred < n->ncpus)
+    if (n->barred < n->ncpus || n->expected)
       return false;
   return true;
 }

@@ -64,7 +64,8 @@ static void zygote_died(pp_engine *e) {
          e->zygote_gone ? "there will be no more workers"
                         : "there is a new one");
   for (uint32_t i = 0; i < n; i++)
-    if (e->links[i] != NULL && e->links[i]->generation == old)
+    if (e->links[i] != NULL && e->links[i]->far == NULL &&
+        e->links[i]->generation == old)
       pp_link_died(e->links[i], 9, 0, 0);
 }
 

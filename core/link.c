@@ -30,17 +30,29 @@ static void on_output(uv_poll_t *h, int status, int events) {
 }
 
 bool pp_link_unsettled(const pp_link *l) {
+  if (l->far != NULL)
+    return false; /* its agent says when it is settled */
   return l->outlet[0].safe < l->outlet[0].read ||
          l->outlet[1].safe < l->outlet[1].read;
 }
 
 /* --- results -------------------------------------------------------------- */
 
+static void signal_stop(pp_link *l, uint32_t seq, int kind) {
+  pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};
+
+  if (l->far != NULL) {
+    pp_far_stop(l, seq, kind);
+    return;
+  }
+  atomic_store(&l->map.lane->stop, (uint64_t)seq << 8 | (unsigned)kind);
+  pp_zygote_send(l->engine->ctl, &req, NULL, 0);
+}
+
 void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   pp_link *l = pp_link_of(p);
   pp_jobs *list = &l->place.jobs;
   pp_job *ghost;
-  pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};
 
   if (l->dead) {
     pp_jobs_remove(list, j);
@@ -77,8 +89,7 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
     l->kill_at = pp_now_ns() + 1000000000;
   l->server->stopping++;
   l->engine->stopping++;
-  atomic_store(&l->map.lane->stop, (uint64_t)j->seq << 8 | (unsigned)kind);
-  pp_zygote_send(l->engine->ctl, &req, NULL, 0);
+  signal_stop(l, j->seq, kind);
   if (l->place.open)
     pp_sched_spread(&l->place);
 }
@@ -114,11 +125,16 @@ static int64_t between(uint64_t v, int64_t low, int64_t high) {
                                                       : (int64_t)v;
 }
 
+/* What its clock is ahead of ours, ns. */
+static uint64_t skew(const pp_link *l) {
+  return l->far != NULL ? (uint64_t)l->node->far->skew : 0;
+}
+
 /* Take down what the head of a RESULT says, as far as it can be true. */
 static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   pp_stats *t = &l->node->stats;
 
-  j->started = between(pp_get64(h + PP_RES_START), j->submitted, now);
+  j->started = between(pp_get64(h + PP_RES_START) - skew(l), j->submitted, now);
   j->run = between(pp_get64(h + PP_RES_RUN), 0, now - j->started);
   j->cpu = between(pp_get64(h + PP_RES_CPU), 0, j->run);
   j->maxrss = pp_get64(h + PP_RES_RSS);
@@ -199,10 +215,19 @@ static void no_memory(pp_link *l, pp_job *j) {
     j->result_len = 0;
 }
 
+/* Of a remote one what it sends is the first that is known of it. */
+static bool claimed(const pp_link *l, uint32_t seq) {
+  uint32_t sent = seq << 2 | PP_CLAIM_SENT;
+
+  if (l->far != NULL)
+    (void)atomic_compare_exchange_strong(pp_link_claim(l, seq), &sent,
+                                         seq << 2 | PP_CLAIM_TAKEN);
+  return atomic_load(pp_link_claim(l, seq)) == (seq << 2 | PP_CLAIM_TAKEN);
+}
+
 bool pp_link_taken(const pp_link *l, const pp_job *j) {
   return (j->flags & PP_JOB_GHOST) || (j->kin != NULL && j->kin->begun > 0) ||
-         atomic_load(pp_link_claim(l, j->seq)) ==
-             (j->seq << 2 | PP_CLAIM_TAKEN);
+         claimed(l, j->seq);
 }
 
 /* One whole frame in the ring, or the beginning of a large one. Returns bytes
@@ -292,7 +317,9 @@ static size_t take_part(pp_link *l, const unsigned char *p, size_t used,
 void pp_link_drain(pp_link *l) {
   pp_ring *out = &l->map.lane->out;
   int64_t now = pp_now_ns();
-  uint64_t safe[2] = {l->outlet[0].read, l->outlet[1].read};
+  bool far = l->far != NULL;
+  uint64_t safe[2] = {far ? l->outlet[0].settled : l->outlet[0].read,
+                      far ? l->outlet[1].settled : l->outlet[1].read};
   bool waited = l->tx_n > 0;
 
   while (!l->broken) {
@@ -327,13 +354,12 @@ void pp_link_drain(pp_link *l) {
 
 /* --- life ----------------------------------------------------------------- */
 
-static void on_closed(uv_handle_t *h) {
-  pp_link *l = h->data;
+static void finish(pp_link *l) {
   pp_engine *e = l->engine;
+  bool far = l->place.ops == &pp_link_far_ops;
 
-  if (--l->handles > 0)
-    return;
-  if (l->generation == e->generation)
+  pp_far_forget(l);
+  if (far || l->generation == e->generation)
     pp_engine_lane_free(e, l->lane);
   else
     e->links[l->lane] = NULL; /* its worker may live a moment longer */
@@ -348,6 +374,13 @@ static void on_closed(uv_handle_t *h) {
   pp_lane_unmap(&l->map);
   free(l);
   e->closing--;
+}
+
+static void on_closed(uv_handle_t *h) {
+  pp_link *l = h->data;
+
+  if (--l->handles == 0)
+    finish(l);
 }
 
 /* pipe2, with the soft limit on descriptors raised once if it is in the way. */
@@ -367,16 +400,53 @@ static int open_pipe(int p[2]) {
   return pipe2(p, O_CLOEXEC);
 }
 
+/* Have the zygote fork the worker; read what it writes. False with errno. */
+static bool start_here(pp_link *l) {
+  pp_zreq req = {.op = PP_Z_SPAWN, .lane = l->lane, .number = l->number};
+  pp_engine *e = l->engine;
+  int out[2] = {-1, -1}, err[2] = {-1, -1}, fds[2], why;
+
+  if (open_pipe(out) != 0 || open_pipe(err) != 0)
+    goto fail;
+  fds[0] = out[1];
+  fds[1] = err[1];
+  if (pp_zygote_send(e->ctl, &req, fds, 2) != 0)
+    goto fail;
+  close(out[1]), close(err[1]);
+  for (int k = 0; k < 2; k++) {
+    pp_outlet *o = &l->outlet[k];
+
+    o->fd = k == 0 ? out[0] : err[0];
+    o->lane = l->map.lane;
+    fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
+    if (uv_poll_init(&e->loop, &o->poll, o->fd) == 0) {
+      o->poll.data = l;
+      l->handles++;
+      uv_poll_start(&o->poll, UV_READABLE, on_output);
+    }
+  }
+  return true;
+fail:
+  why = errno;
+  for (int k = 0; k < 2; k++) {
+    if (out[k] >= 0)
+      close(out[k]);
+    if (err[k] >= 0)
+      close(err[k]);
+  }
+  errno = why;
+  return false;
+}
+
 pp_link *pp_link_open(pp_node *n, uint32_t number) {
   pp_server *s = n->server;
   pp_engine *e = s->engine;
   pp_link *l = calloc(1, sizeof *l);
-  int out[2] = {-1, -1}, err[2] = {-1, -1}, lane = -1, why;
-  pp_zreq req = {.op = PP_Z_SPAWN, .number = number};
+  int lane = -1, why;
 
   if (l == NULL)
     return NULL;
-  if (e->zygote_gone) {
+  if (n->far == NULL && e->zygote_gone) {
     errno = ECHILD;
     goto fail;
   }
@@ -386,7 +456,17 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
   l->number = number;
   l->seat = n->seats[number - 1];
   l->generation = e->generation;
-  l->outlet[0].fd = l->outlet[1].fd = -1;
+  for (int k = 0; k < 2; k++) {
+    pp_outlet *o = &l->outlet[k];
+
+    o->fd = -1;
+    o->which = k;
+    o->dirty = &e->dirty[k];
+    o->to = &e->out[k];
+    o->meter = &e->meter;
+    o->mode = s->output;
+    snprintf(o->prefix, sizeof o->prefix, "[%s/%u] ", pp_node_name(n), number);
+  }
   lane = pp_engine_lane(e, l);
   if (lane < 0)
     goto fail;
@@ -394,50 +474,18 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
   if (pp_shm_grow(e->shm, l->lane) != 0 ||
       pp_lane_map(e->shm, l->lane, &l->map) != 0)
     goto fail;
-  if (open_pipe(out) != 0 || open_pipe(err) != 0)
+  if (n->far == NULL ? !start_here(l) : pp_far_start(l) != 0)
     goto fail;
-  req.lane = l->lane;
-  {
-    int fds[2] = {out[1], err[1]};
-
-    if (pp_zygote_send(e->ctl, &req, fds, 2) != 0)
-      goto fail;
-  }
-  close(out[1]), close(err[1]);
-  out[1] = err[1] = -1;
-  for (int k = 0; k < 2; k++) {
-    pp_outlet *o = &l->outlet[k];
-
-    o->fd = k == 0 ? out[0] : err[0];
-    o->which = k;
-    o->lane = l->map.lane;
-    o->dirty = &e->dirty[k];
-    o->to = &e->out[k];
-    o->meter = &e->meter;
-    o->mode = s->output;
-    snprintf(o->prefix, sizeof o->prefix, "[%s/%u] ", pp_node_name(n), number);
-    fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
-    if (uv_poll_init(&e->loop, &o->poll, o->fd) == 0) {
-      o->poll.data = l;
-      l->handles++;
-      uv_poll_start(&o->poll, UV_READABLE, on_output);
-    }
-  }
   e->closing++;
-  l->place.ops = &pp_link_ops;
+  l->place.ops = n->far != NULL ? &pp_link_far_ops : &pp_link_ops;
   l->place.sched = &s->sched;
   l->place.most = s->restart;
+  l->place.delay = n->far != NULL ? n->far->rtt + 1 : 0;
   pp_link_configure(l);
   pp_crew_join(l);
   return l;
 fail:
   why = errno;
-  for (int k = 0; k < 2; k++) {
-    if (out[k] >= 0)
-      close(out[k]);
-    if (err[k] >= 0)
-      close(err[k]);
-  }
   pp_lane_unmap(&l->map);
   if (lane >= 0)
     pp_engine_lane_free(e, (uint32_t)lane);
@@ -447,7 +495,10 @@ fail:
 }
 
 static void how_it_ended(const pp_link *l, int status, char *out, size_t size) {
-  if (status < 0)
+  if (status == -2)
+    snprintf(out, size, "host '%s' was lost (%s)", pp_node_name(l->node),
+             l->node->far->why);
+  else if (status < 0)
     snprintf(out, size, "worker %u could not be started", l->number);
   else if (WIFSIGNALED(status))
     snprintf(out, size, "worker %u (pid %d) was killed by signal %d (%s)",
@@ -474,7 +525,7 @@ void pp_link_last_words(pp_link *l) {
 void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
   pp_server *s = l->server;
   pp_engine *e = l->engine;
-  char how[160];
+  char how[400];
   pp_job *j;
 
   if (l->dead)
@@ -505,9 +556,9 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       pp_log(PP_LOG_INFO, "%s", how);
       if (n->stats.maxrss < maxrss)
         n->stats.maxrss = maxrss;
-      if (status < 0) {
+      if (status == -1) {
         pp_node_refused(n, l->number, why);
-      } else {
+      } else if (status >= 0) {
         n->refusals = 0;
         if (l->kill_at == 0) {
           n->deaths++;
@@ -535,9 +586,12 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     pp_server_tend(s, pp_now_ns());
     pp_everywhere_step(s);
   }
-  for (int k = 0; k < 2; k++)
-    if (l->outlet[k].poll.data != NULL)
-      uv_close((uv_handle_t *)&l->outlet[k].poll, on_closed);
+  if (l->handles == 0)
+    finish(l);
+  else
+    for (int k = 0; k < 2; k++)
+      if (l->outlet[k].poll.data != NULL)
+        uv_close((uv_handle_t *)&l->outlet[k].poll, on_closed);
 }
 
 void pp_link_retire(pp_link *l) {
@@ -558,5 +612,9 @@ void pp_link_retire(pp_link *l) {
 void pp_link_kill(pp_link *l) {
   pp_zreq req = {.op = PP_Z_KILL, .lane = l->lane, .signal = SIGKILL};
 
+  if (l->far != NULL) {
+    pp_far_kill(l, SIGKILL);
+    return;
+  }
   pp_zygote_send(l->engine->ctl, &req, NULL, 0);
 }

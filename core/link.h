@@ -32,12 +32,14 @@ enum pp_duty {
   PP_DUTY_SPARE /* it has neither */
 };
 
+struct pp_flane;
 typedef struct pp_link pp_link;
 struct pp_link {
   pp_place place; /* first */
   pp_engine *engine;
   pp_server *server;
-  pp_node *node; /* of that server */
+  pp_node *node;        /* of that server */
+  struct pp_flane *far; /* the other end of its lane, if that is remote */
   uint32_t number, lane, seq;
   uint32_t seat;       /* number among all workers of its server, from 0 */
   uint32_t generation; /* of its zygote */
@@ -76,7 +78,8 @@ pp_link *pp_link_open(pp_node *n, uint32_t number);
 /* Take what it has produced: results, output. */
 void pp_link_drain(pp_link *l);
 /* Its process has ended (status as of wait(2)), or never was (status -1, why
- * an errno). Jobs go back or fail. Frees the link when the loop is done. */
+ * an errno), or its host is lost (-2). Jobs go back or fail. Frees the link
+ * when the loop is done. */
 void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss);
 /* Let it finish what it has begun and end. */
 void pp_link_retire(pp_link *l);

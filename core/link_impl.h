@@ -3,14 +3,23 @@
 #ifndef PP_LINK_IMPL_H
 #define PP_LINK_IMPL_H
 
+#include "far.h"
 #include "link.h"
 
-extern const pp_place_ops pp_link_ops;
+extern const pp_place_ops pp_link_ops, pp_link_far_ops;
 
 static inline pp_link *pp_link_of(pp_place *p) { return (pp_link *)(void *)p; }
 
 static inline _Atomic uint32_t *pp_link_claim(const pp_link *l, uint32_t seq) {
   return &l->map.lane->claim[seq % PP_WINDOW];
+}
+
+/* There is something new in its ring `in`. */
+static inline void pp_link_wake(pp_link *l) {
+  if (l->far != NULL)
+    pp_far_wake(l);
+  else
+    pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
 }
 
 /* The stop of its place: a begun job is taken from the worker, which is told to

@@ -51,7 +51,7 @@ bool pp_link_push(pp_link *l) {
 
     if (t->len > 0 && k == 0) {
       if (wrote)
-        pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+        pp_link_wake(l);
       wrote = false;
       atomic_store(&l->map.lane->tx_blocked, 1);
       if (pp_ring_room(in) == 0)
@@ -68,12 +68,12 @@ bool pp_link_push(pp_link *l) {
       piece_done(l, t);
       l->tx_at++;
     } else {
-      pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+      pp_link_wake(l);
       wrote = false;
     }
   }
   if (wrote)
-    pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+    pp_link_wake(l);
   l->tx_at = l->tx_n = 0;
   return true;
 }
@@ -310,7 +310,7 @@ static int place_send(pp_place *p, pp_job *j) {
   if (l->tx_n == 0 && pp_ring_room(&lane->in) >= j->frame_len) {
     memcpy(pp_ring_end(&lane->in, l->map.in), f, j->frame_len);
     pp_ring_publish(&lane->in, j->frame_len);
-    pp_lane_wake(lane, PP_WANTS_INPUT);
+    pp_link_wake(l);
     return watch(l, j);
   }
   {
@@ -399,6 +399,36 @@ const pp_place_ops pp_link_ops = {
     .stop = pp_link_stop,
 };
 
+/* --- of a remote worker --------------------------------------------------- */
+
+static bool far_recall(pp_place *p, pp_job *j) {
+  return pp_link_of(p)->dead && place_recall(p, j);
+}
+
+static void far_ask(pp_place *p, pp_job *j) {
+  pp_far_ask(pp_link_of(p), j->seq);
+}
+
+/* If it is not known to have been begun it ends as if it never had. */
+static bool far_withdraw(pp_place *p, pp_job *j) {
+  if (place_begun(p, j) >= 0)
+    return false;
+  pp_link_stop(p, j, PP_KIND_CANCELLED);
+  j->worker = 0;
+  return true;
+}
+
+const pp_place_ops pp_link_far_ops = {
+    .send = place_send,
+    .recall = far_recall,
+    .ask = far_ask,
+    .drain = place_drain,
+    .begun = place_begun,
+    .worker = place_worker,
+    .withdraw = far_withdraw,
+    .stop = pp_link_stop,
+};
+
 void pp_link_drop(pp_link *l, uint32_t id) {
   unsigned char f[PP_FRAME_HEAD + 4];
 
@@ -411,6 +441,8 @@ void pp_link_drop(pp_link *l, uint32_t id) {
     /* Not worth waking it for. */
     memcpy(pp_ring_end(&l->map.lane->in, l->map.in), f, sizeof f);
     pp_ring_publish(&l->map.lane->in, sizeof f);
+    if (l->far != NULL)
+      pp_link_wake(l);
   } else if (pp_link_post(l, f, sizeof f) != 0) {
     pp_link_kill(l);
   }

@@ -27,10 +27,13 @@ typedef struct pp_node pp_node;
 struct pp_node {
   pp_node *next;
   struct pp_server *server;
+  struct pp_far *far;       /* how it is reached; NULL: it is here, or not
+                               connected */
   uint16_t name;            /* among the engine's names */
   struct pp_link **workers; /* by number - 1; NULL: none at present */
   uint32_t *seats;          /* of these */
   uint32_t cap, ncpus;      /* ncpus: how many workers there are to be */
+  bool expected;            /* of a host: it may connect yet */
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */

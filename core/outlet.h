@@ -41,6 +41,8 @@ typedef struct pp_outlet {
   bool *dirty;            /* set when something was passed on */
   uint64_t read, passed;  /* bytes, since the worker began */
   uint64_t safe;          /* may be passed on: no job ends before */
+  uint64_t settled;       /* of a remote worker: what every result that ends
+                             before it was told */
   pp_buf text;            /* bytes passed .. read */
 } pp_outlet;
 

@@ -46,6 +46,8 @@ enum pp_relay_type {
   PP_R_EXITED,       /* lane: status as of wait(2) 4, zero 4, peak memory 8; its
                         last word */
   PP_R_OUTPUT,       /* lane: 1 byte: 0 stdout, 1 stderr; bytes */
+  PP_R_SETTLED,      /* lane: every result that ends before what OUTPUT has told
+                        was told */
   PP_R_TAKEN,        /* lane: sequence number 4, zero 4, how long ago in ns 8 */
   PP_R_RECALLED,     /* lane: sequence number 4, 1 if it was and 0 if it had
                         begun or ended, 4 */

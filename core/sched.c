@@ -45,6 +45,27 @@ static bool recall(pp_place *p, pp_job *j) {
   return true;
 }
 
+/* What p has been sent and nobody has begun is wanted back: now, or by an
+ * answer. */
+static void take_back(pp_sched *s, pp_place *p, pp_job *j) {
+  if (recall(p, j)) {
+    requeue(s, j);
+  } else if (p->ops->ask == NULL) {
+    return;
+  } else if (p->ops->begun != NULL && p->ops->begun(p, j) >= 0) {
+    if (j->flags & PP_JOB_ASKED) {
+      j->flags &= (uint16_t)~PP_JOB_ASKED;
+      p->asked--;
+      s->asked--;
+    }
+  } else if (!(j->flags & PP_JOB_ASKED)) {
+    j->flags |= PP_JOB_ASKED;
+    p->asked++;
+    s->asked++;
+    p->ops->ask(p, j);
+  }
+}
+
 /* --- giving --------------------------------------------------------------- */
 
 /* Give j, in no list, to p. */
@@ -249,13 +270,7 @@ void pp_sched_close(pp_sched *s, pp_place *p) {
   s->nopen--;
   for (j = p->jobs.tail; j != NULL; j = prev) {
     prev = j->prev;
-    if (recall(p, j)) {
-      requeue(s, j);
-    } else if (j->flags & PP_JOB_ASKED) {
-      j->flags &= (uint16_t)~PP_JOB_ASKED;
-      p->asked--;
-      s->asked--;
-    }
+    take_back(s, p, j);
   }
   place_queue(s);
 }
@@ -361,8 +376,7 @@ void pp_sched_spread(pp_place *p) {
 
   for (j = p->jobs.tail; j != NULL && j != p->jobs.head; j = prev) {
     prev = j->prev;
-    if (recall(p, j))
-      requeue(s, j);
+    take_back(s, p, j);
   }
   place_queue(s);
 }
