@@ -1,0 +1,169 @@
+-- SPDX-License-Identifier: MIT
+-- The measurements one after another, each in a ppsh of its own (probe.lua), and
+-- a line for each of their figures. scripts/bench/run says what it prints and
+-- starts it.
+
+local pp = require "pp"
+
+local here = arg[0]:match "^(.*)/" or "."
+package.path = here .. "/../?.lua;" .. package.path
+
+local figure = require "bench.figure"
+local measurements = require "bench.measurements"
+
+-- Seconds one measurement may take before it counts as hung.
+local PATIENCE = { quick = 60, usual = 120, full = 900 }
+
+local function usage(...)
+  io.stderr:write("run: ", string.format(...), "\n",
+    "usage: scripts/bench/run [--quick | --full] [--json | --markdown] [--cpu N] [--list]",
+    " [NAME...]\n")
+  os.exit(2)
+end
+
+local function read_options()
+  local o = { size = "usual", form = "text", names = {} }
+  local i = 1
+  while arg[i] do
+    local a = arg[i]
+    if a == "--quick" or a == "--full" then
+      o.size = a:sub(3)
+    elseif a == "--json" or a == "--markdown" then
+      o.form = a:sub(3)
+    elseif a == "--list" then
+      o.list = true
+    elseif a == "--cpu" then
+      i = i + 1
+      o.cpu = (arg[i] or ""):match "^%d+$" or usage("--cpu needs the number of a CPU")
+    elseif a:sub(1, 1) == "-" then
+      usage("unknown option '%s'", a)
+    else
+      o.names[#o.names + 1] = a
+    end
+    i = i + 1
+  end
+  return o
+end
+
+-- The lines of a measurement that were asked for.
+local function wanted(measurement, names)
+  local lines = {}
+  for _, line in ipairs(measurement.lines) do
+    local hit = #names == 0
+    for _, name in ipairs(names) do
+      hit = hit or line.name:find(name, 1, true) ~= nil
+    end
+    if hit then lines[#lines + 1] = line end
+  end
+  return lines
+end
+
+local function check_names(names)
+  for _, name in ipairs(names) do
+    local found = false
+    for _, m in ipairs(measurements) do
+      found = found or #wanted(m, { name }) > 0
+    end
+    if not found then
+      usage("no line has '%s' in its name (--list shows them)", name)
+    end
+  end
+end
+
+-- The CPUs this may run on, as numbers.
+local function allowed_cpus()
+  local list = {}
+  for line in io.lines "/proc/self/status" do
+    local text = line:match "^Cpus_allowed_list:%s*(.*)"
+    for a, b in (text or ""):gmatch "(%d+)%-?(%d*)" do
+      for cpu = tonumber(a), tonumber(b) or tonumber(a) do list[#list + 1] = cpu end
+    end
+  end
+  return list
+end
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+-- Run a measurement in its own ppsh. The result: samples by key, and seconds;
+-- or nil and why not; or false and why it cannot be run here.
+local function run(m, size, cpu)
+  local command = ("exec %s timeout --foreground -k 5 %d %s %s %s %s 2>&1"):format(
+    cpu and "taskset -c " .. cpu or "", PATIENCE[size], quote(os.getenv "PPSH"),
+    quote(here .. "/probe.lua"), quote(m.name), size)
+  local samples, skipped, last = {}, nil, nil
+  local from = pp.time()
+  local probe = assert(io.popen(command))
+  for text in probe:lines() do
+    local key, seconds, cost, rate, n = text:match "^sample (%S+) (%S+) (%S+) (%S+) (%S+)$"
+    if key then
+      samples[key] = samples[key] or {}
+      table.insert(samples[key], { seconds = tonumber(seconds), cost = tonumber(cost),
+        rate = tonumber(rate), n = math.tointeger(tonumber(n)) })
+    elseif text:find "^skip " then
+      skipped = text:sub(6)
+    elseif text:find "^[^%s]" and not text:find "^stack traceback" then
+      last = text
+    end
+  end
+  local ok, how, code = probe:close()
+  if ok then
+    if skipped then return false, skipped end
+    return samples, pp.time() - from
+  elseif how == "exit" and (code == 124 or code == 137) then
+    return nil, ("no end after %d s"):format(PATIENCE[size])
+  elseif how == "exit" and code == 130 or how == "signal" and code == 2 then
+    os.exit(130) -- Ctrl-C went to both
+  end
+  return nil, (last or ("%s %d"):format(how, code))
+end
+
+local o = read_options()
+check_names(o.names)
+if o.list then
+  for _, m in ipairs(measurements) do
+    for _, line in ipairs(wanted(m, o.names)) do
+      print(("%-16s %s"):format(line.name, line.about))
+    end
+  end
+  os.exit(0)
+end
+
+local cpus = allowed_cpus()
+if o.cpu then
+  local allowed = false
+  for _, cpu in ipairs(cpus) do allowed = allowed or cpu == tonumber(o.cpu) end
+  if not allowed then usage("CPU %s is none of those this may use", o.cpu) end
+end
+
+local report = require("bench.report").new(o.form, o.size, os.getenv "PPSH")
+report:head()
+local failed = {}
+for _, m in ipairs(measurements) do
+  local lines = wanted(m, o.names)
+  if #lines > 0 then
+    local samples, more = run(m, o.size, o.cpu or m.one_cpu and cpus[1])
+    for _, line in ipairs(lines) do
+      local result, why
+      if samples then
+        result, why = figure.of(line, samples, more, o.size == "quick")
+      else
+        why = more
+      end
+      if result then
+        report:line(line, result)
+      elseif samples == false then
+        report:skipped(line, why)
+      else
+        report:failed(line, why)
+        failed[#failed + 1] = line.name
+      end
+    end
+  end
+end
+report:tail()
+if #failed > 0 then
+  io.stderr:write("run: failed: ", table.concat(failed, ", "), "\n")
+  os.exit(1)
+end
