@@ -87,11 +87,12 @@ local function quote(text)
 end
 
 -- Run a measurement in its own ppsh. The result: samples by key, and seconds;
--- or nil and why not; or false and why it cannot be run here.
-local function run(m, size, cpu)
+-- or nil and why not; or false and why it cannot be run here. This is a job: so
+-- nothing of the measurement is left, in whatever way this program ends.
+local function run(name, size, cpu)
   local command = ("exec %s timeout --foreground -k 5 %d %s %s %s %s 2>&1"):format(
     cpu and "taskset -c " .. cpu or "", PATIENCE[size], quote(os.getenv "PPSH"),
-    quote(here .. "/probe.lua"), quote(m.name), size)
+    quote(here .. "/probe.lua"), quote(name), size)
   local samples, skipped, last = {}, nil, nil
   local from = pp.time()
   local probe = assert(io.popen(command))
@@ -113,8 +114,6 @@ local function run(m, size, cpu)
     return samples, pp.time() - from
   elseif how == "exit" and (code == 124 or code == 137) then
     return nil, ("no end after %d s"):format(PATIENCE[size])
-  elseif how == "exit" and code == 130 or how == "signal" and code == 2 then
-    os.exit(130) -- Ctrl-C went to both
   end
   return nil, (last or ("%s %d"):format(how, code))
 end
@@ -138,18 +137,23 @@ if o.cpu then
 end
 
 local report = require("bench.report").new(o.form, o.size, os.getenv "PPSH")
-report:head()
-local failed = {}
-for _, m in ipairs(measurements) do
-  local lines = wanted(m, o.names)
-  if #lines > 0 then
-    local samples, more = run(m, o.size, o.cpu or m.one_cpu and cpus[1])
+
+-- Measure and report; the names of lines that failed.
+local function measure_all()
+  local server <close> = pp.Server(1)
+  local failed = {}
+  for _, m in ipairs(measurements) do
+    local lines = wanted(m, o.names)
+    local ok, samples, more
+    if #lines > 0 then
+      local cpu = o.cpu or m.one_cpu and cpus[1] or nil
+      ok, samples, more = server:spawn(run, m.name, o.size, cpu):pcall()
+      if not ok then samples, more = nil, samples.message end
+    end
     for _, line in ipairs(lines) do
-      local result, why
+      local result, why = nil, more
       if samples then
         result, why = figure.of(line, samples, more, o.size == "quick")
-      else
-        why = more
       end
       if result then
         report:line(line, result)
@@ -161,9 +165,17 @@ for _, m in ipairs(measurements) do
       end
     end
   end
+  return failed
 end
-report:tail()
-if #failed > 0 then
+
+report:head()
+local ok, failed = pcall(measure_all)
+if not ok and tostring(failed):find "interrupted!$" then
+  io.stderr:write("run: interrupted\n")
+  os.exit(130)
+elseif not ok then
+  error(failed, 0)
+elseif #failed > 0 then
   io.stderr:write("run: failed: ", table.concat(failed, ", "), "\n")
   os.exit(1)
 end

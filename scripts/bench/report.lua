@@ -143,11 +143,10 @@ function markdown.failed(_, line, why)
 end
 
 for _, form in ipairs { text, json, markdown } do
-  form.tail = function() end
   form.__index = form
 end
 
---- A report in that form: call head, then line, skipped or failed, then tail.
+--- A report in that form: call head, then line, skipped or failed.
 function report.new(form, size, ppsh)
   io.stdout:setvbuf "line"
   local class = ({ text = text, json = json, markdown = markdown })[form]

@@ -20,10 +20,11 @@ end
 local function copy()
   local pipe <close> = assert(io.popen(([[
     dir=$(mktemp -d) || exit
-    libraries=$(ldd '%s' | sed -n 's/.*=> \(.*\) (.*/\1/p' | grep -v -e /libc\. -e /libm\.)
-    cp '%s' $libraries "$dir"
+    ppsh='%s'
+    libraries=$(ldd "$ppsh" | sed -n 's/.*=> \(.*\) (.*/\1/p' | grep -v '/lib[cm][.]')
+    cp "$ppsh" $libraries "$dir"
     echo "$dir"
-  ]]):format(tools.ppsh, tools.ppsh)))
+  ]]):format(tools.ppsh)))
   local dir = assert(pipe:read(), "no copy")
   return ("LD_LIBRARY_PATH='%s' exec '%s/%s'"):format(dir, dir, tools.ppsh:match "[^/]*$"),
     ("rm -rf '%s'"):format(dir)
@@ -46,7 +47,8 @@ local function start_rest(n)
     local command, remove = copy()
     local pipe <close>, pids = start_resting(command, seconds + 0.3, "pp")
     os.execute(remove) -- it runs; whatever happens now, nothing is left
-    local other <close>, others = start_resting(("exec '%s'"):format(tools.ppsh), seconds + 0.3, "read")
+    command = ("exec '%s'"):format(tools.ppsh)
+    local other <close>, others = start_resting(command, seconds + 0.3, "read")
     pp.sleep(0.15) -- what they do to come to rest
     local worker, all = 0, 0
     for i, pid in ipairs(pids) do
