@@ -121,3 +121,43 @@ chmod +x "$2"
     assert.are.same({}, child.left(tag))
   end)
 end)
+
+describe("scripts/bench/peers", function()
+  teardown(run.cleanup)
+
+  local function peers(args, env)
+    local all = { PPSH = run.ppsh_path }
+    for name, value in pairs(env or {}) do all[name] = value end
+    return run.program({ directory .. "/scripts/bench/peers", table.unpack(args) },
+      { env = all, timeout = 120 })
+  end
+
+  it("runs what is installed beside ppsh, and says what is not", function()
+    local r = peers { "--quick", "doubles" }
+    assert.are.equal("", r.err)
+    assert.are.equal(0, r.status, r.out)
+    assert.truthy(r.out:find "\ndoubles +ppsh +%d+ +[%d.]+ +[%d.]+ +1%.00  M/s\n")
+    for _, peer in ipairs { "python", "mce", "erlang", "r" } do
+      assert.is_true(r.out:find("\ndoubles +" .. peer .. " +%d+ +[%d.]+ +[%d.]+ +[%d.]+  M/s\n")
+        ~= nil or r.out:find("# not installed: " .. peer .. " ", 1, true) ~= nil, peer)
+    end
+  end)
+
+  it("names the package of what is not installed", function()
+    -- A parallel that is not GNU's.
+    local other = run.file("#!/bin/sh\nexit 1\n", "parallel")
+    os.execute("chmod +x " .. other)
+    local r = peers({ "--quick", "--json", "gather", "parallel" },
+      { PATH = other:match "^(.*)/" .. ":" .. os.getenv "PATH" })
+    assert.are.equal(0, r.status, r.err)
+    assert.truthy(r.out:find('{"peer":"parallel","missing":"parallel"}', 1, true))
+  end)
+
+  it("refuses what it does not know", function()
+    local r = peers { "--full" }
+    assert.are.equal(2, r.status)
+    r = peers { "ruby" }
+    assert.are.equal(2, r.status)
+    assert.truthy(r.err:find "^peers: no work and no peer has 'ruby' in its name")
+  end)
+end)

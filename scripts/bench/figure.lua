@@ -19,7 +19,8 @@ local units = {
   ["% more"] = true,
 }
 
-local function rate_of(sample, line)
+--- The rate of a sample, in the unit of its line.
+function figure.rate(sample, line)
   if sample.rate then return sample.rate end
   if sample.cost then return sample.cost end
   local unit = units[line.unit]
@@ -31,7 +32,8 @@ local function cost_of(sample)
   return sample.cost or sample.seconds / sample.n
 end
 
-local function best(samples)
+--- The sample of the least cost.
+function figure.best(samples)
   local least = samples[1]
   for _, s in ipairs(samples) do
     if cost_of(s) < cost_of(least) then least = s end
@@ -75,11 +77,11 @@ function figure.of(line, samples, seconds, small)
   if line.floor and #floors == 0 and not line.optional then
     return nil, "its floor gave no figure"
   end
-  local s = best(ours)
-  local result = { n = s.n, seconds = s.seconds or seconds, rate = rate_of(s, line),
+  local s = figure.best(ours)
+  local result = { n = s.n, seconds = s.seconds or seconds, rate = figure.rate(s, line),
     rounds = #ours }
   if #floors > 0 then
-    result.floor = rate_of(best(floors), line)
+    result.floor = figure.rate(figure.best(floors), line)
     result.ratio = ratio_of(ours, floors)
   end
   if line.target and not small then

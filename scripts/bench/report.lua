@@ -153,4 +153,40 @@ function report.new(form, size, ppsh)
   return setmetatable({ size = size, ppsh = ppsh }, class)
 end
 
+--- What scripts/bench/peers prints: functions line, missing and failed.
+function report.peers(as_json, ppsh)
+  io.stdout:setvbuf "line"
+  if as_json then
+    return {
+      line = function(line, peer, sample, rate, ratio)
+        print(object { { "name", line.name }, { "peer", peer }, { "n", sample.n },
+          { "seconds", sample.seconds + 0.0 }, { "rate", rate + 0.0 }, { "unit", line.unit },
+          { "ratio", ratio and ratio + 0.0 } })
+      end,
+      missing = function(peer)
+        print(object { { "peer", peer.name }, { "missing", peer.package } })
+      end,
+      failed = function(work, peer, why)
+        print(object { { "name", work }, { "peer", peer }, { "error", why } })
+      end,
+    }
+  end
+  print("# " .. report.machine(ppsh))
+  print(("%-11s %-9s %9s %9s %10s %9s  %s"):format("name", "peer", "n", "seconds", "rate",
+    "ratio", "unit"))
+  return {
+    line = function(line, peer, sample, rate, ratio)
+      print(("%-11s %-9s %9d %9.4f %10s %9s  %s"):format(line.name, peer, sample.n,
+        sample.seconds, digits(rate), ratio and ("%.2f"):format(ratio) or "-", line.unit))
+    end,
+    missing = function(peer)
+      print(("# not installed: %s (%s; Debian: apt-get install %s)"):format(peer.name, peer.text,
+        peer.package))
+    end,
+    failed = function(work, peer, why)
+      print(("%-11s %-9s FAILED: %s"):format(work, peer, why))
+    end,
+  }
+end
+
 return report

@@ -10,9 +10,7 @@ package.path = here .. "/../?.lua;" .. package.path
 
 local figure = require "bench.figure"
 local measurements = require "bench.measurements"
-
--- Seconds one measurement may take before it counts as hung.
-local PATIENCE = { quick = 60, usual = 120, full = 900 }
+local take = require "bench.take"
 
 local function usage(...)
   io.stderr:write("run: ", string.format(...), "\n",
@@ -82,42 +80,6 @@ local function allowed_cpus()
   return list
 end
 
-local function quote(text)
-  return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
--- Run a measurement in its own ppsh. The result: samples by key, and seconds;
--- or nil and why not; or false and why it cannot be run here. This is a job: so
--- nothing of the measurement is left, in whatever way this program ends.
-local function run(name, size, cpu)
-  local command = ("exec %s timeout --foreground -k 5 %d %s %s %s %s 2>&1"):format(
-    cpu and "taskset -c " .. cpu or "", PATIENCE[size], quote(os.getenv "PPSH"),
-    quote(here .. "/probe.lua"), quote(name), size)
-  local samples, skipped, last = {}, nil, nil
-  local from = pp.time()
-  local probe = assert(io.popen(command))
-  for text in probe:lines() do
-    local key, seconds, cost, rate, n = text:match "^sample (%S+) (%S+) (%S+) (%S+) (%S+)$"
-    if key then
-      samples[key] = samples[key] or {}
-      table.insert(samples[key], { seconds = tonumber(seconds), cost = tonumber(cost),
-        rate = tonumber(rate), n = math.tointeger(tonumber(n)) })
-    elseif text:find "^skip " then
-      skipped = text:sub(6)
-    elseif text:find "^[^%s]" and not text:find "^stack traceback" then
-      last = text
-    end
-  end
-  local ok, how, code = probe:close()
-  if ok then
-    if skipped then return false, skipped end
-    return samples, pp.time() - from
-  elseif how == "exit" and (code == 124 or code == 137) then
-    return nil, ("no end after %d s"):format(PATIENCE[size])
-  end
-  return nil, (last or ("%s %d"):format(how, code))
-end
-
 local o = read_options()
 check_names(o.names)
 if o.list then
@@ -147,7 +109,7 @@ local function measure_all()
     local ok, samples, more
     if #lines > 0 then
       local cpu = o.cpu or m.one_cpu and cpus[1] or nil
-      ok, samples, more = server:spawn(run, m.name, o.size, cpu):pcall()
+      ok, samples, more = server:spawn(take, here, m.name, o.size, cpu):pcall()
       if not ok then samples, more = nil, samples.message end
     end
     for _, line in ipairs(lines) do
