@@ -6,6 +6,7 @@ local figure = {}
 -- many seconds (or, where samples carry it, the cost itself), and how it is
 -- written. `line.bytes` are the bytes one operation moves.
 local units = {
+  ["ns"] = function(s, n) return s / n * 1e9 end,
   ["us"] = function(s, n) return s / n * 1e6 end,
   ["ms"] = function(s, n) return s / n * 1e3 end,
   ["s"] = function(s) return s end,
@@ -65,6 +66,7 @@ end
 local ways = {
   ["<="] = function(a, b) return a <= b end,
   ["<"] = function(a, b) return a < b end,
+  [">"] = function(a, b) return a > b end,
   [">="] = function(a, b) return a >= b end,
 }
 

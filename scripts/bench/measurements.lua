@@ -12,7 +12,7 @@
 --   lines    what is shown of it: { name =, about =, unit =, of = the key of
 --            ppsh's samples, floor = that of what they are set against,
 --            optional = true: that may be missing, bytes = of one operation,
---            target = "ratio|rate <=|<|>= NUMBER" }
+--            target = "ratio|rate <=|<|>=|> NUMBER" }
 --
 -- A sample's cost, or its seconds for one operation, is what ratios are made of.
 local all = {}

@@ -89,9 +89,14 @@ end
 
 local function contained(name, parts)
   for _, part in ipairs(parts) do
-    if name:find(part, 1, true) then return true end
+    if #part > 1 and name:find(part, 1, true) then return true end
   end
   return false
+end
+
+-- "r" is R, and nothing else that has one in its name.
+local function speaks_of(name, peer)
+  return name == peer.name or contained(peer.name, { name })
 end
 
 -- Of all works and peers, those that were asked for: those of which a NAME
@@ -101,7 +106,7 @@ local function choose(o)
   for _, name in ipairs(o.names) do
     for _, work in ipairs(works) do spoken[name] = spoken[name] or contained(work, { name }) end
     for _, peer in ipairs(peers) do
-      spoken[name] = spoken[name] or contained(peer.name, { name })
+      spoken[name] = spoken[name] or speaks_of(name, peer)
     end
     if not spoken[name] then usage("no work and no peer has '%s' in its name", name) end
   end
@@ -109,7 +114,9 @@ local function choose(o)
     if contained(work, o.names) then chosen_works[#chosen_works + 1] = work end
   end
   for _, peer in ipairs(peers) do
-    if contained(peer.name, o.names) then chosen_peers[#chosen_peers + 1] = peer end
+    local hit = false
+    for _, name in ipairs(o.names) do hit = hit or speaks_of(name, peer) end
+    if hit then chosen_peers[#chosen_peers + 1] = peer end
   end
   return #chosen_works > 0 and chosen_works or works,
     #chosen_peers > 0 and chosen_peers or peers
