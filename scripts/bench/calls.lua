@@ -42,7 +42,8 @@ return {
   {
     name = "lone.pinned",
     one_cpu = true,
-    n = { quick = 500, usual = 10000 },
+    n = { quick = 500, usual = 2000 },
+    rounds = 15,
     start = start_lone,
     lines = {
       { name = "lone.pinned", floor = "pingpong", unit = "us", target = "ratio <= 2",
@@ -52,7 +53,8 @@ return {
   },
   {
     name = "lone.free",
-    n = { quick = 500, usual = 10000 },
+    n = { quick = 500, usual = 2000 },
+    rounds = 15,
     start = start_lone,
     lines = {
       { name = "lone.free", floor = "pingpong", unit = "us", target = "ratio <= 1",
