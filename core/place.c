@@ -64,24 +64,25 @@ static uint32_t width(const pp_place *p) { return p->width > 0 ? p->width : 1; }
 
 static void set_fat(pp_place *p, bool fat) {
   pp_sched *s = p->sched;
+  pp_place **ring = p->ops->ask != NULL ? &s->far_fats : &s->fats;
 
   if (p->fat == fat)
     return;
   p->fat = fat;
   if (!fat) {
-    if (s->fats == p)
-      s->fats = p->fat_next == p ? NULL : p->fat_next;
+    if (*ring == p)
+      *ring = p->fat_next == p ? NULL : p->fat_next;
     p->fat_prev->fat_next = p->fat_next;
     p->fat_next->fat_prev = p->fat_prev;
     s->fat--;
     return;
   }
   s->fat++;
-  if (s->fats == NULL) {
-    p->fat_prev = p->fat_next = s->fats = p;
+  if (*ring == NULL) {
+    p->fat_prev = p->fat_next = *ring = p;
   } else {
-    p->fat_next = s->fats;
-    p->fat_prev = s->fats->fat_prev;
+    p->fat_next = *ring;
+    p->fat_prev = (*ring)->fat_prev;
     p->fat_prev->fat_next = p;
     p->fat_next->fat_prev = p;
   }

@@ -39,6 +39,7 @@ static void requeue(pp_sched *s, pp_job *j) {
 
 /* Take j back from p if it has not begun: it is in no list then. */
 static bool recall(pp_place *p, pp_job *j) {
+  p->sched->steps++;
   if (!p->ops->recall(p, j))
     return false;
   pp_place_leave(p, j);
@@ -107,6 +108,7 @@ static void place_queue(pp_sched *s) {
   while ((j = s->queue.head) != NULL) {
     pp_place *p = s->idle != NULL ? s->idle : s->far;
 
+    s->steps++;
     if (pp_sched_spans(s)) {
       if (!pp_team_place(s))
         return;
@@ -134,6 +136,7 @@ static void ask(pp_sched *s, pp_place *v, size_t want) {
 
   for (j = v->jobs.tail; j != NULL && want > 0; j = prev) {
     prev = j->prev;
+    s->steps++;
     if (j->flags & PP_JOB_ASKED)
       continue;
     j->flags |= PP_JOB_ASKED;
@@ -149,23 +152,17 @@ static void ask(pp_sched *s, pp_place *v, size_t want) {
  * later half of it, in order. */
 static void steal(pp_sched *s, pp_place *p) {
   pp_jobs got = {0};
+  pp_place *v;
   pp_job *j;
 
   if (p->ring != PP_RING_IDLE || p->most > 0)
     return;
   for (int tries = 0; tries < THEFTS && s->fats != NULL && got.n == 0;
        tries++) {
-    pp_place *v = s->fats;
-    size_t want = (pp_place_waiting(v) + 1) / 2;
-
+    s->steps++;
+    v = s->fats;
     s->fats = v->fat_next; /* the next thief looks further on */
-    if (v->ops->ask != NULL) {
-      if (s->asked >= s->nfree)
-        continue; /* enough is to come */
-      ask(s, v, want);
-      return;
-    }
-    for (; want > 0; want--) {
+    for (size_t want = (pp_place_waiting(v) + 1) / 2; want > 0; want--) {
       j = v->jobs.tail;
       if (!recall(v, j))
         break;
@@ -183,13 +180,18 @@ static void steal(pp_sched *s, pp_place *p) {
     pp_jobs_remove(&got, j);
     requeue(s, j);
   }
+  if (s->asked < s->nfree && (v = s->far_fats) != NULL) {
+    s->steps++;
+    s->far_fats = v->fat_next;
+    ask(s, v, (pp_place_waiting(v) + 1) / 2);
+  }
 }
 
 /* The queue is empty and some place may be idle that has not stolen yet. */
 static void relieve(pp_sched *s) {
   pp_place *p = s->idle != NULL ? s->idle : s->far;
 
-  if (s->fats != NULL && p != NULL && s->queue.head == NULL)
+  if (s->fat > 0 && p != NULL && s->queue.head == NULL)
     steal(s, p);
 }
 
@@ -197,10 +199,10 @@ static void relieve(pp_sched *s) {
 static void feed(pp_sched *s) {
   place_queue(s);
   for (size_t n = s->nidle;
-       n > 0 && s->fats != NULL && s->idle != NULL && s->queue.head == NULL;
-       n--) {
+       n > 0 && s->fat > 0 && s->idle != NULL && s->queue.head == NULL; n--) {
     pp_place *p = s->idle;
 
+    s->steps++;
     s->idle = p->next;
     steal(s, p);
   }
@@ -279,11 +281,10 @@ void pp_sched_close(pp_sched *s, pp_place *p) {
 
 /* Jobs that wait at places behind others give way to one of this priority. */
 static void overtake(pp_sched *s, double priority) {
-  size_t n = s->fat;
-
-  while (n-- > 0 && s->fats != NULL) {
+  for (size_t n = s->fat; n > 0 && s->fats != NULL; n--) {
     pp_place *p = s->fats;
 
+    s->steps++;
     s->fats = p->fat_next;
     while (p->jobs.tail != p->jobs.head && p->jobs.tail->priority < priority) {
       pp_job *j = p->jobs.tail;
@@ -360,7 +361,7 @@ void pp_sched_ended(pp_place *p, pp_job *j) {
   pp_place_leave(p, j);
   if (s->queue.head != NULL)
     place_queue(s);
-  if (s->queue.head == NULL && s->fats != NULL) {
+  if (s->queue.head == NULL && s->fat > 0) {
     if (p->ring == PP_RING_IDLE)
       steal(s, p);
     else

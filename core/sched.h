@@ -25,7 +25,7 @@
  * does not depend on how many places there are, nor on how many jobs are
  * queued (but for the logarithm of the number of their priorities; levels.h).
  * A job of higher priority than some that wait at places takes these back
- * first, which costs as many steps as they are.
+ * first where that can be done at once, which costs as many steps as they are.
  *
  * A job of several slots takes as many of its node's workers. Here, where each
  * is a place, it starts when that many are idle, runs at one of them, and the
@@ -106,8 +106,8 @@ struct pp_sched {
   pp_place *idle;   /* rings, by what they are: near ones */
   pp_place *far;    /* idle ones behind a link */
   pp_place *roomy, *packed;
-  pp_place *fats;
-  size_t fat;          /* how many places are in that */
+  pp_place *fats, *far_fats; /* to steal from; of those that are asked */
+  size_t fat;                /* how many places are in these */
   size_t nidle, nopen; /* of places; teams are open, but not idle; far ones do
                           not count as idle here */
   size_t nfree;        /* workers of idle places, far ones too */
@@ -116,6 +116,8 @@ struct pp_sched {
   uint32_t want;       /* places there are to be; 0: as many as are open */
   double lowest;       /* no job waiting at a place has less */
   bool flat;           /* its one place is wide */
+  uint64_t steps; /* how often a place was looked at, or a job there, for those
+                     who measure */
 };
 
 /* Open a place for jobs and give it some. It must be zeroed but for ops. */
