@@ -3,9 +3,50 @@
 
 #include <stdlib.h>
 
-int pp_deadlines_add(pp_deadlines *d, int64_t when, pp_job *j) {
+#define SWEEP_LEAST 64
+
+static bool out_of_date(const pp_deadline *d) {
+  const pp_job *j = d->job;
+
+  return j->state != PP_JOB_SENT || j->seq != d->seq ||
+         j->attempts != d->attempts;
+}
+
+/* v[i] is free and all below it is in order: put x there, or further down. */
+static void sink(pp_deadlines *d, size_t i, pp_deadline x) {
+  size_t k;
+
+  while ((k = 2 * i + 1) < d->n) {
+    if (k + 1 < d->n && d->v[k + 1].when < d->v[k].when)
+      k++;
+    if (d->v[k].when >= x.when)
+      break;
+    d->v[i] = d->v[k];
+    i = k;
+  }
+  d->v[i] = x;
+}
+
+static void sweep(pp_deadlines *d, pp_blobs *blobs) {
+  size_t n = 0;
+
+  for (size_t i = 0; i < d->n; i++)
+    if (out_of_date(&d->v[i]))
+      pp_job_unref(d->v[i].job, blobs);
+    else
+      d->v[n++] = d->v[i];
+  d->n = n;
+  for (size_t i = n / 2; i-- > 0;)
+    sink(d, i, d->v[i]);
+  d->sweep = 2 * n > SWEEP_LEAST ? 2 * n : SWEEP_LEAST;
+}
+
+int pp_deadlines_add(pp_deadlines *d, int64_t when, pp_job *j,
+                     pp_blobs *blobs) {
   size_t i;
 
+  if (d->n >= d->sweep)
+    sweep(d, blobs);
   if (d->n == d->cap) {
     size_t cap = d->cap ? d->cap * 2 : 16;
     pp_deadline *v = realloc(d->v, cap * sizeof *v);
@@ -22,18 +63,10 @@ int pp_deadlines_add(pp_deadlines *d, int64_t when, pp_job *j) {
 }
 
 pp_deadline pp_deadlines_pop(pp_deadlines *d) {
-  pp_deadline first = d->v[0], last = d->v[--d->n];
-  size_t i = 0, k;
+  pp_deadline first = d->v[0];
 
-  while ((k = 2 * i + 1) < d->n) {
-    if (k + 1 < d->n && d->v[k + 1].when < d->v[k].when)
-      k++;
-    if (d->v[k].when >= last.when)
-      break;
-    d->v[i] = d->v[k];
-    i = k;
-  }
-  d->v[i] = last;
+  d->n--;
+  sink(d, 0, d->v[d->n]);
   return first;
 }
 
@@ -42,5 +75,5 @@ void pp_deadlines_clear(pp_deadlines *d, pp_blobs *blobs) {
     pp_job_unref(d->v[i].job, blobs);
   free(d->v);
   d->v = NULL;
-  d->n = d->cap = 0;
+  d->n = d->cap = d->sweep = 0;
 }

@@ -206,6 +206,7 @@ void pp_job_unref(pp_job *j, pp_blobs *blobs) {
       pp_buf_clear(&j->output[1]);
       free(j->output);
     }
+    pp_group_unref(j->group);
     free(j->name);
     free(j->kin);
     free(j);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "blob.h"
+#include "group.h"
 #include "wire.h"
 
 typedef struct pp_job pp_job;
@@ -31,13 +32,6 @@ void pp_jobs_after(pp_jobs *l, pp_job *at, pp_job *j); /* NULL: at the front */
 void pp_jobs_front(pp_jobs *l, pp_job *j);             /* at the front */
 void pp_jobs_remove(pp_jobs *l, pp_job *j);
 pp_job *pp_jobs_pop(pp_jobs *l);
-
-/* How many jobs of one name are unfinished. Counted. */
-typedef struct pp_group {
-  struct pp_group *next;
-  size_t pending, refs, len;
-  char name[];
-} pp_group;
 
 enum pp_job_state {
   PP_JOB_QUEUED,  /* in its server's queue */

@@ -252,7 +252,8 @@ static int send_blob(pp_link *l, pp_blob *b) {
 /* It will have to be stopped if it takes too long. */
 static int watch(pp_link *l, pp_job *j) {
   if (j->timeout > 0)
-    (void)pp_deadlines_add(&l->server->deadlines, pp_now_ns() + j->timeout, j);
+    (void)pp_deadlines_add(&l->server->deadlines, pp_now_ns() + j->timeout, j,
+                           &l->engine->blobs);
   return 0;
 }
 

@@ -120,7 +120,7 @@ static int chunk(lua_State *L) {
   pp_engine_enter(e);
   pp_engine_look(e, now);
   j->setting = set != NULL ? pp_blob_ref(set) : NULL;
-  j->group = pp_server_group(s, group, group_len);
+  j->group = pp_groups_get(&s->groups, group, group_len);
   if (!u->has_id)
     u->id = s->next_id++;
   u->has_id = true;

@@ -349,13 +349,12 @@ typedef struct idle {
 
 static bool all_ended(void *ud) {
   const idle *w = ud;
+  const pp_group *g;
 
   if (w->group == NULL)
     return w->s->pending == 0;
-  for (const pp_group *g = w->s->groups; g != NULL; g = g->next)
-    if (g->len == w->len && memcmp(g->name, w->group, w->len) == 0)
-      return g->pending == 0;
-  return true;
+  g = pp_groups_find(&w->s->groups, w->group, w->len);
+  return g == NULL || g->pending == 0;
 }
 
 /***

@@ -523,7 +523,7 @@ static int submit(lua_State *L, submission *b) {
   pp_engine_enter(e);
   pp_engine_look(e, now);
   j->setting = set != NULL ? pp_blob_ref(set) : NULL;
-  j->group = pp_server_group(s, group, group_len);
+  j->group = pp_groups_get(&s->groups, group, group_len);
   j->id = s->next_id++;
   if (b->nowhere[0] == '\0')
     pp_server_add(s, pp_job_ref(j), now);

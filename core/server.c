@@ -15,29 +15,6 @@
 
 #define SECOND ((int64_t)1000000000)
 
-/* --- groups --------------------------------------------------------------- */
-
-pp_group *pp_server_group(pp_server *s, const char *name, size_t len) {
-  pp_group *g;
-
-  for (g = s->groups; g != NULL; g = g->next)
-    if (g->len == len && memcmp(g->name, name, len) == 0) {
-      g->refs++;
-      return g;
-    }
-  g = malloc(sizeof *g + len + 1);
-  if (g == NULL)
-    return NULL;
-  memset(g, 0, sizeof *g);
-  memcpy(g->name, name, len);
-  g->name[len] = '\0';
-  g->len = len;
-  g->refs = 1;
-  g->next = s->groups;
-  s->groups = g;
-  return g;
-}
-
 /* --- workers -------------------------------------------------------------- */
 
 pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
@@ -167,7 +144,6 @@ void pp_server_destroy(pp_server *s) {
 
 void pp_server_free(pp_server *s) {
   pp_engine *e = s->engine;
-  pp_group *g;
   pp_node *n;
   pp_job *j;
 
@@ -204,13 +180,9 @@ void pp_server_free(pp_server *s) {
          (j = pp_jobs_pop(&s->blocked)) != NULL ||
          (j = pp_sched_first(&s->sched)) != NULL) {
     j->server = NULL;
-    j->group = NULL;
     pp_job_unref(j, &e->blobs);
   }
-  while ((g = s->groups) != NULL) {
-    s->groups = g->next;
-    free(g);
-  }
+  pp_groups_clear(&s->groups);
   pp_deadlines_clear(&s->deadlines, &e->blobs);
   pp_everywhere_free(s);
   free(s);
@@ -527,15 +499,17 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
       if (j->kin != NULL && j->kin->since > 0) {
         int64_t left = at + j->timeout - now;
 
-        (void)pp_deadlines_add(
-            &s->deadlines, now + (left > SECOND / 50 ? left : SECOND / 50), j);
+        (void)pp_deadlines_add(&s->deadlines,
+                               now + (left > SECOND / 50 ? left : SECOND / 50),
+                               j, &s->engine->blobs);
       } else if (at + j->timeout <= now) {
         snprintf(msg, sizeof msg, "the %s ran longer than its timeout of %g s",
                  j->flags & PP_JOB_CALL ? "call" : "job",
                  (double)j->timeout / 1e9);
         pp_server_stop(s, j, PP_KIND_TIMEOUT, msg);
       } else {
-        (void)pp_deadlines_add(&s->deadlines, at + j->timeout, j);
+        (void)pp_deadlines_add(&s->deadlines, at + j->timeout, j,
+                               &s->engine->blobs);
       }
     }
   done:

@@ -26,7 +26,7 @@ struct pp_server {
   struct pp_serial *serial; /* where they do; NULL: none has yet */
   size_t kids;              /* unfinished jobs that jobs have submitted */
   int64_t created;
-  pp_group *groups;
+  pp_groups groups;
   pp_jobs blocked;   /* wait for other jobs */
   pp_jobs ended;     /* kept until taken or asked for */
   pp_jobs callbacks; /* ended, callback due */
@@ -83,9 +83,6 @@ pp_stats pp_server_sum(const pp_server *s);
 void pp_server_resize(pp_server *s, uint32_t n);
 /* Start those that are missing and due. */
 void pp_server_tend(pp_server *s, int64_t now);
-
-/* A reference to the group of this name; NULL without memory. */
-pp_group *pp_server_group(pp_server *s, const char *name, size_t len);
 
 /* Take a job in (its reference passes to the server), its id set: the server's
  * next, which all chunks of a map share. */

@@ -150,7 +150,7 @@ static void result(sim_link *l, pp_job *j, const sim_msg *m) {
   j->state = PP_JOB_ENDING;
   j->ended = sim_now * 1000;
   pp_sched_ended(&l->place, j);
-  sim_server->stats.njobs++;
+  sim_server->local->stats.njobs++;
   pp_server_ended(sim_server, j, false);
 }
 
