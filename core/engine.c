@@ -163,10 +163,12 @@ bool pp_engine_drain(pp_engine *e) {
   bool more = false;
 
   for (uint32_t i = 0; i < e->nlinks; i++) {
+    const pp_link *l = e->links[i];
+
+    if (l == NULL || l->dead || l->server == NULL || pp_link_quiet(l))
+      continue;
     drain_lane(e, i);
-    if (e->links[i] != NULL && !e->links[i]->dead &&
-        e->links[i]->server != NULL)
-      more |= pp_link_unsettled(e->links[i]);
+    more |= pp_link_unsettled(l);
   }
   return more;
 }
@@ -282,9 +284,10 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
       doze = true;
     }
     /* Output may have come without a result. */
-    for (uint32_t i = 0; i < e->nlinks && !unsettled; i++)
+    for (uint32_t i = 0; i < e->nlinks && e->heard && !unsettled; i++)
       unsettled = e->links[i] != NULL && !e->links[i]->dead &&
                   pp_link_unsettled(e->links[i]);
+    e->heard = unsettled;
   }
 }
 

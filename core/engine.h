@@ -49,6 +49,7 @@ struct pp_engine {
   uv_poll_t on_bell, *on_ctl;
   uv_timer_t tick;
   bool loop_open, timed_out;
+  bool heard; /* workers have written what may wait to be passed on */
   int bell, ctl, shm, cwd, pid, zygote;
   uint32_t generation; /* zygotes that have died */
   pp_hub *hub;

@@ -25,15 +25,9 @@ static void on_output(uv_poll_t *h, int status, int events) {
   pp_outlet *o = &l->outlet[h == &l->outlet[1].poll];
 
   (void)events;
+  l->engine->heard = true;
   if (status < 0 || !pp_outlet_read(o))
     uv_poll_stop(h);
-}
-
-bool pp_link_unsettled(const pp_link *l) {
-  if (l->far != NULL)
-    return false; /* its agent says when it is settled */
-  return l->outlet[0].safe < l->outlet[0].read ||
-         l->outlet[1].safe < l->outlet[1].read;
 }
 
 /* --- results -------------------------------------------------------------- */
@@ -85,6 +79,7 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
     else
       pp_outlet_pass(o, o->read, true);
   }
+  l->engine->heard = true;
   if (l->ghosts++ == 0)
     l->kill_at = pp_now_ns() + 1000000000;
   l->server->stopping++;
@@ -348,6 +343,8 @@ void pp_link_drain(pp_link *l) {
     l->outlet[s].safe = safe[s];
     pp_outlet_pass(&l->outlet[s], safe[s], false);
   }
+  if (pp_link_unsettled(l))
+    l->engine->heard = true;
   if ((waited || l->tx_n > 0) && pp_link_push(l))
     pp_sched_room(&l->place);
 }

@@ -96,7 +96,17 @@ void pp_link_stopped(pp_link *l);
 void pp_link_last_words(pp_link *l);
 /* It is to forget a blob. */
 void pp_link_drop(pp_link *l, uint32_t id);
-/* Has it output that waits to be passed on? Then drain again soon. */
-bool pp_link_unsettled(const pp_link *l);
+/* Has it output that waits to be passed on? Then drain again soon. (An agent
+ * says when its workers' is settled.) */
+static inline bool pp_link_unsettled(const pp_link *l) {
+  return l->far == NULL && (l->outlet[0].safe < l->outlet[0].read ||
+                            l->outlet[1].safe < l->outlet[1].read);
+}
+/* Has it nothing that anybody waits for? What it has to say without being at a
+ * job it rings for. */
+static inline bool pp_link_quiet(const pp_link *l) {
+  return l->tx_n == 0 && !pp_link_unsettled(l) &&
+         (l->place.jobs.n == 0 || pp_ring_used(&l->map.lane->out) == 0);
+}
 
 #endif
