@@ -56,6 +56,8 @@ static void move(pp_place *p, int ring) {
   p->sched->nidle -= p->ring == PP_RING_IDLE && near;
   if (ring != PP_RING_NONE)
     pp_ring_add(ring_of(p, ring), p);
+  if (ring == PP_RING_IDLE && near)
+    p->sched->idle = p; /* the last to work is the first to work again */
   p->sched->nidle += ring == PP_RING_IDLE && near;
   p->ring = (uint8_t)ring;
 }
