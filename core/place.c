@@ -3,12 +3,16 @@
 #include "sched_impl.h"
 
 /* Each worker is given this much work ahead, and twice what the way there and
- * back takes: enough to cover a sleeping driver and a busy script, little
- * enough to lose nothing by. */
+ * back takes, a node once more than that (where many workers share what waits,
+ * chance evens out): enough to cover a sleeping driver and a busy script, and
+ * jobs that take longer or shorter than others, little enough to lose nothing
+ * by. */
 #define AHEAD_NS 400000
-/* One job waits behind another only if it is likely to wait no longer, or not
- * longer than the way takes. */
+/* One job waits behind another only if it is likely to wait no longer. */
 #define BEHIND_NS 20000000
+/* One waits behind a link all the same where the way is more than this part of
+ * the time it takes: else its worker would have nothing to do for so long. */
+#define IDLE_PART 20
 /* For each worker: a lane can take back so many; a node so many. */
 #define AHEAD_JOBS 512u
 #define AHEAD_JOBS_FAR 65536u
@@ -145,8 +149,10 @@ static bool behind(const pp_place *p, const pp_job *j) {
     return false;
   if (n < 2 * w && t <= BEHIND_NS && each <= BEHIND_NS)
     return true;
+  if (n <= w && t <= IDLE_PART * p->delay)
+    return true;
   waiting = n > w ? each * (int64_t)(n - w) : 0;
-  return waiting + t <= (int64_t)w * (AHEAD_NS + 2 * p->delay);
+  return waiting + t <= (int64_t)w * (AHEAD_NS + 2 * p->delay) + 2 * p->delay;
 }
 
 bool pp_place_takes(const pp_place *p, const pp_job *j) {
