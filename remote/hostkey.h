@@ -28,10 +28,7 @@
 #include "buf.h"
 #include "target.h"
 
-enum {
-  PP_KNOWN_HOSTS_MAX = 64 << 20, /* bytes of one file; the rest is not read */
-  PP_HOSTKEY_LINE_MAX = 64 << 10 /* of one line; a longer one is skipped */
-};
+enum { PP_HOSTKEY_LINE_MAX = 64 << 10 }; /* bytes; a longer one is skipped */
 
 /* Whom a key is to be known for. Borrowed. */
 typedef struct pp_hostkey_query {
