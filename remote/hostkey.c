@@ -11,6 +11,7 @@
 
 #include "base64.h"
 #include "known.h"
+#include "wild.h"
 
 enum { CHUNK = 64 << 10, TYPE_MAX = 64 };
 
@@ -111,34 +112,6 @@ void pp_hostkey_fingerprint(const void *blob, size_t len, char *out,
 /* --- names -----------------------------------------------------------------
  */
 
-static char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-/* * stands for any bytes, ? for one. The last * seen is the only one that ever
- * needs to take back what it let others have. */
-static bool match_wild(const char *p, const char *pe, const char *s,
-                       const char *se) {
-  const char *star = NULL, *from = NULL;
-
-  while (s < se) {
-    if (p < pe && *p == '*') {
-      star = ++p;
-      from = s;
-    } else if (p < pe && (*p == '?' || lower(*p) == *s)) {
-      p++, s++;
-    } else if (star != NULL) {
-      p = star;
-      s = ++from;
-    } else {
-      return false;
-    }
-  }
-  while (p < pe && *p == '*')
-    p++;
-  return p == pe;
-}
-
 static bool match_list(const char *p, size_t n, const char *name, size_t len) {
   const char *end = p + n;
   bool is_in = false;
@@ -148,7 +121,8 @@ static bool match_list(const char *p, size_t n, const char *name, size_t len) {
     const char *e = comma != NULL ? comma : end;
     bool negated = p < e && *p == '!';
 
-    if (match_wild(p + negated, e, name, name + len)) {
+    if (pp_wild_match(p + negated, (size_t)(e - p) - negated, name, len,
+                      true)) {
       if (negated)
         return false;
       is_in = true;
@@ -191,7 +165,7 @@ static int put_lower(pp_buf *b, const char *s) {
   int r = 0;
 
   for (; r == 0 && *s != '\0'; s++)
-    r = pp_buf_byte(b, (unsigned char)lower(*s));
+    r = pp_buf_byte(b, (unsigned char)pp_lower(*s));
   return r;
 }
 

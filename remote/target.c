@@ -54,6 +54,8 @@ void pp_target_free(pp_target *t) {
         t->pubkey_algorithms,
         t->needs_ssh,
         t->may_need_ssh,
+        t->ssh_program,
+        t->jump,
     };
 
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)

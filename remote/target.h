@@ -45,6 +45,7 @@ struct pp_target {
   char *given_user;  /* NULL: none was written */
   int given_port;    /* 0: none was written */
   char *config_file; /* ssh's -F; NULL: the usual files */
+  char *ssh_program; /* what to run as ssh; NULL: there is none here */
 
   /* Where to connect to, and as whom. */
   char *host; /* HostName */
@@ -58,6 +59,7 @@ struct pp_target {
   int alive_count;      /* ServerAliveCountMax */
 
   /* Through what. At most one of these two. */
+  char *jump;          /* ProxyJump as configured; NULL: none */
   pp_target *via;      /* the last jump host, which may have its own via, and so
                           on to the one that is connected to directly */
   char *proxy_command; /* for `$SHELL -c "exec ..."`; tokens are expanded */
