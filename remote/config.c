@@ -578,9 +578,7 @@ int pp_config_defaults(pp_target **out, const pp_wanted *w, const pp_local *l) {
       "userknownhostsfile ~/.ssh/known_hosts ~/.ssh/known_hosts2\n"
       "globalknownhostsfile /etc/ssh/ssh_known_hosts "
       "/etc/ssh/ssh_known_hosts2\n";
-  char reason[128];
-  int r =
-      pp_config_parse(out, w, text, sizeof text - 1, l, reason, sizeof reason);
+  int r = parse(out, w, text, sizeof text - 1, l, false);
 
   if (r < 0)
     return r;

@@ -39,6 +39,7 @@ static inline int have(const char *program) {
 static char check_dir[64];
 
 static inline const char *enter(void) {
+  setvbuf(stdout, NULL, _IOLBF, 0);
   snprintf(check_dir, sizeof check_dir, "/tmp/ppsh-test.XXXXXX");
   if (mkdtemp(check_dir) == NULL || chdir(check_dir) != 0) {
     perror(check_dir);
