@@ -54,7 +54,7 @@ typedef struct pp_hosts {
 
 /* What was wrong with a list, and where. */
 typedef struct pp_host_error {
-  size_t column;     /* of the character, from 1, in bytes */
+  size_t column;     /* of the character, from 1; bytes of UTF-8 make one */
   char message[512]; /* one line: the text (or file:line:column), and why */
   char caret[512];   /* two lines: the text, or that part of it which matters,
                         and a ^ below the character */
