@@ -315,7 +315,7 @@ static int add_list(pp_hosts *set, adder *a);
 /* The lists in a file, one a line. */
 static int add_lines(pp_hosts *set, const adder *from, const char *path,
                      const pp_buf *b) {
-  const char *p = (const char *)b->data, *end = p + b->len;
+  const char *p = b->len > 0 ? (const char *)b->data : "", *end = p + b->len;
   unsigned line = 0;
   int r = 0;
 

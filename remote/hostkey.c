@@ -53,10 +53,13 @@ enum { NTYPES = sizeof types / sizeof *types };
 /* Is this a whole public key, of the type named if that is not NULL? */
 static bool is_key(const void *blob, size_t len, const char *type,
                    size_t ntype) {
-  const unsigned char *p = blob, *end = p + len, *s;
+  const unsigned char *p = blob, *end, *s;
   size_t n, k;
   int i;
 
+  if (len == 0)
+    return false;
+  end = p + len;
   if (!take(&p, end, &s, &n) ||
       (type != NULL && (n != ntype || memcmp(s, type, n) != 0)))
     return false;
@@ -78,7 +81,7 @@ bool pp_hostkey_type(const void *blob, size_t len, char *out, size_t size) {
 
   if (size > 0)
     out[0] = '\0';
-  if (!take(&p, p + len, &s, &n) || n == 0 || n >= size)
+  if (len == 0 || !take(&p, p + len, &s, &n) || n == 0 || n >= size)
     return false;
   for (size_t i = 0; i < n; i++)
     if (s[i] <= ' ' || s[i] > '~')

@@ -41,7 +41,7 @@ static int body(const char *p, const char *end, pp_buf *out) {
 
 /* Find a DER object identifier, tag and length included. */
 static bool has_oid(const pp_buf *der, const char *oid) {
-  return memmem(der->data, der->len, oid, strlen(oid)) != NULL;
+  return der->len > 0 && memmem(der->data, der->len, oid, strlen(oid)) != NULL;
 }
 
 static const char *curve_of(const pp_buf *der) {
@@ -69,11 +69,12 @@ static bool counted(const unsigned char **p, const unsigned char *end,
 /* "openssh-key-v1", cipher, kdf, its options, how many, public key, ... */
 static int openssh(pp_identity *id, const pp_buf *b) {
   static const char magic[] = "openssh-key-v1"; /* its zero belongs to it */
-  const unsigned char *p = b->data, *end = p + b->len, *cipher, *s;
+  const unsigned char *p = b->data, *end, *cipher, *s;
   size_t ncipher, n;
 
   if (b->len < sizeof magic || memcmp(p, magic, sizeof magic) != 0)
     return PP_EBAD;
+  end = p + b->len;
   p += sizeof magic;
   if (!counted(&p, end, &cipher, &ncipher) || !counted(&p, end, &s, &n) ||
       !counted(&p, end, &s, &n) || end - p < 4)

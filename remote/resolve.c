@@ -176,7 +176,8 @@ static void answer(pp_resolving *g, const char *text, size_t len) {
 
 /* The line of stderr that says most: the first that is no mere remark. */
 static void complain(const run *u, char *out, size_t size) {
-  const char *p = (const char *)u->err.data, *end = p + u->err.len;
+  const char *p = u->err.len > 0 ? (const char *)u->err.data : "";
+  const char *end = p + u->err.len;
   size_t n = 0;
 
   while (p < end) {

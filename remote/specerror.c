@@ -29,10 +29,11 @@ void pp_host_error_set(pp_host_error *e, const char *text, size_t len,
   char shown[3 * AROUND], before[2 * AROUND];
   size_t columns;
 
-  while (from > 0 && goes_on(text[from]))
+  /* Not through the middle of a character; it has four bytes at most. */
+  for (int i = 0; i < 3 && from > 0 && goes_on(text[from]); i++)
     from--;
-  while (to < len && goes_on(text[to]))
-    to--;
+  for (int i = 0; i < 3 && to < len && goes_on(text[to]); i++)
+    to++;
   e->column = 1;
   for (size_t i = 0; i < at; i++)
     e->column += !goes_on(text[i]);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "buf.h"
+
 static int failures;
 
 #define CHECK(e)                                                               \
@@ -25,6 +27,18 @@ static inline void check_str(const char *a, const char *b, const char *file,
   failures++;
   printf("FAIL %s:%d got '%s'\n  not '%s'\n", file, line, a ? a : "(null)",
          b ? b : "(null)");
+}
+
+/* An allocator that gives so many times and no more: to be put in the place of
+ * pp_buf_realloc, with ever more in check_left until all goes well. */
+static int check_left;
+
+static inline void *check_scarce(void *p, size_t size) {
+  if (size == 0) {
+    free(p);
+    return NULL;
+  }
+  return check_left-- > 0 ? realloc(p, size) : NULL;
 }
 
 /* A program on the PATH? */

@@ -500,16 +500,6 @@ static void real(void) {
 /* --- no memory
  * ------------------------------------------------------------------ */
 
-static int allocations_left;
-
-static void *scarce(void *p, size_t size) {
-  if (size == 0) {
-    free(p);
-    return NULL;
-  }
-  return allocations_left-- > 0 ? realloc(p, size) : NULL;
-}
-
 static void no_memory(void) {
   static const char text[] =
       "hostname h\nport 22\nidentityfile ~/a\nuserknownhostsfile ~/a ~/b\n"
@@ -519,12 +509,12 @@ static void no_memory(void) {
   char reason[128];
   int r, n = 0;
 
-  pp_buf_realloc = scarce;
+  pp_buf_realloc = check_scarce;
   do {
     pp_target *t = NULL;
     pp_hop h;
 
-    allocations_left = n;
+    check_left = n;
     r = pp_config_parse(&t, &wanted, text, sizeof text - 1, &local, reason,
                         sizeof reason);
     if (r == 0)

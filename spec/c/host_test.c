@@ -473,29 +473,19 @@ static void round_trips(void) {
 /* --- no memory
  * ------------------------------------------------------------------ */
 
-static int allocations_left;
-
-static void *scarce(void *p, size_t size) {
-  if (size == 0) {
-    free(p);
-    return NULL;
-  }
-  return allocations_left-- > 0 ? realloc(p, size) : NULL;
-}
-
 static void no_memory(void) {
   static const char *const names[] = {"n1", "n2", "r1n1", "r1n2", "x"};
   void *(*usual)(void *, size_t) = pp_buf_realloc;
   int r, n = 0;
 
-  pp_buf_realloc = scarce;
+  pp_buf_realloc = check_scarce;
   do {
     pp_hosts set = {0};
     pp_host_error e;
     pp_nodeset *ns = NULL;
     pp_buf b = {0};
 
-    allocations_left = n;
+    check_left = n;
     r = add(&set, "u@a:22/3,n[1-12]!n3,@last", &e);
     if (r == 0)
       r = add(&set, "!n1,y", &e);

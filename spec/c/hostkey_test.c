@@ -461,6 +461,31 @@ static void read_by_keygen(void) {
   pp_buf_clear(&a);
 }
 
+static void no_memory(void) {
+  static const char text[] =
+      "h " KEY_A "\nx,[h]:2222 " KEY_B "\n" HASH_22 KEY_A;
+  const pp_hostkey_query q = {"h", 2222, NULL};
+  void *(*usual)(void *, size_t) = pp_buf_realloc;
+  pp_buf a = blob(A);
+  int r, n = 0;
+
+  pp_buf_realloc = check_scarce;
+  do {
+    pp_hostkeys k = {0};
+
+    check_left = n;
+    r = pp_hostkeys_parse(&k, &q, "kh", text, sizeof text - 1);
+    CHECK(r == 0 || (k.n == 0 && k.files.n == 0));
+    if (r == 0)
+      r = pp_hostkey_add("scarce", &q, a.data, a.len, true);
+    CHECK(r == 0 || r == PP_ENOMEM);
+    pp_hostkeys_clear(&k);
+  } while (r != 0 && ++n < 1000);
+  CHECK(r == 0 && n > 8);
+  pp_buf_realloc = usual;
+  pp_buf_clear(&a);
+}
+
 static void loopback(void) {
   struct sockaddr_in in = {.sin_family = AF_INET};
   struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
@@ -488,5 +513,6 @@ int main(void) {
   beside_keygen();
   read_by_keygen();
   loopback();
+  no_memory();
   return leave();
 }
