@@ -10,6 +10,10 @@
  *             numbers, as often as one likes; or an IPv6 address, in brackets
  *             when a port follows; a port may hold such brackets too
  *
+ * What is taken away is named without user and workers. "!n2" takes n2:22 away
+ * as well as n2; "!n2:22" only that. A file can be taken away, too; then users
+ * and workers in it say nothing.
+ *
  * A file holds one list a line, # begins a comment; it names no other file.
  * Blanks around a term are skipped.
  *
