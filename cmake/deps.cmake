@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Lua 5.4, libuv, threads, xxhash.h; readline when it is there.
+# Lua 5.4, libuv, libcrypto, threads, xxhash.h; readline when it is there.
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
@@ -23,6 +23,14 @@ if(NOT UV_FOUND)
   message(FATAL_ERROR
     "libuv (1.38 or later) was not found by pkg-config. "
     "On Debian: apt-get install libuv1-dev")
+endif()
+
+# What libssh2 is built on here, and all that checking host keys needs.
+pkg_check_modules(CRYPTO QUIET IMPORTED_TARGET libcrypto)
+if(NOT CRYPTO_FOUND)
+  message(FATAL_ERROR
+    "libcrypto was not found by pkg-config. "
+    "On Debian: apt-get install libssl-dev")
 endif()
 
 find_path(XXHASH_INCLUDE_DIR xxhash.h)
