@@ -36,6 +36,7 @@ typedef struct openssh {
   bool passing;   /* of a line of the command, the beginning was passed on */
   bool connected; /* TCP is, and the server spoke */
   bool started;   /* there was a place for it */
+  bool no_way;    /* the jump host cannot reach the host */
   bool opened, cancelled, gone;
   int busy;
   int seconds;
@@ -234,11 +235,25 @@ static bool own_words(const char *p) {
 }
 
 static void keep_reason(openssh *o, const char *p) {
-  /* The first that speaks of the host key says more than what follows it. */
-  if (*p == '\0' || strstr(o->reason, "key") != NULL ||
-      begins(p, "Warning: Permanently added") || begins(p, "Authenticated to"))
+  const char *q;
+
+  if (begins(p, "Offending ") && (q = strstr(p, " key in ")) != NULL) {
+    snprintf(o->reason, sizeof o->reason,
+             "host key changed: it is not the key in %s", q + 8);
     return;
-  if (begins(p, "Disconnected from ") && o->reason[0] != '\0')
+  }
+  /* What speaks of the host key says more than what follows it. */
+  if (*p == '\0' || begins(p, "Transferred: ") ||
+      begins(p, "Bytes per second: ") ||
+      strstr(o->reason, "host key") != NULL ||
+      begins(p, "Warning: Permanently added") || *p == '@' ||
+      begins(p, "It is also possible that a host key"))
+    return;
+  if (begins(p, "stdio forwarding failed"))
+    o->no_way = true;
+  if (o->reason[0] != '\0' &&
+      (begins(p, "Disconnected from ") || begins(o->reason, "channel 0: ") ||
+       begins(p, "Connection closed by UNKNOWN port")))
     return;
   snprintf(o->reason, sizeof o->reason, "%s", p);
 }
@@ -261,9 +276,9 @@ static void line(openssh *o, char *p, size_t n, bool whole) {
   } else if (!o->passing && own_words(p)) {
     keep_reason(o, p);
   } else {
+    if (whole)
+      p[n++] = '\n';
     pp_stream_has_errors(o->s, p, n);
-    if (whole && !o->gone)
-      pp_stream_has_errors(o->s, "\n", 1);
   }
 }
 
@@ -309,10 +324,10 @@ static pp_end kind_of(const openssh *o) {
       {"Connection refused", PP_END_REFUSED},
       {"Operation timed out", PP_END_TIMEOUT},
       {"Connection timed out", PP_END_TIMEOUT},
+      {" timed out", PP_END_TIMEOUT},
       {"No route to host", PP_END_UNREACHABLE},
       {"Network is unreachable", PP_END_UNREACHABLE},
-      {"open failed: connect failed", PP_END_UNREACHABLE},
-      {"stdio forwarding failed", PP_END_UNREACHABLE},
+      {"channel 0: open failed: ", PP_END_EXEC},
       {"Host key verification failed", PP_END_HOSTKEY},
       {"host key", PP_END_HOSTKEY},
       {"HOST IDENTIFICATION HAS CHANGED", PP_END_HOSTKEY},
@@ -329,6 +344,8 @@ static pp_end kind_of(const openssh *o) {
   };
   size_t i;
 
+  if (o->no_way)
+    return PP_END_UNREACHABLE;
   for (i = 0; i < sizeof known / sizeof *known; i++)
     if (strstr(o->reason, known[i].words) != NULL)
       return known[i].kind;
@@ -338,8 +355,11 @@ static pp_end kind_of(const openssh *o) {
 static void ended_before(openssh *o, int64_t status, int signal) {
   const pp_target *t = o->s->target;
   pp_end kind = kind_of(o);
-  char why[PP_REASON_MAX];
+  char why[PP_REASON_MAX], keys[40] = "";
 
+  if (o->keys > 0)
+    snprintf(keys, sizeof keys, ", offered %d key%s", o->keys,
+             o->keys == 1 ? "" : "s");
   if (o->cancelled) {
     fail(o, PP_END_CANCELLED, "authentication was given up");
     return;
@@ -350,10 +370,12 @@ static void ended_before(openssh *o, int64_t status, int signal) {
     snprintf(why, sizeof why, "connection refused by port %d", t->port);
   else if (kind == PP_END_TIMEOUT)
     snprintf(why, sizeof why, "timed out after %d s", o->seconds);
+  else if (kind == PP_END_AUTH && o->allowed[0] == '\0')
+    snprintf(why, sizeof why, "authentication failed: %s", o->reason);
   else if (kind == PP_END_AUTH)
     snprintf(why, sizeof why,
-             "authentication failed (tried %s; the server allows %s)",
-             o->tried[0] != '\0' ? o->tried : "nothing", o->allowed);
+             "authentication failed (tried %s%s; the server allows %s)",
+             o->tried[0] != '\0' ? o->tried : "nothing", keys, o->allowed);
   else if (kind == PP_END_BUSY)
     snprintf(why, sizeof why,
              "the server closes the connection before the handshake: %s",
@@ -392,9 +414,7 @@ static void on_ended(void *ud, int64_t status, int signal) {
   } else if (status == 255 && o->exit_signal[0] != '\0') {
     o->s->status = 0;
     fail(o, PP_END_SIGNAL, "the command was ended by a signal");
-  } else if (status == 255 && o->reason[0] != '\0' &&
-             !begins(o->reason, "Transferred: ") &&
-             !begins(o->reason, "Bytes per second")) {
+  } else if (status == 255 && o->reason[0] != '\0') {
     snprintf(why, sizeof why, "connection lost: %s", o->reason);
     fail(o, PP_END_LOST, why);
   } else {

@@ -492,9 +492,14 @@ static void give_up(pp_leg *h) {
 /* Did what we did help partly? Then the server allows something else now. */
 static bool ask_again(pp_leg *h) {
   pp_auth *x = &h->auth;
-  const char *list = libssh2_userauth_list(h->session, h->t->user,
-                                           (unsigned)strlen(h->t->user));
+  const char *list;
 
+  /* The library forgets the list it gave before without freeing it. */
+  if (x->given_list != NULL)
+    libssh2_free(h->session, x->given_list);
+  x->given_list = NULL;
+  list = libssh2_userauth_list(h->session, h->t->user,
+                               (unsigned)strlen(h->t->user));
   if (list == NULL) {
     if (libssh2_userauth_authenticated(h->session)) {
       pp_leg_authenticated(h);
@@ -505,6 +510,7 @@ static bool ask_again(pp_leg *h) {
                     "authentication");
     return false;
   }
+  x->given_list = (char *)list;
   if (strcmp(list, x->methods) != 0) {
     snprintf(x->methods, sizeof x->methods, "%s", list);
     if (++x->rounds < 4) {

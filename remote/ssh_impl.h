@@ -64,7 +64,8 @@ typedef enum pp_auth_step {
 
 typedef struct pp_auth {
   pp_auth_step step;
-  char methods[256], first_methods[256]; /* that the server allows */
+  char methods[256]; /* that the server allows */
+  char *given_list;  /* the session's, of these */
   pp_candidate *v;
   size_t n, at;
   pp_agent_request *list, *sign;

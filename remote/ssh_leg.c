@@ -97,35 +97,42 @@ const char *pp_leg_error(pp_leg *h, char *buf, size_t size) {
   return buf;
 }
 
-/* The first line of what came before the handshake. */
-static const char *first_line(pp_leg *h) {
+/* Has the server said that it speaks SSH? Other lines may come before. */
+static bool speaks_ssh(pp_leg *h) {
   h->first[h->nfirst] = '\0';
-  h->first[strcspn(h->first, "\r\n")] = '\0';
-  return h->first;
+  return strncmp(h->first, "SSH-", 4) == 0 ||
+         strstr(h->first, "\nSSH-") != NULL;
+}
+
+/* It closed before the handshake, or said something else. */
+static void no_handshake(pp_leg *h, const char *where) {
+  pp_ssh *c = h->c;
+  char *first = h->first;
+
+  first[strcspn(first, "\r\n")] = '\0';
+  if (c->lost && c->lost_kind != PP_END_LOST)
+    pp_ssh_fail(c, c->lost_kind, "%s%s", where, c->lost_why);
+  else if (*first == '\0' && h->t->proxy_command != NULL && c->lost)
+    pp_ssh_fail(c, PP_END_UNREACHABLE, "%s%s", where, c->lost_why);
+  else if (*first == '\0' || strncmp(first, "Exceeded MaxStartups", 20) == 0 ||
+           strncmp(first, "Not allowed at this time", 24) == 0)
+    /* So sshd drops who comes when too many are there. */
+    pp_ssh_fail(c, PP_END_BUSY,
+                "%sthe server closes the connection before the handshake%s%s",
+                where, *first != '\0' ? ": " : "", first);
+  else
+    pp_ssh_fail(c, PP_END_LOST, "%sthis is no SSH server: it says '%s'", where,
+                first);
 }
 
 static void broken_handshake(pp_leg *h, int rc, const char *where) {
   pp_ssh *c = h->c;
-  const char *first = first_line(h);
   char error[300];
   bool closed = h->eof || h->disconnected;
 
-  if (closed && strncmp(first, "SSH-", 4) != 0) {
-    /* sshd drops who comes when too many are there, without a word or with
-     * one of these. */
-    if (c->lost && c->lost_kind != PP_END_LOST)
-      pp_ssh_fail(c, c->lost_kind, "%s%s", where, c->lost_why);
-    else if (*first == '\0' && h->t->proxy_command != NULL && c->lost)
-      pp_ssh_fail(c, PP_END_UNREACHABLE, "%s%s", where, c->lost_why);
-    else if (*first == '\0' ||
-             strncmp(first, "Exceeded MaxStartups", 20) == 0 ||
-             strncmp(first, "Not allowed at this time", 24) == 0)
-      pp_ssh_fail(c, PP_END_BUSY,
-                  "%sthe server closes the connection before the handshake%s%s",
-                  where, *first != '\0' ? ": " : "", first);
-    else
-      pp_ssh_fail(c, PP_END_LOST, "%sthis is no SSH server: it says '%s'",
-                  where, first);
+  if (!speaks_ssh(h) && (closed || rc == LIBSSH2_ERROR_BANNER_RECV ||
+                         rc == LIBSSH2_ERROR_SOCKET_RECV)) {
+    no_handshake(h, where);
     return;
   }
   if (closed && h->disconnect[0] == '\0') {
@@ -223,15 +230,30 @@ static void pick(char *out, size_t size, const char *wanted,
   }
 }
 
+/* Prefer what is in the list. Only names that the library knows: 1.10 strikes
+ * out others by copying the list over itself. */
+static int set_preference(pp_leg *h, int method, const char *list) {
+  const char **known = NULL;
+  char kept[1024] = "", all[2048] = "";
+  int n = libssh2_session_supported_algs(h->session, method, &known), i;
+
+  if (n < 0)
+    return n;
+  for (i = 0; i < n; i++)
+    pick(all, sizeof all, known[i], NULL);
+  libssh2_free(h->session, known);
+  pick(kept, sizeof kept, list, all);
+  return *kept == '\0' ? LIBSSH2_ERROR_METHOD_NOT_SUPPORTED
+                       : libssh2_session_method_pref(h->session, method, kept);
+}
+
 static int prefer(pp_leg *h, int method, const char *ours, const char *theirs) {
   char list[1024] = "";
 
-  if (theirs != NULL)
-    pick(list, sizeof list, theirs, ours);
-  else
-    pick(list, sizeof list, ours, NULL);
-  return *list == '\0' ? LIBSSH2_ERROR_METHOD_NOT_SUPPORTED
-                       : libssh2_session_method_pref(h->session, method, list);
+  if (theirs == NULL)
+    return set_preference(h, method, ours);
+  pick(list, sizeof list, theirs, ours);
+  return set_preference(h, method, list);
 }
 
 /* The types known for the host first: with another the host would show a key
@@ -256,9 +278,7 @@ static int prefer_host_keys(pp_leg *h) {
        h->t->hostkey_algorithms != NULL ? h->t->hostkey_algorithms
                                         : host_key_types,
        host_key_types);
-  return *list == '\0' ? LIBSSH2_ERROR_METHOD_NOT_SUPPORTED
-                       : libssh2_session_method_pref(
-                             h->session, LIBSSH2_METHOD_HOSTKEY, list);
+  return set_preference(h, LIBSSH2_METHOD_HOSTKEY, list);
 }
 
 void pp_leg_start(pp_leg *h, int fd) {
@@ -444,8 +464,8 @@ void pp_leg_authenticated(pp_leg *h) {
 }
 
 static bool ask_methods(pp_leg *h) {
-  const char *list = libssh2_userauth_list(h->session, h->t->user,
-                                           (unsigned)strlen(h->t->user));
+  char *list = libssh2_userauth_list(h->session, h->t->user,
+                                     (unsigned)strlen(h->t->user));
 
   if (list == NULL) {
     if (libssh2_userauth_authenticated(h->session)) {
@@ -458,7 +478,7 @@ static bool ask_methods(pp_leg *h) {
     return false;
   }
   snprintf(h->auth.methods, sizeof h->auth.methods, "%s", list);
-  snprintf(h->auth.first_methods, sizeof h->auth.first_methods, "%s", list);
+  h->auth.given_list = list;
   h->state = PP_LEG_AUTH;
   pp_auth_begin(h);
   return !h->c->gone;
@@ -576,6 +596,10 @@ void pp_leg_clear(pp_leg *h) {
       libssh2_session_disconnect(h->session, "");
     /* It would wait for answers. */
     h->cut = true;
+    /* Broken off in its midst, the handshake keeps what it has made unless it
+     * gets to see that. */
+    if (h->state == PP_LEG_HANDSHAKE)
+      libssh2_session_handshake(h->session, -1);
     libssh2_session_free(h->session);
     h->session = NULL;
     h->channel = NULL;
