@@ -234,6 +234,10 @@ static bool own_words(const char *p) {
          begins(p, "ssh_dispatch_run_fatal: ");
 }
 
+static bool is_proxied(const openssh *o) {
+  return o->s->target->proxy_command != NULL || o->s->target->via != NULL;
+}
+
 static void keep_reason(openssh *o, const char *p) {
   const char *q;
 
@@ -253,7 +257,10 @@ static void keep_reason(openssh *o, const char *p) {
     o->no_way = true;
   if (o->reason[0] != '\0' &&
       (begins(p, "Disconnected from ") || begins(o->reason, "channel 0: ") ||
-       begins(p, "Connection closed by UNKNOWN port")))
+       begins(p, "Connection closed by ") ||
+       begins(p, "Connection reset by ") ||
+       /* What goes between has said why. */
+       (begins(p, "kex_exchange_identification: ") && is_proxied(o))))
     return;
   snprintf(o->reason, sizeof o->reason, "%s", p);
 }
@@ -348,7 +355,8 @@ static pp_end kind_of(const openssh *o) {
     return PP_END_UNREACHABLE;
   for (i = 0; i < sizeof known / sizeof *known; i++)
     if (strstr(o->reason, known[i].words) != NULL)
-      return known[i].kind;
+      return known[i].kind == PP_END_BUSY && is_proxied(o) ? PP_END_UNREACHABLE
+                                                           : known[i].kind;
   return PP_END_LOST;
 }
 

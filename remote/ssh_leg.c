@@ -456,9 +456,6 @@ static bool handshake(pp_leg *h) {
 
 void pp_leg_authenticated(pp_leg *h) {
   pp_auth_clear(h);
-  /* sshd counts it among its startups no more. */
-  if (h->index == 0)
-    pp_stream_is_known(h->c->s);
   h->state = PP_LEG_CHANNEL;
   pp_ssh_deadline(h->c, PP_SSH_AUTH_SECONDS, "the server opens no channel");
 }
@@ -515,6 +512,8 @@ static bool open_channel(pp_leg *h) {
   }
   if (h->index < c->n - 1) {
     h->state = PP_LEG_UP;
+    if (h->index == 0)
+      pp_stream_is_known(c->s);
     pp_leg_start(&c->legs[h->index + 1], -1);
     return !c->gone;
   }

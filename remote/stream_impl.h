@@ -71,7 +71,8 @@ void pp_stream_try_ssh(pp_stream *s, const char *fmt, ...)
 
 /* For transports. */
 void pp_stream_is_opened(pp_stream *s);
-/* The handshake is over as far as sshd's MaxStartups is concerned. */
+/* sshd counts it among its startups no more. It says that the user is let in
+ * before it does so itself; by its next answer it has. */
 void pp_stream_is_known(pp_stream *s);
 void pp_stream_has_data(pp_stream *s, const void *p, size_t n);
 void pp_stream_has_errors(pp_stream *s, const void *p, size_t n);
