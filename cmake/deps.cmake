@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Lua 5.4, libuv, libcrypto, threads, xxhash.h; readline when it is there.
+# Lua 5.4, libuv, libssh2, libcrypto, threads, xxhash.h; readline when it is
+# there.
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
@@ -25,7 +26,15 @@ if(NOT UV_FOUND)
     "On Debian: apt-get install libuv1-dev")
 endif()
 
-# What libssh2 is built on here, and all that checking host keys needs.
+pkg_check_modules(SSH2 QUIET IMPORTED_TARGET "libssh2>=1.9")
+if(NOT SSH2_FOUND)
+  message(FATAL_ERROR
+    "libssh2 (1.9 or later) was not found by pkg-config. "
+    "On Debian: apt-get install libssh2-1-dev")
+endif()
+
+# What libssh2 is built on here, and all that checking host keys and
+# opening private keys needs.
 pkg_check_modules(CRYPTO QUIET IMPORTED_TARGET libcrypto)
 if(NOT CRYPTO_FOUND)
   message(FATAL_ERROR

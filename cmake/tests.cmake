@@ -3,6 +3,8 @@
 # spec/fuzz/fuzz_NAME.c   -> the fuzz target linked with a main that replays
 #                            files; run over spec/fuzz/corpus/NAME
 # spec/support/refuse.c   -> a library that chaos_spec.lua loads before the C library
+# spec/support/tapdelay.c -> latency for the hosts of hosts.sh
+# spec/c/NAME_driver.c    -> a program that specs run
 # other spec/c/*.c        -> what these share, linked with each
 
 add_library(refuse SHARED spec/support/refuse.c)
@@ -10,13 +12,17 @@ target_compile_definitions(refuse PRIVATE _GNU_SOURCE)
 target_compile_options(refuse PRIVATE -Wall -Wextra -Wshadow)
 target_link_libraries(refuse PRIVATE ${CMAKE_DL_LIBS})
 
+add_executable(tapdelay spec/support/tapdelay.c)
+target_compile_definitions(tapdelay PRIVATE _GNU_SOURCE)
+target_compile_options(tapdelay PRIVATE -Wall -Wextra -Wshadow)
+
 file(GLOB test_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_test.c)
 file(GLOB support_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*.c)
-if(test_sources)
-  list(REMOVE_ITEM support_sources ${test_sources})
-endif()
+file(GLOB driver_sources CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_driver.c)
+list(REMOVE_ITEM support_sources ${test_sources} ${driver_sources})
 add_library(pptest INTERFACE)
 target_link_libraries(pptest INTERFACE ppflags)
 target_compile_options(pptest INTERFACE
@@ -34,6 +40,12 @@ foreach(source IN LISTS test_sources)
   add_test(NAME c.${name} COMMAND ${name}
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   set_tests_properties(c.${name} PROPERTIES TIMEOUT 300 LABELS c)
+endforeach()
+
+foreach(source IN LISTS driver_sources)
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE ppcore ppremote pptest)
 endforeach()
 
 set(replay_main ${PPSH_GENERATED_DIR}/fuzz_replay.c)
