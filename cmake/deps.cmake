@@ -35,6 +35,12 @@ endif()
 
 # What libssh2 is built on here, and all that checking host keys and
 # opening private keys needs.
+pkg_check_modules(ZLIB QUIET IMPORTED_TARGET zlib)
+if(NOT ZLIB_FOUND)
+  message(FATAL_ERROR
+    "zlib was not found by pkg-config. On Debian: apt-get install zlib1g-dev")
+endif()
+
 pkg_check_modules(CRYPTO QUIET IMPORTED_TARGET libcrypto)
 if(NOT CRYPTO_FOUND)
   message(FATAL_ERROR

@@ -208,6 +208,8 @@ static int64_t tend(pp_engine *e, int64_t now) {
         earlier(&next, n->respawn_at > now ? n->respawn_at : now + 100 * MS);
     }
   }
+  if (e->remote != NULL)
+    earlier(&next, e->remote_ops->tick(e, now));
   for (pp_far *f = e->fars; f != NULL; f = f->next)
     earlier(&next, pp_far_tick(f, now));
   return next;

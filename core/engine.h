@@ -27,9 +27,18 @@
 typedef struct pp_engine pp_engine;
 struct pp_link;
 struct pp_far;
+struct pp_remote;
 struct pp_nest;
 struct pp_serial;
 struct pp_capture;
+
+/* What is asked of those who see to remote hosts. */
+typedef struct pp_remote_ops {
+  /* See to what is due. When to come again; -1 never. */
+  int64_t (*tick)(struct pp_engine *e, int64_t now);
+  /* Everything ends: half a second for goodbyes. */
+  void (*end)(struct pp_engine *e);
+} pp_remote_ops;
 
 struct pp_engine {
   struct pp_nest *nest;     /* a worker's engine has this in place of a loop */
@@ -60,8 +69,10 @@ struct pp_engine {
   uint32_t *free_lanes, nfree;
   size_t closing; /* links whose handles are being closed */
 
-  struct pp_far *fars; /* streams to remote hosts */
-  char **names;        /* of nodes, by number; kept to the end */
+  struct pp_far *fars;      /* streams to remote hosts */
+  struct pp_remote *remote; /* those hosts; NULL: there were none */
+  const struct pp_remote_ops *remote_ops;
+  char **names; /* of nodes, by number; kept to the end */
   uint16_t nnames;
 
   pp_blobs blobs;
@@ -121,7 +132,7 @@ _Noreturn void pp_engine_end_late(pp_engine *e);
 size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of);
 /* Is there anything to move or to watch? */
 static inline bool pp_engine_works(const pp_engine *e) {
-  return e->pending + e->stopping + e->calls > 0 || e->fars != NULL;
+  return e->pending + e->stopping + e->calls > 0 || e->remote != NULL;
 }
 /* Make a waiting call look up. Async-signal-safe. */
 void pp_engine_wake(void);

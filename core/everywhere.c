@@ -136,8 +136,20 @@ void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
   for (uint32_t i = 0; i < s->calls.nseats && *text == '\0'; i++)
     if (s->calls.seats[i].failed != NULL)
       message_of(s->calls.seats[i].failed, text, sizeof text);
-  snprintf(out, size, "no worker can be used: a call of everywhere failed: %s",
-           text);
+  if (*text != '\0') {
+    snprintf(out, size,
+             "no worker can be used: a call of everywhere failed: %s", text);
+    return;
+  }
+  snprintf(out, size, "no worker is left or to be expected");
+  for (const pp_node *n = s->local->next; n != NULL; n = n->next)
+    if (n->reason != NULL && *n->reason != '\0') {
+      size_t len = strlen(out);
+
+      snprintf(out + len, size - len, "%s '%s': %s",
+               n == s->local->next ? ": host" : "; host", pp_node_name(n),
+               n->reason);
+    }
 }
 
 /* This worker's place is used no more. The run's reference passes. */
@@ -161,10 +173,7 @@ static void bar(pp_link *l, pp_call *c, pp_job *run) {
          "worker %u of '%s' is not used: a call of everywhere failed: %s",
          l->number, pp_node_name(l->node), text);
   pp_link_retire(l);
-  if (pp_everywhere_hopeless(s)) {
-    pp_everywhere_why(s, text, sizeof text);
-    pp_server_fail_all(s, PP_KIND_CONNECT, text);
-  }
+  pp_server_hopeless(s);
 }
 
 static void pardon(pp_server *s, pp_seat *seat) {
@@ -358,10 +367,7 @@ static void bar_here(pp_server *s, pp_job *run) {
   pp_log(PP_LOG_WARN,
          "worker 0 of 'local' is not used: a call of everywhere failed: %s",
          text);
-  if (pp_everywhere_hopeless(s)) {
-    pp_everywhere_why(s, text, sizeof text);
-    pp_server_fail_all(s, PP_KIND_CONNECT, text);
-  }
+  pp_server_hopeless(s);
 }
 
 bool pp_everywhere_ran_here(pp_server *s, pp_server *here, pp_job *run,
@@ -473,12 +479,7 @@ void pp_everywhere_step(pp_server *s) {
         c->state = PP_CALL_OVER;
       pp_sched_era(&s->sched, s->sched.era + 1);
       each_link(s, pp_everywhere_next);
-      if (pp_everywhere_hopeless(s)) {
-        char why[400];
-
-        pp_everywhere_why(s, why, sizeof why);
-        pp_server_fail_all(s, PP_KIND_CONNECT, why);
-      }
+      pp_server_hopeless(s);
     }
   } while (a->again);
   a->stepping = false;

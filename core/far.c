@@ -75,7 +75,7 @@ static void mark(pp_far *f, pp_flane *w) {
   f->dirty_end = &w->next;
 }
 
-void pp_far_wake(pp_link *l) { mark(l->node->far, l->far); }
+void pp_far_wake(pp_link *l) { mark(l->far->owner, l->far); }
 
 /* The head of a BLOB. What of it goes; 0: it has to wait; SIZE_MAX: no memory.
  */
@@ -268,6 +268,7 @@ int pp_far_start(pp_link *l) {
   w = calloc(1, sizeof *w);
   if (w == NULL)
     return PP_ENOMEM;
+  w->owner = f;
   w->link = l;
   w->index = l->lane;
   w->credit = PP_RELAY_CREDIT;
@@ -278,7 +279,7 @@ int pp_far_start(pp_link *l) {
 }
 
 void pp_far_kill(pp_link *l, int signal) {
-  say32(l->node->far, PP_R_KILL, l->lane, (uint32_t)signal);
+  say32(l->far->owner, PP_R_KILL, l->lane, (uint32_t)signal);
 }
 
 void pp_far_stop(pp_link *l, uint32_t seq, int kind) {
@@ -286,11 +287,12 @@ void pp_far_stop(pp_link *l, uint32_t seq, int kind) {
 
   pp_put32(p, seq);
   pp_put32(p + 4, (uint32_t)kind);
-  say(l->node->far, PP_R_STOP, l->lane, p, sizeof p);
+  say(l->far->owner, PP_R_STOP, l->lane, p, sizeof p);
 }
 
 void pp_far_ask(pp_link *l, uint32_t seq) {
-  say32(l->node->far, PP_R_RECALL, l->lane, seq);
+  if (l->far != NULL)
+    say32(l->far->owner, PP_R_RECALL, l->lane, seq);
 }
 
 /* The agent's side of a lane is free, and what it held there. */
@@ -633,6 +635,11 @@ void pp_far_lost(pp_far *f, const char *why) {
   f->why = NULL;
   pp_depot_clear(&f->depot);
   f->rx.len = f->tx.len = f->open = 0;
+}
+
+void pp_far_bye(pp_far *f) {
+  say(f, PP_R_BYE, 0, NULL, 0);
+  post(f);
 }
 
 int64_t pp_far_tick(pp_far *f, int64_t now) {

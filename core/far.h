@@ -41,8 +41,9 @@ typedef struct pp_far_ops {
 /* The driver's end of one lane. */
 typedef struct pp_flane {
   struct pp_flane *next; /* of those with something to send */
-  struct pp_link *link;  /* NULL: its worker is gone, or never was */
-  uint32_t index;        /* of the lane */
+  struct pp_far *owner;
+  struct pp_link *link; /* NULL: its worker is gone, or never was */
+  uint32_t index;       /* of the lane */
   bool dirty;
   pp_shelf shelf;
   uint64_t left;     /* bytes of the frame under way that are to go */
@@ -89,6 +90,8 @@ void pp_far_data(pp_far *f, const unsigned char *p, size_t n);
 void pp_far_room(pp_far *f);
 /* The stream is gone: its workers are lost, `why`. */
 void pp_far_lost(pp_far *f, const char *why);
+/* The agent is to end, and all below it. */
+void pp_far_bye(pp_far *f);
 /* Send what links have. */
 void pp_far_flush(pp_engine *e);
 /* Ask whether it is there, or give it up. When to come again. */

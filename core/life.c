@@ -95,63 +95,8 @@ static void on_ctl(uv_poll_t *h, int status, int events) {
     zygote_died(e);
 }
 
-/* --- blobs, for the codec ------------------------------------------------- */
-
-static pp_blob *hook_intern(void *ud, int kind, pp_hash hash, const void *bytes,
-                            size_t len, pp_blob *const *deps, size_t ndeps) {
-  pp_engine *e = ud;
-  pp_blob *b;
-
-  pp_engine_enter(e);
-  b = pp_blobs_intern(&e->blobs, kind, hash, bytes, len, deps, ndeps);
-  pp_engine_leave(e);
-  return b;
-}
-
-static pp_blob *hook_retain(void *ud, pp_blob *b) {
-  pp_engine *e = ud;
-
-  pp_engine_enter(e);
-  pp_blob_ref(b);
-  pp_engine_leave(e);
-  return b;
-}
-
-static void hook_release(void *ud, pp_blob *b) {
-  pp_engine *e = ud;
-
-  pp_engine_enter(e);
-  pp_blob_unref(&e->blobs, b);
-  pp_engine_leave(e);
-}
-
-static int hook_custom(void *ud, lua_State *L, int idx, pp_custom *out) {
-  pp_engine *e = ud;
-
-  return e->custom != NULL ? e->custom(e, L, idx, out) : 0;
-}
-
-static const unsigned char *hook_code(void *ud, pp_hash hash, size_t *len) {
-  pp_engine *e = ud;
-  const pp_blob *b;
-
-  pp_engine_enter(e);
-  b = pp_blobs_find(&e->blobs, PP_BLOB_CODE, hash);
-  pp_engine_leave(e);
-  if (b == NULL)
-    return NULL;
-  *len = b->len;
-  return b->bytes;
-}
-
-pp_codec_hooks pp_engine_hooks(pp_engine *e) {
-  return (pp_codec_hooks){.intern = hook_intern,
-                          .retain = hook_retain,
-                          .release = hook_release,
-                          .code = hook_code,
-                          .custom = hook_custom,
-                          .ud = e};
-}
+/* --- blobs -----------------------------------------------------------------
+ */
 
 static void on_dropped(void *ud, uint32_t lane, uint32_t id) {
   pp_engine *e = ud;
@@ -203,9 +148,8 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   pthread_mutex_init(&e->lock, NULL);
   e->blobs.dropped = on_dropped;
   e->blobs.ud = e;
-  if (o->nhosts > 0 || o->trace != NULL) {
-    fprintf(stderr, "ppsh: %s is not supported by this version\n",
-            o->nhosts > 0 ? "-H" : "--trace");
+  if (o->trace != NULL) {
+    fputs("ppsh: --trace is not supported by this version\n", stderr);
     free(e);
     return PP_EBAD;
   }
@@ -272,45 +216,6 @@ int pp_engine_open_loop(pp_engine *e) {
   return watch_ctl(e);
 }
 
-/* Failures with one and the same text are told so often. */
-#define SAME_TOLD 10
-
-size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of) {
-  size_t unseen = 0, same = 0;
-  const pp_job *last = NULL;
-
-  pp_meter_erase(&e->meter, 1);
-
-  fflush(stdout);
-  for (pp_job *j = s->ended.head; j != NULL; j = j->next) {
-    pp_error_view v;
-
-    if (j->state != PP_JOB_FAILED || pp_job_dropped(j) ||
-        pp_depend_root(j)->flags & PP_JOB_TOLD)
-      continue;
-    pp_depend_root(j)->flags |= PP_JOB_TOLD;
-    unseen++;
-    if (last != NULL && last->result_len == j->result_len &&
-        memcmp(last->result, j->result, j->result_len) == 0)
-      same++;
-    else
-      same = 0;
-    last = j;
-    if (same >= SAME_TOLD || pp_error_parse(j->result, j->result_len, &v) != 0)
-      continue;
-    fprintf(stderr, "ppsh: job %llu%s failed and nobody asked: %.*s%s%.*s\n",
-            (unsigned long long)j->id, of, (int)v.msg_len, v.msg,
-            v.tb_len > 0 ? "\n" : "", (int)v.tb_len, v.tb);
-    if (same == SAME_TOLD - 1 && j->next != NULL)
-      fprintf(stderr, "ppsh: (more jobs that failed the same way are counted "
-                      "only)\n");
-  }
-  if (unseen > 1)
-    fprintf(stderr, "ppsh: %zu jobs%s failed and nobody asked\n", unseen, of);
-  e->unseen += unseen;
-  return unseen;
-}
-
 /* Let the zygote kill everything below it and go; not even one that was
  * stopped or is stuck keeps this process. */
 static void end_zygote(pp_engine *e) {
@@ -362,6 +267,8 @@ static int end(pp_engine *e, int status) {
     fflush(stdout);
     fwrite(e->past.data, 1, e->past.len, stderr);
   }
+  if (e->remote != NULL)
+    e->remote_ops->end(e);
   end_zygote(e);
   return status == 0 && e->unseen > 0 ? 1 : status;
 }

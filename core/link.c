@@ -120,16 +120,12 @@ static int64_t between(uint64_t v, int64_t low, int64_t high) {
                                                       : (int64_t)v;
 }
 
-/* What its clock is ahead of ours, ns. */
-static uint64_t skew(const pp_link *l) {
-  return l->far != NULL ? (uint64_t)l->node->far->skew : 0;
-}
-
 /* Take down what the head of a RESULT says, as far as it can be true. */
 static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   pp_stats *t = &l->node->stats;
 
-  j->started = between(pp_get64(h + PP_RES_START) - skew(l), j->submitted, now);
+  j->started =
+      between(pp_get64(h + PP_RES_START) - pp_link_skew(l), j->submitted, now);
   j->run = between(pp_get64(h + PP_RES_RUN), 0, now - j->started);
   j->cpu = between(pp_get64(h + PP_RES_CPU), 0, j->run);
   j->maxrss = pp_get64(h + PP_RES_RSS);
@@ -494,7 +490,7 @@ fail:
 static void how_it_ended(const pp_link *l, int status, char *out, size_t size) {
   if (status == -2)
     snprintf(out, size, "host '%s' was lost (%s)", pp_node_name(l->node),
-             l->node->far->why);
+             l->far != NULL ? l->far->owner->why : "gone");
   else if (status < 0)
     snprintf(out, size, "worker %u could not be started", l->number);
   else if (WIFSIGNALED(status))
@@ -539,8 +535,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       pp_engine_blob_lost(
           e, (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(bits), l->lane);
   l->has_words = 0;
-  how_it_ended(l, status, how, sizeof how);
   if (s != NULL) {
+    how_it_ended(l, status, how, sizeof how);
     pp_node *n = l->node;
 
     if (n->workers[l->number - 1] == l) {
@@ -550,7 +546,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     pp_crew_leave(l);
     pp_sched_gone(&l->place);
     if (!l->retiring && !s->closed) {
-      pp_log(PP_LOG_INFO, "%s", how);
+      if (!e->ended)
+        pp_log(PP_LOG_INFO, "%s", how);
       if (n->stats.maxrss < maxrss)
         n->stats.maxrss = maxrss;
       if (status == -1) {
@@ -609,9 +606,9 @@ void pp_link_retire(pp_link *l) {
 void pp_link_kill(pp_link *l) {
   pp_zreq req = {.op = PP_Z_KILL, .lane = l->lane, .signal = SIGKILL};
 
-  if (l->far != NULL) {
+  if (l->far != NULL)
     pp_far_kill(l, SIGKILL);
+  if (l->place.ops == &pp_link_far_ops)
     return;
-  }
   pp_zygote_send(l->engine->ctl, &req, NULL, 0);
 }

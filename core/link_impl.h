@@ -14,6 +14,11 @@ static inline _Atomic uint32_t *pp_link_claim(const pp_link *l, uint32_t seq) {
   return &l->map.lane->claim[seq % PP_WINDOW];
 }
 
+/* What the clock of its host is ahead of ours, ns. */
+static inline uint64_t pp_link_skew(const pp_link *l) {
+  return l->far != NULL ? (uint64_t)l->far->owner->skew : 0;
+}
+
 /* There is something new in its ring `in`. */
 static inline void pp_link_wake(pp_link *l) {
   if (l->far != NULL)

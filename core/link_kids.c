@@ -123,9 +123,14 @@ fail: /* it would wait for ever: begin anew */
   pp_link_kill(l);
 }
 
+/* Bytes of a node's name that go along. */
+#define NAME_MOST 255u
+
 static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
-  unsigned char frame[PP_FRAME_HEAD + PP_CHILD_HEAD] = {0};
+  unsigned char frame[PP_FRAME_HEAD + PP_CHILD_HEAD + NAME_MOST] = {0};
   unsigned char *h = frame + PP_FRAME_HEAD;
+  const char *node = pp_engine_name(l->engine, j->node);
+  size_t name = j->worker > 0 ? strnlen(node, NAME_MOST) : 0;
   const void *part[3] = {j->result, NULL, NULL};
   size_t len[3] = {j->result_len, 0, 0};
 
@@ -134,13 +139,16 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
       part[1 + k] = j->output[k].data;
       len[1 + k] = j->output[k].len;
     }
-  pp_frame_head(frame, PP_F_CHILD, PP_CHILD_HEAD + len[0] + len[1] + len[2]);
+  pp_frame_head(frame, PP_F_CHILD,
+                PP_CHILD_HEAD + name + len[0] + len[1] + len[2]);
   pp_put32(h + PP_CHILD_PARENT, parent);
   pp_put32(h + PP_CHILD_KEY, key);
   pp_put32(h + PP_CHILD_STATUS, j->state == PP_JOB_FAILED);
   pp_put32(h + PP_CHILD_WORKER, j->worker);
   pp_put32(h + PP_CHILD_ATTEMPTS, j->attempts);
-  pp_put64(h + PP_CHILD_START, (uint64_t)j->started);
+  pp_put32(h + PP_CHILD_NODE, (uint32_t)name);
+  memcpy(h + PP_CHILD_HEAD, node, name);
+  pp_put64(h + PP_CHILD_START, (uint64_t)j->started + pp_link_skew(l));
   pp_put64(h + PP_CHILD_RUN, (uint64_t)j->run);
   pp_put64(h + PP_CHILD_CPU, (uint64_t)j->cpu);
   pp_put64(h + PP_CHILD_RSS, j->maxrss);
@@ -149,7 +157,7 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
   pp_put64(h + PP_CHILD_ID, j->id);
   pp_put64(h + PP_CHILD_STDOUT, len[1]);
   pp_put64(h + PP_CHILD_STDERR, len[2]);
-  send_parts(l, frame, sizeof frame, part, len, j);
+  send_parts(l, frame, PP_FRAME_HEAD + PP_CHILD_HEAD + name, part, len, j);
 }
 
 void pp_link_answer(pp_link *l, const pp_job *parent, pp_job *child) {
@@ -341,7 +349,8 @@ static uint64_t cancel_unbegun(pp_server *s, pp_job *parent) {
 }
 
 static bool ask(pp_link *l, const unsigned char *p, size_t len) {
-  unsigned char f[PP_FRAME_HEAD + PP_SAID_SIZE] = {0}, *said;
+  unsigned char f[PP_FRAME_HEAD + PP_SAID_SIZE + NAME_MOST] = {0}, *said;
+  size_t name = 0;
   pp_job *parent, *j;
   uint64_t value = 0;
 
@@ -355,13 +364,21 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
       if (j != NULL && j->state == PP_JOB_SENT) {
         int64_t begun = j->place->ops->begun(j->place, j);
 
-        value = begun < 0 ? 0 : begun > 1 ? (uint64_t)begun : 1;
+        value = begun < 0   ? 0
+                : begun > 1 ? (uint64_t)begun + pp_link_skew(l)
+                            : 1;
       }
       break;
     case PP_ASK_WORKER:
       j = child_by_key(parent, pp_get32(p + 4));
       if (j != NULL && j->state == PP_JOB_SENT && j->place->ops->worker != NULL)
         value = j->place->ops->worker(j->place, j);
+      if (value > 0) {
+        const char *node = pp_engine_name(l->engine, j->node);
+
+        name = strnlen(node, NAME_MOST);
+        memcpy(f + PP_FRAME_HEAD + PP_SAID_SIZE, node, name);
+      }
       break;
     case PP_ASK_CANCEL_ALL:
       value = cancel_unbegun(l->server, parent);
@@ -370,10 +387,10 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
       return false;
     }
   said = f + PP_FRAME_HEAD;
-  pp_frame_head(f, PP_F_SAID, PP_SAID_SIZE);
+  pp_frame_head(f, PP_F_SAID, PP_SAID_SIZE + name);
   pp_put32(said, pp_get32(p + PP_ASK_TOKEN));
   pp_put64(said + PP_SAID_VALUE, value);
-  if (pp_link_post(l, f, sizeof f) != 0)
+  if (pp_link_post(l, f, PP_FRAME_HEAD + PP_SAID_SIZE + name) != 0)
     pp_link_kill(l);
   else
     l->place.full = !pp_link_push(l);

@@ -368,7 +368,7 @@ static int64_t place_begun(pp_place *p, const pp_job *j) {
              : -1;
 }
 
-static uint32_t place_worker(pp_place *p, const pp_job *j) {
+static uint32_t place_worker(pp_place *p, pp_job *j) {
   return place_begun(p, j) >= 0 ? pp_link_of(p)->number : 0;
 }
 

@@ -47,6 +47,18 @@ static int core_jobs(lua_State *L) {
   return 1;
 }
 
+/* core.hosts_given(): what -H said, a list. */
+static int core_hosts_given(lua_State *L) {
+  pp_engine *e = pp_engine_here();
+
+  lua_newtable(L);
+  for (size_t i = 0; e != NULL && i < e->options->nhosts; i++) {
+    lua_pushstring(L, e->options->hosts[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* core.running(): what pp.job is: nil outside of jobs. */
 static int core_running(lua_State *L) {
   const pp_running *r;
@@ -92,8 +104,13 @@ static int core_captures(lua_State *L) {
 }
 
 static const luaL_Reg funcs[] = {
-    {"time", core_time}, {"ncpus", core_ncpus},     {"is_error", core_is_error},
-    {"jobs", core_jobs}, {"running", core_running}, {"captures", core_captures},
+    {"time", core_time},
+    {"ncpus", core_ncpus},
+    {"is_error", core_is_error},
+    {"jobs", core_jobs},
+    {"hosts_given", core_hosts_given},
+    {"running", core_running},
+    {"captures", core_captures},
     {NULL, NULL},
 };
 
@@ -105,5 +122,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_put(L);
   pp_open_everywhere(L);
   pp_open_meter(L);
+  pp_open_hosts(L);
   return 1;
 }

@@ -126,5 +126,6 @@ void pp_open_job(lua_State *L);
 void pp_open_chunk(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);
+void pp_open_hosts(lua_State *L);
 
 #endif

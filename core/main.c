@@ -16,9 +16,12 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "agent.h"
+#include "ask.h"
 #include "base.h"
 #include "build_id.h"
 #include "engine.h"
+#include "host.h"
 #include "interrupt.h"
 #include "lua_pp.h"
 #include "options.h"
@@ -232,6 +235,22 @@ static void settle_memory(void) {
 #endif
 }
 
+/* What -H says is looked at before anything runs. */
+static bool hosts_make_sense(const pp_options *o) {
+  pp_hosts set = {0};
+  pp_host_error e;
+  int r = 0;
+
+  for (size_t i = 0; i < o->nhosts && r == 0; i++)
+    r = pp_hosts_add(&set, o->hosts[i], strlen(o->hosts[i]), NULL, NULL, &e);
+  pp_hosts_clear(&set);
+  if (r == PP_ENOMEM)
+    fputs("ppsh: not enough memory\n", stderr);
+  else if (r != 0)
+    fprintf(stderr, "ppsh: -H: %s\n%s\n", e.message, e.caret);
+  return r == 0;
+}
+
 int main(int argc, char **argv) {
   pp_options o;
   int status = 0;
@@ -239,6 +258,11 @@ int main(int argc, char **argv) {
   settle_memory();
   if (argc > 0 && strcmp(argv[0], PP_ZYGOTE_NAME) == 0)
     pp_zygote_main(argc, argv);
+  if ((status = pp_askpass_main(argc, argv)) >= 0)
+    return status;
+  status = 0;
+  if (argc == 2 && strcmp(argv[1], "--agent") == 0)
+    return pp_agent_run(0, 1);
   reserve_descriptors();
   register_end();
   if (pp_options_parse(&o, argc, argv) != 0)
@@ -248,7 +272,7 @@ int main(int argc, char **argv) {
   else if (o.version)
     print_version();
   else
-    status = run_program(&o);
+    status = hosts_make_sense(&o) ? run_program(&o) : EXIT_USAGE;
   pp_options_clear(&o);
   return status;
 }

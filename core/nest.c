@@ -23,6 +23,7 @@ struct pp_nest {
   uint32_t token;   /* of the last question */
   uint32_t replied; /* the last one answered */
   uint64_t reply;
+  uint16_t reply_node; /* the node it names */
 };
 
 /* The one place of a job's server: up, to the driver. */
@@ -197,8 +198,13 @@ static int64_t up_begun(pp_place *p, const pp_job *j) {
   return begun > 1 && begun <= INT64_MAX ? (int64_t)begun : 0;
 }
 
-static uint32_t up_worker(pp_place *p, const pp_job *j) {
-  return (uint32_t)ask(up_of(p), PP_ASK_WORKER, j->seq);
+static uint32_t up_worker(pp_place *p, pp_job *j) {
+  pp_up *u = up_of(p);
+  uint32_t worker = (uint32_t)ask(u, PP_ASK_WORKER, j->seq);
+
+  if (worker > 0)
+    j->node = u->nest->reply_node;
+  return worker;
 }
 
 static bool up_withdraw(pp_place *p, pp_job *j) {
@@ -334,9 +340,20 @@ static void keep_output(pp_job *j, int which, const unsigned char *p,
     (void)!pp_buf_put(b, p, len);
 }
 
+/* The engine's number of a node's name; none is "local". */
+static uint16_t named(pp_nest *n, const unsigned char *p, size_t len) {
+  char name[256];
+
+  if (len == 0 || len >= sizeof name)
+    return PP_NAME_LOCAL;
+  memcpy(name, p, len);
+  name[len] = '\0';
+  return pp_engine_named(&n->engine, name);
+}
+
 static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
   uint32_t seq, key;
-  size_t out, err, body;
+  size_t out, err, body, name;
   pp_nested *at = n->at;
   pp_job *j;
   pp_up *u;
@@ -346,12 +363,13 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
     return;
   seq = pp_get32(h + PP_CHILD_PARENT);
   key = pp_get32(h + PP_CHILD_KEY);
+  name = pp_get32(h + PP_CHILD_NODE);
   out = (size_t)pp_get64(h + PP_CHILD_STDOUT);
   err = (size_t)pp_get64(h + PP_CHILD_STDERR);
   body = len - PP_CHILD_HEAD;
-  if (out > body || err > body - out)
+  if (name > body || out > body - name || err > body - name - out)
     return;
-  body -= out + err;
+  body -= name + out + err;
   while (at != NULL && at->seq != seq)
     at = at->outer;
   u = at != NULL && at->server != NULL ? at->server->up : NULL;
@@ -368,6 +386,8 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
   j->sent = pp_get64(h + PP_CHILD_SENT);
   j->received = pp_get64(h + PP_CHILD_RECEIVED);
   h += PP_CHILD_HEAD;
+  j->node = named(n, h, name);
+  h += name;
   if (out > 0)
     keep_output(j, 0, h + body, out);
   if (err > 0)
@@ -399,9 +419,10 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
 void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len) {
   if (type == PP_F_CHILD) {
     child_ended(n, p, len);
-  } else if (type == PP_F_SAID && len == PP_SAID_SIZE) {
+  } else if (type == PP_F_SAID && len >= PP_SAID_SIZE) {
     n->replied = pp_get32(p);
     n->reply = pp_get64(p + PP_SAID_VALUE);
+    n->reply_node = named(n, p + PP_SAID_SIZE, len - PP_SAID_SIZE);
   } else if (type == PP_F_CONFIG && len == PP_CONF_SIZE) {
     n->config.ncpus = pp_get32(p + PP_CONF_NCPUS);
     n->config.retries = pp_get32(p + PP_CONF_RETRIES);

@@ -47,7 +47,16 @@ pp_node *pp_node_add(pp_server *s, uint16_t name) {
   return n;
 }
 
+const char *pp_node_state_name(const pp_node *n) {
+  static const char *const names[] = {"connected", "connecting", "lost",
+                                      "failed", "removed"};
+
+  return names[n->state];
+}
+
 void pp_node_free(pp_node *n) {
+  if (n->release != NULL)
+    n->release(n);
   free(n->workers);
   free(n->seats);
   free(n);

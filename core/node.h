@@ -23,6 +23,14 @@ typedef struct pp_stats {
   int64_t time, cpu; /* ns */
 } pp_stats;
 
+/* How it stands with the host of a node. */
+enum pp_node_state {
+  PP_NODE_UP, /* this machine always is */
+  PP_NODE_CONNECTING,
+  PP_NODE_LOST,   /* it was up, and is tried again */
+  PP_NODE_FAILED, /* it is not tried any more */
+  PP_NODE_REMOVED
+};
 typedef struct pp_node pp_node;
 struct pp_node {
   pp_node *next;
@@ -33,7 +41,13 @@ struct pp_node {
   struct pp_link **workers; /* by number - 1; NULL: none at present */
   uint32_t *seats;          /* of these */
   uint32_t cap, ncpus;      /* ncpus: how many workers there are to be */
-  bool expected;            /* of a host: it may connect yet */
+  /* Of a host, kept by remote/hosts.c. */
+  void *conn;
+  void (*release)(pp_node *n); /* it is being freed or its server closed */
+  const char *reason;          /* why it is not up; borrowed; may be "" */
+  uint8_t state;
+  bool leaving;  /* to be removed when its workers have ended */
+  bool expected; /* of a host: it may connect yet */
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */
@@ -49,6 +63,7 @@ struct pp_node {
 
 void pp_stats_add(pp_stats *to, const pp_stats *t);
 
+const char *pp_node_state_name(const pp_node *n);
 /* Its name; the engine's. */
 const char *pp_node_name(const pp_node *n);
 

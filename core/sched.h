@@ -62,7 +62,7 @@ typedef struct pp_place_ops {
   int64_t (*begun)(pp_place *p, const pp_job *j);
   /* Number of the worker that has begun it, or 0. NULL: there is none to tell.
    */
-  uint32_t (*worker)(pp_place *p, const pp_job *j);
+  uint32_t (*worker)(pp_place *p, pp_job *j);
   /* Like recall, but its bytes may still be on the way; the job is in no list
    * then. */
   bool (*withdraw)(pp_place *p, pp_job *j);

@@ -52,6 +52,15 @@ fail:
   return NULL;
 }
 
+void pp_server_hopeless(pp_server *s) {
+  char why[400];
+
+  if (s->closed || !pp_everywhere_hopeless(s))
+    return;
+  pp_everywhere_why(s, why, sizeof why);
+  pp_server_fail_all(s, PP_KIND_CONNECT, why);
+}
+
 void pp_server_fail_all(pp_server *s, int kind, const char *msg) {
   pp_job *j;
 
@@ -126,6 +135,9 @@ static void shut(pp_server *s) {
   pp_server_fail_all(s, PP_KIND_DESTROYED,
                      "the server was destroyed before this job ended");
   each_link(s, break_off);
+  for (pp_node *n = s->local; n != NULL; n = n->next)
+    if (n->release != NULL)
+      n->release(n);
   pp_nest_close(s);
   pp_everywhere_fail(s, PP_KIND_DESTROYED,
                      "the server was destroyed before this call ended");
@@ -315,12 +327,7 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
       if (n->serving > 0)
         pp_crew_serve(n);
   pp_server_tend(s, now);
-  if (PP_UNLIKELY(pp_everywhere_hopeless(s))) { /* it may be over after this */
-    char why[400];
-
-    pp_everywhere_why(s, why, sizeof why);
-    pp_server_fail_all(s, PP_KIND_CONNECT, why);
-  }
+  pp_server_hopeless(s); /* it may be over after this */
   return 0;
 }
 

@@ -112,6 +112,9 @@ size_t pp_server_cancel_all(pp_server *s);
 void pp_server_ended(pp_server *s, pp_job *j, bool failed);
 /* End a job, not at a place any more, with an error of ours. */
 void pp_server_fail(pp_server *s, pp_job *j, int kind, const char *msg);
+/* If no worker is left nor to be expected, end what has not begun, with kind
+ * "connect" and why. */
+void pp_server_hopeless(pp_server *s);
 /* End all that has not begun so. */
 void pp_server_fail_all(pp_server *s, int kind, const char *msg);
 /* A begun job has lost its worker: run it again, or fail it. */

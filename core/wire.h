@@ -154,7 +154,8 @@ enum {
   PP_WAIT_DEEP    /* it waits, and no more jobs can run in its midst */
 };
 
-/* ASK: parent, key, what, token. SAID: token, value. */
+/* ASK: parent, key, what, token. SAID: token, value, and the node's name of
+ * WORKER. */
 #define PP_ASK_WHAT 8
 #define PP_ASK_TOKEN 12
 #define PP_ASK_SIZE 16
@@ -172,6 +173,8 @@ enum {
 #define PP_CHILD_STATUS 8 /* as in a RESULT */
 #define PP_CHILD_WORKER 12
 #define PP_CHILD_ATTEMPTS 16
+#define PP_CHILD_NODE 20 /* bytes of its node's name, which come first behind  \
+                          */
 #define PP_CHILD_START 24
 #define PP_CHILD_RUN 32
 #define PP_CHILD_CPU 40

@@ -93,7 +93,33 @@ local function workers(n)
   return i
 end
 
+-- The hosts that `list` names, as core has them; or nil and what is wrong.
+local function read_hosts(list)
+  if list == nil then
+    list = core.hosts_given()
+  elseif type(list) == "string" then
+    list = { list }
+  elseif type(list) ~= "table" then
+    return nil, ("hosts must be a string or a list of strings, got %s"):format(type(list))
+  end
+  local lists = {}
+  for i = 1, #list do
+    if type(list[i]) ~= "string" then
+      return nil, ("hosts must be strings, item %d is a %s"):format(i, type(list[i]))
+    end
+    lists[i] = list[i]
+  end
+  return core.hosts(lists)
+end
+
+local transports = { auto = true, libssh2 = true, ssh = true }
+local agents = { sent = true, installed = true }
+-- Options of servers, for hosts that are added later.
+local how = setmetatable({}, { __mode = "k" })
+
 local known = {
+  transport = true,
+  agent = true,
   ncpus = true,
   hosts = true,
   ppservers = true,
@@ -112,8 +138,14 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 -- @tfield[opt] integer|string ncpus local workers, or "autodetect": the CPUs
 --   this process may use. Default: what `-j` said, else "autodetect". With 0,
 --   jobs run in this process, one after another, when something waits
--- @tfield[opt] string|table hosts not supported by this version
+-- @tfield[opt] string|table hosts remote hosts: `[user@]host[:port][/workers]`,
+--   more of them behind commas, node sets (`node[01-16,20]/8`), `@FILE`; a list
+--   of such strings. Default: what `-H` said
 -- @tfield[opt] string|table ppservers the same as `hosts`
+-- @tfield[opt] string transport how hosts are reached: "auto", "libssh2" (the
+--   client built in), "ssh" (the program)
+-- @tfield[opt] string agent what runs there: "sent" (default) or "installed",
+--   the host's own ppsh if it is of the same build, so that C modules there work
 -- @tfield[opt] integer retries how often a job is run again when its worker
 --   died under it; 2
 -- @tfield[opt] number timeout seconds one attempt of a job may run; none
@@ -131,7 +163,7 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 
 --- Start a job server. Does not wait until its workers have started.
 -- @tparam[opt] table|integer|string options a table of options (see below), or ncpus alone
--- @tparam[opt] string|table hosts after ncpus: not supported by this version
+-- @tparam[opt] string|table hosts after ncpus: as the option
 -- @treturn Server its handle
 -- @raise on unknown options and bad values, and when no worker can be started
 function pp.Server(options, hosts)
@@ -145,9 +177,12 @@ function pp.Server(options, hosts)
       bad(1, "Server", "unknown option '%s'", tostring(k))
     end
   end
-  local list = options.hosts or options.ppservers
-  if list ~= nil and not (type(list) == "table" and next(list) == nil) and list ~= "" then
-    bad(1, "Server", "remote hosts are not supported by this version")
+  if options.hosts ~= nil and options.ppservers ~= nil then
+    bad(1, "Server", "hosts and ppservers are the same: give one of them")
+  end
+  local list = options.hosts
+  if list == nil then
+    list = options.ppservers
   end
   local n, why = workers(options.ncpus)
   if not n then
@@ -195,6 +230,16 @@ function pp.Server(options, hosts)
   if options.name ~= nil and type(options.name) ~= "string" then
     bad(1, "Server", "name must be a string, got %s", type(options.name))
   end
+  if options.transport ~= nil and not transports[options.transport] then
+    bad(1, "Server", "transport must be 'auto', 'libssh2' or 'ssh', got %s",
+      tostring(options.transport))
+  elseif options.agent ~= nil and not agents[options.agent] then
+    bad(1, "Server", "agent must be 'sent' or 'installed', got %s", tostring(options.agent))
+  end
+  local set, wrong = read_hosts(list)
+  if not set then
+    bad(1, "Server", "%s", wrong)
+  end
   local server, message = core.server {
     ncpus = n,
     retries = retries,
@@ -207,7 +252,30 @@ function pp.Server(options, hosts)
   if not server then
     error(message, 2)
   end
+  core.attach(server, set, options.transport, options.agent == "installed")
+  how[server] = options
   return server
+end
+
+--- Add hosts, and begin to connect to them; does not wait. A host that was
+-- removed or had failed is tried anew.
+-- @function Server:add_host
+-- @tparam string|table spec as the option `hosts`
+function core.server_methods:add_host(spec)
+  if spec == nil then
+    bad(1, "add_host", "spec must be a string or a list of strings, got nil")
+  end
+  local hosts, wrong = read_hosts(spec)
+  if not hosts then
+    bad(1, "add_host", "%s", wrong)
+  end
+  if core.closed(self) then
+    error("attempt to use a closed server", 2)
+  elseif core.running() then
+    error("which hosts there are is not for a job to change", 2)
+  end
+  local o = how[self] or {}
+  core.attach(self, hosts, o.transport, o.agent == "installed")
 end
 
 --- Change the number of local workers, at once. When it shrinks, running jobs

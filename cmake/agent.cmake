@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+# The agents that are sent to remote hosts, and how ppsh carries them along:
+# one for this machine, one for aarch64 where a cross compiler and its Lua are.
+
+option(PPSH_AGENT "Build the agents that are sent to remote hosts" ON)
+set(PPSH_AGENT_FILES "" CACHE STRING
+  "Agents built elsewhere to carry along: MACHINE=FILE;...")
+
+# Nothing of these runs in a worker: core/agent_stubs.c stands for them.
+set(driver_only main repl crew far life link link_kids link_send
+ 
+  options script standby)
+set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_stubs.c)
+foreach(name IN LISTS driver_only)
+  list(FILTER agent_sources EXCLUDE REGEX "/core/${name}\\.c$")
+endforeach()
+list(REMOVE_DUPLICATES agent_sources)
+file(GLOB core_headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/core/*.h)
+
+set(agents "")
+function(ppsh_agent machine cc lua)
+  set(file ${CMAKE_CURRENT_BINARY_DIR}/ppsh-agent-${machine})
+  add_custom_command(
+    OUTPUT ${file}
+    COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cmake/agent.sh ${file}
+      ${CMAKE_CURRENT_BINARY_DIR}/agent-${machine}.dir ${cc} ${lua}
+      -Os -flto -std=gnu11 -D_GNU_SOURCE -fno-asynchronous-unwind-tables
+      -ffunction-sections -fdata-sections
+      -iquote ${CMAKE_CURRENT_SOURCE_DIR}/core -iquote ${PPSH_GENERATED_DIR}
+      -idirafter ${XXHASH_INCLUDE_DIR} -I${LUA_INCLUDE_DIRS}
+      -- ${agent_sources} ${PPSH_GENERATED_DIR}/embed.c
+    DEPENDS ${agent_sources} ${core_headers} ${PPSH_GENERATED_SOURCES}
+      ${CMAKE_CURRENT_SOURCE_DIR}/cmake/agent.sh
+    COMMENT "Building the agent for ${machine}"
+    VERBATIM)
+  set(agents ${agents} "${machine}=${file}" PARENT_SCOPE)
+endfunction()
+
+if(PPSH_AGENT_FILES)
+  set(agents ${PPSH_AGENT_FILES})
+elseif(PPSH_AGENT)
+  find_file(PPSH_LUA_ARCHIVE NAMES liblua5.4.a liblua-5.4.a liblua54.a liblua.a
+    PATHS ${LUA_LIBRARY_DIRS} ${LUA_LIBDIR} /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}
+    /usr/lib /usr/local/lib NO_DEFAULT_PATH)
+  execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libc.a
+    OUTPUT_VARIABLE libc OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(PPSH_LUA_ARCHIVE AND EXISTS "${libc}")
+    find_program(PPSH_AGENT_CC NAMES gcc cc)
+    ppsh_agent(${CMAKE_HOST_SYSTEM_PROCESSOR} ${PPSH_AGENT_CC}
+      ${PPSH_LUA_ARCHIVE})
+  else()
+    message(STATUS "No agent: a static Lua or C library is missing")
+  endif()
+  find_program(PPSH_AARCH64_CC aarch64-linux-gnu-gcc)
+  find_file(PPSH_AARCH64_LUA liblua5.4.a
+    PATHS /usr/lib/aarch64-linux-gnu NO_DEFAULT_PATH)
+  if(PPSH_AARCH64_CC AND PPSH_AARCH64_LUA AND
+      NOT CMAKE_HOST_SYSTEM_PROCESSOR STREQUAL "aarch64")
+    ppsh_agent(aarch64 ${PPSH_AARCH64_CC} ${PPSH_AARCH64_LUA})
+  endif()
+endif()
+
+set(agent_paths "")
+foreach(agent IN LISTS agents)
+  string(REGEX REPLACE "^[^=]*=" "" path "${agent}")
+  list(APPEND agent_paths ${path})
+endforeach()
+add_custom_command(
+  OUTPUT ${PPSH_GENERATED_DIR}/agents.c
+  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cmake/carry.sh
+    ${PPSH_GENERATED_DIR}/agents.c ${agents}
+  DEPENDS ${agent_paths} ${CMAKE_CURRENT_SOURCE_DIR}/cmake/carry.sh
+  COMMENT "Packing the agents"
+  VERBATIM)
