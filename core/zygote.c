@@ -273,7 +273,12 @@ static bool arrange(const int fds[3]) {
 int pp_zygote_library(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "pp");
-  return lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : PP_EBAD;
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+    return PP_EBAD;
+  /* What is here now is old, and not looked at again until as much has come:
+   * a process that marks it has pages of its own of all of it. */
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
 }
 
 /* In the zygote, its descriptors arranged. */
@@ -368,7 +373,6 @@ _Noreturn void pp_zygote_main(int argc, char **argv) {
 
   if (L == NULL || hub == NULL || pp_zygote_library(L) != 0)
     _exit(1);
-  lua_gc(L, LUA_GCGEN, 0, 0);
   for (int i = 0; i < 3; i++)
     fcntl(FD_CTL + i, F_SETFD, FD_CLOEXEC);
   run(L, hub, driver);
