@@ -722,6 +722,7 @@ static void on_stop(int sig) {
 pp_runner *pp_worker_prepare(lua_State *L) {
   pp_runner *r = pp_runner_new(L);
 
+  setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   the_worker.nest = r != NULL ? pp_nest_new(L) : NULL;
   return the_worker.nest != NULL ? r : NULL;
 }
@@ -752,7 +753,6 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
   close(s->shm);
-  setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
   pp_nest_start(w->nest, w->runner, &nest_ops, w);
