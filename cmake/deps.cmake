@@ -85,7 +85,7 @@ if(NOT XXHASH_INCLUDE_DIR)
 endif()
 mark_as_advanced(XXHASH_INCLUDE_DIR)
 
-# Opened when it is needed, not linked: core/editor.h.
+# Opened when it is needed, not linked: core/lazylib.h.
 set(PPSH_HAVE_READLINE FALSE)
 if(PPSH_READLINE STREQUAL "AUTO" OR PPSH_READLINE)
   pkg_check_modules(READLINE QUIET IMPORTED_TARGET readline)

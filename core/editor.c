@@ -3,7 +3,6 @@
 
 #ifdef PPSH_HAVE_READLINE
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
@@ -18,11 +17,9 @@
 #include <unistd.h>
 
 #include "interrupt.h"
+#include "lazylib.h"
 
 /* --- the library --------------------------------------------------------- */
-
-#define STRING(x) #x
-#define SONAME(major) "libreadline.so." STRING(major)
 
 /* What is used of it, functions and variables. */
 #define SYMBOLS(X)                                                             \
@@ -49,19 +46,13 @@
   X(rl_attempted_completion_over)                                              \
   X(rl_completion_suppress_append)
 
-#define FIELD(name) __typeof__(name) *name;
-static struct { SYMBOLS(FIELD) } lib;
+static struct { SYMBOLS(PP_LAZY_FIELD) } lib;
 
 static bool open_library(void) {
-  void *h = dlopen(SONAME(RL_VERSION_MAJOR), RTLD_LAZY);
+  void *h =
+      dlopen("libreadline.so." PP_LAZY_STRING(RL_VERSION_MAJOR), RTLD_LAZY);
 
-  if (h == NULL)
-    return false;
-#define FIND(name)                                                             \
-  if ((*(void **)&lib.name = dlsym(h, #name)) == NULL)                         \
-    return false;
-  SYMBOLS(FIND)
-  return true;
+  return h != NULL SYMBOLS(PP_LAZY_FIND);
 }
 
 enum { HISTORY_LINES = 2000 };
