@@ -29,15 +29,15 @@ list(TRANSFORM lua_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
 list(TRANSFORM c_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
   OUTPUT_VARIABLE c_paths)
 
+# It runs here, at build time, and takes the Lua of the program.
+add_executable(ppembed cmake/embed.c)
+target_link_libraries(ppembed PRIVATE pplua)
+
 add_custom_command(
   OUTPUT ${PPSH_GENERATED_DIR}/embed.c
-  COMMAND ${CMAKE_COMMAND}
-    -DROOT=${CMAKE_CURRENT_SOURCE_DIR}
-    -DLIST=${PPSH_GENERATED_DIR}/lua.list
-    -DOUTPUT=${PPSH_GENERATED_DIR}/embed.c
-    -P ${CMAKE_CURRENT_SOURCE_DIR}/cmake/embed.cmake
-  DEPENDS ${lua_paths} ${PPSH_GENERATED_DIR}/lua.list
-    ${CMAKE_CURRENT_SOURCE_DIR}/cmake/embed.cmake
+  COMMAND ppembed ${CMAKE_CURRENT_SOURCE_DIR} ${PPSH_GENERATED_DIR}/lua.list
+    ${PPSH_GENERATED_DIR}/embed.c
+  DEPENDS ppembed ${lua_paths} ${PPSH_GENERATED_DIR}/lua.list
   COMMENT "Embedding Lua modules"
   VERBATIM)
 

@@ -521,7 +521,6 @@ int pp_agent_run(int in, int out) {
   L = pp_state_new(false);
   if (L == NULL || pp_zygote_library(L) != 0)
     give_up("cannot create the Lua state");
-  lua_gc(L, LUA_GCGEN, 0, 0);
   name = hello(a);
   if (pp_shm_open(&a->shm, &a->hub) != 0)
     give_up("no shared memory");

@@ -184,7 +184,7 @@ static int add_known(pp_index *x, const pp_known *k) {
   size_t i;
 
   if (x->slots == NULL || x->n * 2 > x->mask) {
-    size_t cap = x->slots != NULL ? (x->mask + 1) * 2 : 64;
+    size_t cap = x->slots != NULL ? (x->mask + 1) * 2 : 16;
     pp_index bigger = {.mask = cap - 1};
 
     bigger.slots = pp_buf_realloc(NULL, cap * sizeof *x->slots);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * embed: the Lua modules under lua/, as source text in the program.
+ * embed: the Lua modules under lua/, compiled, in the program.
  *
- * The table is generated at build time (cmake/embed.cmake): lua/pp/init.lua is
+ * The table is generated at build time (cmake/embed.c): lua/pp/init.lua is
  * the module "pp", lua/pp/foo.lua is "pp.foo". It ends with an entry whose
  * module is NULL. Everything in it is static.
  */
@@ -12,9 +12,9 @@
 #include <stddef.h>
 
 typedef struct pp_embedded {
-  const char *module; /* what require is given */
-  const char *chunk;  /* chunk name: "@pp/init.lua" */
-  const char *source; /* len bytes and a NUL */
+  const char *module;        /* what require is given */
+  const char *chunk;         /* chunk name: "@pp/init.lua" */
+  const unsigned char *code; /* as of string.dump, nothing stripped */
   size_t len;
 } pp_embedded;
 

@@ -13,6 +13,7 @@
 #include "interrupt.h"
 #include "link.h"
 #include "nest.h"
+#include "proc.h"
 #include "serial.h"
 
 #define MS ((int64_t)1000000)
@@ -245,6 +246,40 @@ static void turn(pp_engine *e, int64_t now, int64_t until, bool doze) {
   atomic_store(&e->hub->asleep, PP_AWAKE);
 }
 
+/* Places that have jobs. */
+static uint32_t busy(const pp_engine *e) {
+  size_t n = 0;
+
+  for (const pp_server *s = e->servers; s != NULL; s = s->next)
+    n += s->sched.nopen - s->sched.nidle;
+  return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+/* A job is out that may end any moment: look a little longer for its result
+ * before the loop sleeps. Not where as many workers have work as there are
+ * CPUs. */
+static void spin(pp_engine *e, uint32_t at_work, int64_t now, int64_t until) {
+  int64_t end = now + PP_SPIN_NS;
+
+  if (e->cpus == 0) {
+    e->cpus = (uint32_t)pp_proc_cpus();
+    atomic_store_explicit(&e->hub->cpus, e->cpus, memory_order_relaxed);
+  }
+  if (at_work == 0 || at_work >= e->cpus || (until >= 0 && until <= end) ||
+      !pp_spin_worth(&e->spin))
+    return;
+  do {
+    for (int i = 0; i < PP_SPIN_LOOKS; i++) {
+      pp_spin_pause();
+      if (any_ready(e)) {
+        pp_spin_won(&e->spin);
+        return;
+      }
+    }
+  } while (pp_now_ns() < end && !pp_interrupt_pending());
+  pp_spin_lost(&e->spin);
+}
+
 static bool batches(const pp_engine *e) {
   for (const pp_server *s = e->servers; s != NULL; s = s->next)
     if (s->sched.fat > 0)
@@ -252,12 +287,15 @@ static bool batches(const pp_engine *e) {
   return false;
 }
 
-void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
-                    void *ud, int64_t deadline) {
+/* spins: it is the script that waits. */
+static void pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud), void *ud,
+                 int64_t deadline, bool spins) {
   bool doze = true, unsettled = false;
 
   for (;;) {
     int64_t now, next, due, until = deadline;
+    bool many;
+    uint32_t n;
 
     drain_ready(e);
     if (unsettled)
@@ -277,7 +315,12 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
     if (next >= 0 && (until < 0 || next < until))
       until = next;
     pp_far_flush(e);
-    doze = doze && batches(e);
+    many = batches(e);
+    doze = doze && many;
+    n = busy(e);
+    atomic_store_explicit(&e->hub->busy, n, memory_order_relaxed);
+    if (spins && !many && !unsettled)
+      spin(e, n, now, until);
     turn(e, now, unsettled ? now : until, doze);
     if (doze && e->timed_out) {
       pp_engine_drain(e); /* results that waited for company */
@@ -291,6 +334,11 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
                   pp_link_unsettled(e->links[i]);
     e->heard = unsettled;
   }
+}
+
+void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
+                    void *ud, int64_t deadline) {
+  pump(e, stop, ud, deadline, false);
 }
 
 typedef struct waiting {
@@ -323,7 +371,7 @@ int pp_engine_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
   if (e->serial != NULL)
     return pp_serial_wait(e, until, ud, deadline);
 
-  pp_engine_pump(e, main_stops, &w, deadline);
+  pump(e, main_stops, &w, deadline, true);
   return w.result;
 }
 

@@ -23,6 +23,7 @@
 #include "options.h"
 #include "server.h"
 #include "shm.h"
+#include "spin.h"
 
 typedef struct pp_engine pp_engine;
 struct pp_link;
@@ -63,6 +64,8 @@ struct pp_engine {
   uint32_t generation; /* zygotes that have died */
   pp_hub *hub;
   int64_t looked, drained; /* when the loop and the rings were last seen to */
+  pp_spin spin;
+  uint32_t cpus; /* this process may use; 0: not looked up yet */
 
   struct pp_link **links; /* by lane; NULL: free */
   uint32_t nlinks;        /* lanes ever used */

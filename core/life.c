@@ -217,20 +217,31 @@ int pp_engine_open_loop(pp_engine *e) {
 }
 
 /* Let the zygote kill everything below it and go; not even one that was
- * stopped or is stuck keeps this process. */
+ * stopped or is stuck keeps this process. Its end of the pair closes as it
+ * goes. */
 static void end_zygote(pp_engine *e) {
-  int64_t give_up = pp_now_ns() + 10 * (int64_t)1000000000;
-  int ms = 0;
+  int64_t give_up = pp_now_ns() + 10 * (int64_t)1000000000, left;
+  struct pollfd p = {.fd = e->ctl, .events = POLLIN};
+  pp_zrep rep;
+  ssize_t n;
 
-  close(e->ctl);
+  shutdown(e->ctl, SHUT_WR);
   kill(e->zygote, SIGCONT);
-  while (waitpid(e->zygote, NULL, WNOHANG) == 0) {
-    if (pp_now_ns() > give_up) {
-      kill(e->zygote, SIGKILL);
+  for (;;) {
+    n = recv(e->ctl, &rep, sizeof rep, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
       break;
+    left = give_up - pp_now_ns();
+    if (left <= 0) {
+      kill(e->zygote, SIGKILL);
+      close(e->ctl);
+      return;
     }
-    poll(NULL, 0, ms);
-    ms = ms < 1 ? 1 : 5;
+    if (n < 0)
+      poll(&p, 1, (int)(left / 1000000) + 1);
+  }
+  close(e->ctl);
+  while (waitpid(e->zygote, NULL, 0) < 0 && errno == EINTR) {
   }
 }
 

@@ -528,6 +528,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     pp_link_last_words(l);
   }
   l->dead = true;
+  if (atomic_load(&l->map.lane->spins) != 0)
+    atomic_fetch_sub(&e->hub->spinners, 1);
   pp_link_unsend(l);
   pp_link_disown(l);
   for (size_t w = 0; w < l->has_words; w++)

@@ -203,7 +203,6 @@ static int run_program(const pp_options *o) {
     fputs("ppsh: cannot create the Lua state: not enough memory\n", stderr);
     return EXIT_FAILURE;
   }
-  lua_gc(L, LUA_GCGEN, 0, 0);
   e = pp_engine_start(L, o);
   if (e != 0)
     return e == PP_EBAD ? EXIT_USAGE : EXIT_FAILURE;

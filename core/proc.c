@@ -41,22 +41,22 @@ static const char *stat_field(const char *stat, int want) {
 }
 
 void pp_proc_name(const char *name) {
+  static char *from, *to; /* our own memory; children have it there too */
   char stat[2048];
-  const char *start, *end;
 
   prctl(PR_SET_NAME, name, 0, 0, 0);
-  if (slurp("/proc/self/stat", stat, sizeof stat) <= 0)
-    return;
-  start = stat_field(stat, 48); /* arg_start, arg_end */
-  end = stat_field(stat, 49);
-  if (start != NULL && end != NULL) {
-    char *a = (char *)strtoul(start, NULL, 10); /* our own memory */
-    char *e = (char *)strtoul(end, NULL, 10);
+  if (from == NULL && slurp("/proc/self/stat", stat, sizeof stat) > 0) {
+    const char *start = stat_field(stat, 48); /* arg_start, arg_end */
+    const char *end = stat_field(stat, 49);
 
-    if (a != NULL && e > a) {
-      memset(a, 0, (size_t)(e - a));
-      strncpy(a, name, (size_t)(e - a) - 1);
+    if (start != NULL && end != NULL) {
+      from = (char *)strtoul(start, NULL, 10);
+      to = (char *)strtoul(end, NULL, 10);
     }
+  }
+  if (from != NULL && to > from) {
+    memset(from, 0, (size_t)(to - from));
+    strncpy(from, name, (size_t)(to - from) - 1);
   }
 }
 

@@ -450,7 +450,7 @@ int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
   if (id > 1u << 28 || ndeps > (len - PP_BLOB_HEAD) / 4)
     return PP_EBAD;
   if (id >= r->cap) {
-    uint32_t cap = id + 64 + r->cap / 2;
+    uint32_t cap = id + 8 + r->cap / 2;
     pp_held *v = realloc(r->blobs, cap * sizeof *v);
 
     if (v == NULL)

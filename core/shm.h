@@ -46,6 +46,12 @@ enum {
 typedef struct pp_hub {
   _Alignas(64) _Atomic uint32_t asleep;
   _Alignas(64) _Atomic uint64_t ready[PP_LANES_MAX / 64];
+  /* For workers that would spin (spin.h): CPUs there are to be had, 0 if that
+   * is not known yet; places with jobs, as of when the driver last waited;
+   * workers that spin. */
+  _Alignas(64) _Atomic uint32_t cpus;
+  _Atomic uint32_t busy;
+  _Atomic int32_t spinners;
   /* While jobs run in the driver: what their children have at descriptor
    * `mark`, or at 1, for the zygote to know them by when the driver is gone. */
   _Atomic uint64_t mark_inode; /* 0: none runs; written after the others */
@@ -63,6 +69,7 @@ enum { PP_CLAIM_NONE, PP_CLAIM_SENT, PP_CLAIM_TAKEN, PP_CLAIM_RECALLED };
 typedef struct pp_lane {
   _Alignas(64) _Atomic uint32_t asleep;
   _Atomic uint32_t tx_blocked; /* the driver waits for room in `in` */
+  _Atomic uint32_t spins;      /* it is one of hub.spinners */
   _Atomic uint64_t stop;       /* job to be stopped: seq << 8 | kind */
   _Atomic int64_t begun;       /* ns; when the last job was taken */
   pp_ring in, out;

@@ -111,7 +111,8 @@ static int search(lua_State *L) {
   }
   for (m = pp_embedded_modules; m->module != NULL; m++) {
     if (strcmp(name, m->module) == 0) {
-      if (luaL_loadbufferx(L, m->source, m->len, m->chunk, "t") != LUA_OK)
+      if (luaL_loadbufferx(L, (const char *)m->code, m->len, m->chunk, "b") !=
+          LUA_OK)
         return luaL_error(L, "error loading embedded module '%s':\n\t%s", name,
                           lua_tostring(L, -1));
       lua_pushstring(L, m->chunk + 1);

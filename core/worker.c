@@ -19,6 +19,7 @@
 
 #include "nest.h"
 #include "proc.h"
+#include "spin.h"
 
 /* A job that ran for less cannot have started a process or waited for one, so
  * what costs a system call to find out is not asked. */
@@ -69,6 +70,7 @@ typedef struct worker {
   int64_t pending_since;
   int64_t cpu_mark; /* process CPU clock accounted for */
   uint64_t maxrss;
+  pp_spin spin;
 } worker;
 
 /* --- the driver's attention ----------------------------------------------- */
@@ -105,17 +107,68 @@ static void mark_ready(worker *w, int64_t now, bool more) {
   }
 }
 
+/* Is there something that wait_until should not sleep on? */
+static bool came(const worker *w, uint32_t what, size_t was) {
+  const pp_lane *l = w->map.lane;
+
+  return what == PP_WANTS_INPUT ? pp_ring_used(&l->in) != was ||
+                                      pp_runner_stopping(w->runner) != NULL
+                                : pp_ring_room(&l->out) != was;
+}
+
+/*
+ * Look for input a little longer: true if some came. Not in the way of those
+ * who have work: the driver, workers at a job (this one counts among those
+ * until the driver has seen its result), other spinners. spins tells the driver
+ * what is to be taken from the count if this process dies meanwhile; either way
+ * a wrong count only makes somebody sleep, or spin once more.
+ */
+static bool spin(worker *w, size_t was, int64_t deadline) {
+  pp_hub *h = w->hub;
+  pp_lane *l = w->map.lane;
+  uint32_t cpus = atomic_load_explicit(&h->cpus, memory_order_relaxed), busy;
+  int64_t end;
+  bool won;
+
+  busy = atomic_load_explicit(&h->busy, memory_order_relaxed);
+  if (busy == 0)
+    busy = 1;
+  if (busy >= cpus || !pp_spin_worth(&w->spin))
+    return false;
+  atomic_store_explicit(&l->spins, 1, memory_order_relaxed);
+  won = false;
+  if (atomic_fetch_add_explicit(&h->spinners, 1, memory_order_relaxed) <
+      (int32_t)(cpus - busy)) {
+    end = pp_now_ns() + PP_SPIN_NS;
+    if (deadline >= 0 && deadline < end)
+      end = deadline;
+    do {
+      for (int i = 0; i < PP_SPIN_LOOKS && !won; i++) {
+        pp_spin_pause();
+        won = came(w, PP_WANTS_INPUT, was);
+      }
+    } while (!won && pp_now_ns() < end);
+    if (won)
+      pp_spin_won(&w->spin);
+    else
+      pp_spin_lost(&w->spin);
+  }
+  atomic_fetch_sub_explicit(&h->spinners, 1, memory_order_relaxed);
+  atomic_store_explicit(&l->spins, 0, memory_order_relaxed);
+  return won;
+}
+
 /* Sleep until there may be input or room, or the deadline (ns, -1 never). */
 static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
   pp_lane *l = w->map.lane;
 
   if (w->pending > 0)
     ring_bell(w);
+  if (what == PP_WANTS_INPUT && spin(w, was, deadline))
+    return;
   atomic_store(&l->asleep, what);
   atomic_thread_fence(memory_order_seq_cst);
-  if ((what == PP_WANTS_INPUT ? pp_ring_used(&l->in) : pp_ring_room(&l->out)) ==
-          was &&
-      (what != PP_WANTS_INPUT || pp_runner_stopping(w->runner) == NULL))
+  if (!came(w, what, was))
     pp_lane_sleep(l, what, deadline);
   atomic_store(&l->asleep, PP_BUSY);
 }
@@ -669,6 +722,7 @@ static void on_stop(int sig) {
 pp_runner *pp_worker_prepare(lua_State *L) {
   pp_runner *r = pp_runner_new(L);
 
+  setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   the_worker.nest = r != NULL ? pp_nest_new(L) : NULL;
   return the_worker.nest != NULL ? r : NULL;
 }
@@ -699,7 +753,6 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
   close(s->shm);
-  setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
   pp_nest_start(w->nest, w->runner, &nest_ops, w);
@@ -710,6 +763,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->lane = s->lane;
   w->number = s->number;
   w->early_end = &w->early;
+  w->spin.pass = 1; /* a new one has yet to be given something */
   pp_runner_wants(s->runner, want, w);
   pp_runner_name(s->runner, s->number, node_name);
   pp_runner_reseed(s->runner);

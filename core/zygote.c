@@ -30,6 +30,8 @@ enum { FD_CTL = 3, FD_SHM, FD_BELL, FD_SIGNALS, FD_FIRST_OTHER };
 /* Sweeps, 1 ms apart, for what the driver leaves: killed processes take a
  * moment to go. */
 #define MARKED_TRIES 1000
+/* No killed worker has gone for so long. */
+#define STUCK_MS 5
 
 typedef struct kid {
   pid_t pid;
@@ -188,17 +190,37 @@ static void end_marked(zygote *z) {
   }
 }
 
+static void forget_signals(void) {
+  struct signalfd_siginfo info;
+
+  while (read(FD_SIGNALS, &info, sizeof info) == (ssize_t)sizeof info) {
+  }
+}
+
+/* Looking for others costs a look at all of /proc: not before all workers are
+ * gone, which takes them a moment, or one seems stuck. */
 static _Noreturn void end_all(zygote *z) {
+  struct pollfd p = {FD_SIGNALS, POLLIN, 0};
+
   for (size_t i = 0; i < z->n; i++)
     kill(-z->kids[i].pid, SIGKILL);
   end_marked(z);
-  for (;;) {
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
-    if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+  for (bool stuck = false;;) {
+    size_t left = z->n;
+    pid_t pid;
+
+    forget_signals();
+    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+      for (size_t i = 0; i < z->n; i++)
+        if (z->kids[i].pid == pid) {
+          z->kids[i] = z->kids[--z->n];
+          break;
+        }
+    if (pid < 0 && errno == ECHILD)
       _exit(0);
-    pp_proc_kill_children(nobody, NULL);
-    poll(NULL, 0, 1);
+    if (z->n == 0 || (stuck && z->n == left))
+      pp_proc_kill_children(nobody, NULL);
+    stuck = poll(&p, 1, z->n > 0 ? STUCK_MS : 1) == 0;
   }
 }
 
@@ -251,7 +273,12 @@ static bool arrange(const int fds[3]) {
 int pp_zygote_library(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "pp");
-  return lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : PP_EBAD;
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+    return PP_EBAD;
+  /* What is here now is old, and not looked at again until as much has come:
+   * a process that marks it has pages of its own of all of it. */
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
 }
 
 /* In the zygote, its descriptors arranged. */
@@ -346,7 +373,6 @@ _Noreturn void pp_zygote_main(int argc, char **argv) {
 
   if (L == NULL || hub == NULL || pp_zygote_library(L) != 0)
     _exit(1);
-  lua_gc(L, LUA_GCGEN, 0, 0);
   for (int i = 0; i < 3; i++)
     fcntl(FD_CTL + i, F_SETFD, FD_CLOEXEC);
   run(L, hub, driver);

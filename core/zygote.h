@@ -54,7 +54,8 @@ pid_t pp_zygote_exec(int shm, int bell, int cwd, bool noenv, int *ctl);
 _Noreturn void pp_zygote_main(int argc, char **argv);
 
 /* Load the library pp into the pristine state, which is what driver and
- * workers have in common. 0, or PP_EBAD with a message pushed. */
+ * workers have in common, and have it collected by generations. 0, or PP_EBAD
+ * with a message pushed. */
 int pp_zygote_library(lua_State *L);
 
 /* Send a request; fds are borrowed (n 0 or 2). 0, PP_EAGAIN, PP_ESYS. */

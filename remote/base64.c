@@ -2,6 +2,10 @@
 #include "base64.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "lazylib.h"
 
 static const char alphabet[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -70,26 +74,64 @@ int pp_base64_encode(const void *p, size_t n, pp_buf *out) {
   return 0;
 }
 
+/* --- hashes --------------------------------------------------------------- */
+
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define SONAME "libcrypto.so." PP_LAZY_STRING(OPENSSL_SHLIB_VERSION)
+#define FETCHING(X) X(EVP_MD_fetch) X(EVP_MD_free)
+#else
+#define SONAME "libcrypto.so." SHLIB_VERSION_NUMBER
+#define FETCHING(X)
+#endif
+#define SYMBOLS(X)                                                             \
+  X(EVP_Digest)                                                                \
+  X(EVP_DigestFinal_ex)                                                        \
+  X(EVP_DigestInit_ex)                                                         \
+  X(EVP_DigestUpdate)                                                          \
+  X(EVP_MD_CTX_free)                                                           \
+  X(EVP_MD_CTX_new)                                                            \
+  X(EVP_sha1)                                                                  \
+  X(EVP_sha256)                                                                \
+  FETCHING(X)
+
+static struct { SYMBOLS(PP_LAZY_FIELD) } lib;
+static bool is_open;
+
+static void open_library(void) {
+  void *h = dlopen(SONAME, RTLD_LAZY);
+
+  is_open = h != NULL SYMBOLS(PP_LAZY_FIND);
+}
+
+static bool has_library(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+  pthread_once(&once, open_library);
+  return is_open;
+}
+
 static int digest(EVP_MD_CTX *ctx, const EVP_MD *md, const void *a, size_t na,
                   const void *b, size_t nb, unsigned char *out) {
-  return EVP_DigestInit_ex(ctx, md, NULL) == 1 &&
-                 EVP_DigestUpdate(ctx, a, na) == 1 &&
-                 EVP_DigestUpdate(ctx, b, nb) == 1 &&
-                 EVP_DigestFinal_ex(ctx, out, NULL) == 1
+  return lib.EVP_DigestInit_ex(ctx, md, NULL) == 1 &&
+                 lib.EVP_DigestUpdate(ctx, a, na) == 1 &&
+                 lib.EVP_DigestUpdate(ctx, b, nb) == 1 &&
+                 lib.EVP_DigestFinal_ex(ctx, out, NULL) == 1
              ? 0
              : PP_ESYS;
 }
 
 /* Looking an algorithm up costs several times what hashing a name does. */
 static int prepare(pp_hmac *h) {
+  if (!has_library())
+    return PP_ESYS;
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
   if (h->md == NULL)
-    h->md = EVP_MD_fetch(NULL, "SHA1", NULL);
+    h->md = lib.EVP_MD_fetch(NULL, "SHA1", NULL);
 #else
-  h->md = (void *)(uintptr_t)EVP_sha1();
+  h->md = (void *)(uintptr_t)lib.EVP_sha1();
 #endif
   if (h->ctx == NULL)
-    h->ctx = EVP_MD_CTX_new();
+    h->ctx = lib.EVP_MD_CTX_new();
   return h->md != NULL && h->ctx != NULL ? 0 : PP_ESYS;
 }
 
@@ -113,17 +155,25 @@ int pp_hmac_sha1(pp_hmac *h, const void *key, size_t keylen, const void *p,
 }
 
 void pp_hmac_clear(pp_hmac *h) {
-  EVP_MD_CTX_free(h->ctx);
+  if (!is_open)
+    return;
+  lib.EVP_MD_CTX_free(h->ctx);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-  EVP_MD_free(h->md);
+  lib.EVP_MD_free(h->md);
 #endif
   *h = (pp_hmac){0};
 }
 
 int pp_sha1(const void *p, size_t n, unsigned char out[PP_SHA1_LEN]) {
-  return EVP_Digest(p, n, out, NULL, EVP_sha1(), NULL) == 1 ? 0 : PP_ESYS;
+  if (!has_library())
+    return PP_ESYS;
+  return lib.EVP_Digest(p, n, out, NULL, lib.EVP_sha1(), NULL) == 1 ? 0
+                                                                    : PP_ESYS;
 }
 
 int pp_sha256(const void *p, size_t n, unsigned char out[PP_SHA256_LEN]) {
-  return EVP_Digest(p, n, out, NULL, EVP_sha256(), NULL) == 1 ? 0 : PP_ESYS;
+  if (!has_library())
+    return PP_ESYS;
+  return lib.EVP_Digest(p, n, out, NULL, lib.EVP_sha256(), NULL) == 1 ? 0
+                                                                      : PP_ESYS;
 }
