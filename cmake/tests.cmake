@@ -5,6 +5,7 @@
 # spec/support/refuse.c   -> a library that chaos_spec.lua loads before the C library
 # spec/support/tapdelay.c -> latency for the hosts of hosts.sh
 # spec/c/NAME_driver.c    -> a program that specs run
+# spec/c/tiny_agent.c     -> what boot_driver sends to hosts
 # other spec/c/*.c        -> what these share, linked with each
 
 add_library(refuse SHARED spec/support/refuse.c)
@@ -22,7 +23,8 @@ file(GLOB support_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*.c)
 file(GLOB driver_sources CONFIGURE_DEPENDS
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/*_driver.c)
-list(REMOVE_ITEM support_sources ${test_sources} ${driver_sources})
+list(REMOVE_ITEM support_sources ${test_sources} ${driver_sources}
+  ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/tiny_agent.c)
 add_library(pptest INTERFACE)
 target_link_libraries(pptest INTERFACE ppflags)
 target_compile_options(pptest INTERFACE
@@ -47,6 +49,14 @@ foreach(source IN LISTS driver_sources)
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE ppcore ppremote pptest)
 endforeach()
+
+# What boot_driver sends: static, as the real one.
+add_executable(tiny_agent spec/c/tiny_agent.c core/hash.c)
+target_link_libraries(tiny_agent PRIVATE -static -s)
+target_compile_definitions(tiny_agent PRIVATE _GNU_SOURCE)
+target_compile_options(tiny_agent PRIVATE -Wall -Wextra -Wshadow
+  "SHELL:-iquote ${CMAKE_CURRENT_SOURCE_DIR}/core")
+target_include_directories(tiny_agent SYSTEM PRIVATE ${XXHASH_INCLUDE_DIR})
 
 set(replay_main ${PPSH_GENERATED_DIR}/fuzz_replay.c)
 file(CONFIGURE OUTPUT ${replay_main} @ONLY CONTENT [[

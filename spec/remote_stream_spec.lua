@@ -144,7 +144,8 @@ describe("a stream", function()
         local r = drive(t, n "web", "run", "true")
         assert.matches("^%S+ %S+ 0 .", r.closed)
         if transport == "libssh2" then
-          assert.matches("this is no SSH server: it says 'HTTP/1.0 400 Bad Request'", r.closed, 1, true)
+          assert.matches("this is no SSH server: it says 'HTTP/1.0 400 Bad Request'", r.closed,
+            1, true)
         end
       end)
 
@@ -152,8 +153,8 @@ describe("a stream", function()
         lab:alias(n "unknown", "h1", {"UserKnownHostsFile /dev/null"})
         local r = drive(t, n "unknown", "run", "true")
         assert.matches("^%S+ hostkey 0 ", r.closed)
-        assert.matches(transport == "ssh" and "is known for" or "host key unknown %(ed25519 SHA256:",
-          r.closed)
+        assert.matches(transport == "ssh" and "is known for"
+          or "host key unknown %(ed25519 SHA256:", r.closed)
       end)
 
       it("says that a host key has changed, and where it stands", function()
@@ -176,7 +177,8 @@ describe("a stream", function()
 
       it("adds new host keys when it is to", function()
         local known = run.file("", "known_hosts")
-        lab:alias(n "new", "h1", {"UserKnownHostsFile " .. known, "StrictHostKeyChecking accept-new"})
+        lab:alias(n "new", "h1", {"UserKnownHostsFile " .. known,
+          "StrictHostKeyChecking accept-new"})
         local r = drive(t, n "new", "run", "true")
         assert.matches("^%S+ exit 0 ", r.closed)
         assert.matches("^%[127.0.0.1%]:" .. lab:port "h1" .. " ", run.read(known))

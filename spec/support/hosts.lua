@@ -37,6 +37,15 @@ function hosts.no_namespaces()
   end
 end
 
+--- Why there can be no mounts of a host's own here, or nil.
+function hosts.no_mounts()
+  if hosts.missing() then return hosts.missing() end
+  if not succeeds "[ $(id -u) = 0 ]" then return "mounting needs root" end
+  if not succeeds "unshare -m --propagation private mount -t tmpfs none /mnt" then
+    return "nothing can be mounted here"
+  end
+end
+
 --- Why there can be no delay on the way to a namespace, or nil.
 function hosts.no_delay()
   if hosts.no_namespaces() then return hosts.no_namespaces() end
@@ -69,11 +78,11 @@ end
 --- A host on loopback.
 -- @string name
 -- @tparam[opt] table options `lines` of sshd_config, `hostkeys` ("rsa"), `known`
--- ("no" or which)
+-- ("no" or which), `setup` (sh commands in a mount namespace; root)
 function Lab:sshd(name, options)
   options = options or {}
-  self.variables = ("HOSTKEYS=%s KNOWN=%s"):format(run.quote(options.hostkeys or ""),
-    run.quote(options.known or ""))
+  self.variables = ("HOSTKEYS=%s KNOWN=%s SETUP=%s"):format(run.quote(options.hostkeys or ""),
+    run.quote(options.known or ""), run.quote(options.setup or ""))
   self:sh("sshd", name, table.unpack(options.lines or {}))
   self.variables = nil
 end

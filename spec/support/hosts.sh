@@ -20,6 +20,8 @@
 #
 # HOSTKEYS (default "ed25519 ecdsa rsa") says which host keys a new host has;
 # KNOWN=no leaves it out of known_hosts; KNOWN="rsa" puts in only these.
+# SETUP is run by sh in a mount namespace of the host's own before its sshd (root):
+# what is mounted there is seen by this host only.
 #
 # The user's keys are DIR/user_{ed25519,ecdsa,rsa}, user_locked and
 # user_locked_rsa with the passphrase "open sesame", and user_unknown, which no
@@ -78,6 +80,9 @@ start() {
   local d=$dir/$1 in=() n=0
   rm -f "$d/sshd.pid"
   if in_netns "$1"; then in=(ip netns exec "$(namespace "$1")"); fi
+  if [ -s "$d/setup" ]; then
+    in+=(unshare -m --propagation private sh -e -c ". '$d/setup'; exec \"\$@\"" sh)
+  fi
   # sshd wants an absolute path, and goes to the background by itself.
   "${in[@]}" "$sshd" -f "$d/sshd_config" -E "$d/log" </dev/null
   while [ ! -s "$d/sshd.pid" ]; do
@@ -90,6 +95,7 @@ start() {
 configure() { # NAME ADDRESS PORT [LINE...]
   local d=$dir/$1 name=$1 address=$2 port=$3 type
   shift 3
+  printf '%s' "${SETUP:-}" >"$d/setup"
   {
     # What stands first counts.
     printf '%s\n' "$@"
