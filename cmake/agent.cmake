@@ -61,6 +61,11 @@ elseif(PPSH_AGENT)
   endif()
 endif()
 
+add_executable(pphash cmake/hash.c core/hash.c)
+target_compile_options(pphash PRIVATE
+  "SHELL:-iquote ${CMAKE_CURRENT_SOURCE_DIR}/core")
+target_include_directories(pphash SYSTEM PRIVATE ${XXHASH_INCLUDE_DIR})
+
 set(agent_paths "")
 foreach(agent IN LISTS agents)
   string(REGEX REPLACE "^[^=]*=" "" path "${agent}")
@@ -69,7 +74,7 @@ endforeach()
 add_custom_command(
   OUTPUT ${PPSH_GENERATED_DIR}/agents.c
   COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cmake/carry.sh
-    ${PPSH_GENERATED_DIR}/agents.c ${agents}
-  DEPENDS ${agent_paths} ${CMAKE_CURRENT_SOURCE_DIR}/cmake/carry.sh
+    ${PPSH_GENERATED_DIR}/agents.c $<TARGET_FILE:pphash> ${agents}
+  DEPENDS pphash ${agent_paths} ${CMAKE_CURRENT_SOURCE_DIR}/cmake/carry.sh
   COMMENT "Packing the agents"
   VERBATIM)

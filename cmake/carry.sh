@@ -1,27 +1,29 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Write C that holds the agents, compressed: carry.sh OUTPUT MACHINE=FILE...
+# Write C that holds the agents: carry.sh OUTPUT HASH-PROGRAM MACHINE=FILE...
 set -eu
-output=$1
-shift
-table=''
+output=$1 hash=$2
+shift 2
+table='' n=0
 {
   printf '/* Made by cmake/carry.sh. */\n#include "images.h"\n'
   for agent in "$@"; do
     machine=${agent%%=*} file=${agent#*=}
     packed=$output.$machine.gz
     gzip -9nc "$file" >"$packed"
-    hash=$(sha256sum "$file" | cut -c1-32)
-    size=$(wc -c <"$file")
-    id=$(printf %s "$machine" | tr -c 'a-zA-Z0-9' _)
+    size=$(wc -c <"$file") small=$(wc -c <"$packed")
     cat <<END
-__asm__(".section .rodata\n.balign 16\nagent_$id:\n.incbin \"$packed\"\n"
-        "agent_${id}_end:\n.byte 0\n.previous\n");
-extern const unsigned char agent_$id[], agent_${id}_end[];
+__asm__(".section .rodata\n"
+        ".balign 16\npp_agent_$n:\n.incbin \"$file\"\n"
+        ".balign 16\npp_agent_gz_$n:\n.incbin \"$packed\"\n.previous\n");
+extern const unsigned char pp_agent_$n[], pp_agent_gz_$n[];
 END
-    table="$table  {\"$machine\", \"$hash\", $size, agent_$id, agent_${id}_end},
+    table="$table  {\"$machine\", pp_agent_$n, $size, pp_agent_gz_$n, $small,
+   \"$("$hash" "$file")\"},
 "
+    n=$((n + 1))
   done
-  printf 'const pp_image pp_images[] = {\n%s  {0},\n};\n' "$table"
+  printf 'const pp_agent_image pp_agent_images[] = {\n%s  {0},\n};\n' "$table"
+  printf 'const size_t pp_agent_nimages = %d;\n' "$n"
 } >"$output.new"
 mv "$output.new" "$output"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Lua 5.4, libuv, libssh2, libcrypto, zlib, threads, xxhash.h; headers of
+# Lua 5.4, libuv, libssh2, libcrypto, threads, xxhash.h; headers of
 # readline when they are there.
 
 find_package(PkgConfig REQUIRED)
@@ -35,12 +35,6 @@ endif()
 
 # What libssh2 is built on here, and all that checking host keys and
 # opening private keys needs.
-pkg_check_modules(ZLIB QUIET IMPORTED_TARGET zlib)
-if(NOT ZLIB_FOUND)
-  message(FATAL_ERROR
-    "zlib was not found by pkg-config. On Debian: apt-get install zlib1g-dev")
-endif()
-
 pkg_check_modules(CRYPTO QUIET IMPORTED_TARGET libcrypto)
 if(NOT CRYPTO_FOUND)
   message(FATAL_ERROR

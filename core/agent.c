@@ -10,14 +10,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "agent_lane.h"
 #include "build_id.h"
+#include "hash.h"
 #include "proc.h"
 #include "state.h"
 #include "worker.h"
@@ -508,7 +511,7 @@ static int away(int fd, int flags) {
   return high;
 }
 
-int pp_agent_run(int in, int out) {
+static int serve(int in, int out) {
   static pp_agent the_agent;
   pp_agent *a = &the_agent;
   lua_State *L;
@@ -541,4 +544,47 @@ int pp_agent_run(int in, int out) {
   a->heard = pp_now_ns();
   welcome(a);
   loop(a);
+}
+
+/* The content hash of this program's file, in hex. */
+static bool own_hash(char out[33]) {
+  int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  struct stat st;
+  pp_hash h;
+  void *p;
+
+  if (fd < 0 || fstat(fd, &st) != 0)
+    return false;
+  p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+  close(fd);
+  if (p == MAP_FAILED)
+    return false;
+  h = pp_hash_of(p, (size_t)st.st_size, 0);
+  munmap(p, (size_t)st.st_size);
+  snprintf(out, 33, "%016llx%016llx", (unsigned long long)h.hi,
+           (unsigned long long)h.lo);
+  return true;
+}
+
+int pp_agent_main(int argc, char **argv, bool installed) {
+  char hash[33] = "", line[200];
+  int n;
+
+  if (argc != 4 || strcmp(argv[1], "--agent") != 0) {
+    fputs("ppsh agent: this is for ppsh to start\n", stderr);
+    return 2;
+  }
+  if (!installed && !own_hash(hash))
+    return 1;
+  if (strcmp(argv[2], "check") == 0)
+    return strcmp(argv[3], hash) != 0 && strcmp(argv[3], PP_BUILD_ID) != 0;
+  if (strcmp(argv[2], "run") != 0)
+    return 2;
+  if (!installed)
+    utimensat(AT_FDCWD, "/proc/self/exe", NULL, 0);
+  n = snprintf(line, sizeof line, "%s run %s\n", argv[3],
+               installed ? PP_BUILD_ID : hash);
+  if (n < 0 || n >= (int)sizeof line || write(1, line, (size_t)n) != n)
+    return 1;
+  return serve(0, 1);
 }

@@ -9,7 +9,14 @@
 #ifndef PP_AGENT_H
 #define PP_AGENT_H
 
-/* Serve the driver at these descriptors until it is gone: exit status. */
-int pp_agent_run(int in, int out);
+#include <stdbool.h>
+
+/*
+ * What `--agent ...` asks for; exit status. check ID: 0 if ID is the content
+ * hash of this program's file, or its build id. run WORD: say "WORD run ID" on
+ * stdout, then serve the driver at stdin and stdout until it is gone; ID is the
+ * hash, or the build id if installed. Marks the file as used.
+ */
+int pp_agent_main(int argc, char **argv, bool installed);
 
 #endif

@@ -260,8 +260,8 @@ int main(int argc, char **argv) {
   if ((status = pp_askpass_main(argc, argv)) >= 0)
     return status;
   status = 0;
-  if (argc == 2 && strcmp(argv[1], "--agent") == 0)
-    return pp_agent_run(0, 1);
+  if (argc == 4 && strcmp(argv[1], "--agent") == 0)
+    return pp_agent_main(argc, argv, true);
   reserve_descriptors();
   register_end();
   if (pp_options_parse(&o, argc, argv) != 0)

@@ -8,6 +8,7 @@
 #include "bootstrap.h"
 #include "build_id.h"
 #include "far.h"
+#include "images.h"
 #include "link.h"
 #include "net.h"
 #include "resolve.h"
@@ -16,6 +17,8 @@
 #define SECOND ((int64_t)1000000000)
 /* Between tries: twice as long each time, up to this. */
 #define RETRY_NS (SECOND / 2)
+/* The agent may take so long from the shell's first word to its own. */
+#define BOOT_NS (60 * SECOND)
 #define RETRY_MOST_NS (30 * SECOND)
 
 enum state { RESOLVING, CONNECTING, UP, WAITING, FAILED, GONE };
@@ -33,7 +36,7 @@ struct conn {
   pp_resolving *resolving;
   pp_target *target;
   pp_stream *stream;
-  pp_boot *boot;
+  pp_bootstrap *boot;
   pp_far *far; /* from the agent's first byte to the stream's end */
   uint32_t cpus;
   unsigned tries; /* since it was up, or began */
@@ -41,6 +44,8 @@ struct conn {
   int64_t losses[PP_HOST_LOSSES]; /* when, the last ones, in a ring */
   unsigned nlosses;
   bool was_up, told;
+  bool final;       /* what ends the stream now will not change */
+  int64_t opened;   /* when the stream was; 0: it is not yet */
   char reason[600]; /* why it is not up; "": it is, or is not known yet */
 };
 
@@ -225,15 +230,15 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
   conn *c = ud;
   int64_t now = pp_now_ns();
   bool was_up = c->state == UP, final = is_final(kind);
-  const char *reason = NULL;
   char why[600];
 
-  if (c->boot != NULL)
-    reason = pp_boot_reason(c->boot, text);
-  snprintf(why, sizeof why, "%s", reason != NULL ? reason : text);
-  final = final || (c->boot != NULL && pp_boot_final(c->boot));
+  if (c->boot != NULL && c->far == NULL && !c->final)
+    text = pp_bootstrap_closed(c->boot, text);
+  snprintf(why, sizeof why, "%s", text);
+  final = final || c->final;
   c->stream = NULL;
-  pp_boot_free(c->boot);
+  c->opened = 0;
+  pp_bootstrap_free(c->boot);
   c->boot = NULL;
   snprintf(c->reason, sizeof c->reason, "%s", why);
   if (c->state != GONE)
@@ -270,10 +275,18 @@ static void on_data(void *ud, const void *p, size_t n) {
   const unsigned char *at = p;
 
   if (c->far == NULL) {
-    size_t used = pp_boot_feed(c->boot, p, n);
+    size_t used = 0;
 
-    if (!pp_boot_ready(c->boot))
+    switch (pp_bootstrap_data(c->boot, p, n, &used)) {
+    case PP_BOOT_WAITING:
       return;
+    case PP_BOOT_FAILED:
+      c->final = true;
+      pp_stream_close(c->stream, pp_bootstrap_reason(c->boot));
+      return;
+    default:
+      break;
+    }
     at += used;
     n -= used;
     c->far = pp_far_new(c->remote->engine,
@@ -289,6 +302,12 @@ static void on_data(void *ud, const void *p, size_t n) {
     pp_far_data(c->far, at, n);
 }
 
+static void on_opened(void *ud) {
+  conn *c = ud;
+
+  c->opened = pp_now_ns();
+}
+
 static void on_drained(void *ud) {
   conn *c = ud;
 
@@ -301,7 +320,7 @@ static void on_errors(void *ud, const void *p, size_t n) {
   const char *s = p, *end = s + n;
 
   if (c->boot != NULL)
-    pp_boot_errors(c->boot, p, n);
+    pp_bootstrap_errors(c->boot, p, n);
   while (s < end) {
     const char *nl = memchr(s, '\n', (size_t)(end - s));
     int len = (int)((nl != NULL ? nl : end) - s);
@@ -313,14 +332,23 @@ static void on_errors(void *ud, const void *p, size_t n) {
   }
 }
 
-static void boot_write(void *ud, const void *p, size_t n) {
-  far_write(ud, p, n);
+static void nothing(void *ud) { (void)ud; }
+
+static int boot_send(void *ud, const void *p, size_t n) {
+  conn *c = ud;
+
+  return pp_stream_give(c->stream, p, n, nothing, NULL);
 }
 
-static void boot_failed(void *ud, const char *why) { far_broken(ud, why); }
+static void boot_log(void *ud, const char *text) {
+  const conn *c = ud;
+
+  pp_log(PP_LOG_DEBUG, "host '%s': %s", c->host.name, text);
+}
 
 static void on_resolved(void *ud, pp_target *t, const char *reason) {
-  static const pp_stream_events events = {.data = on_data,
+  static const pp_stream_events events = {.opened = on_opened,
+                                          .data = on_data,
                                           .drained = on_drained,
                                           .errors = on_errors,
                                           .closed = on_closed};
@@ -332,17 +360,19 @@ static void on_resolved(void *ud, pp_target *t, const char *reason) {
     return;
   }
   c->target = t;
-  c->boot = pp_boot_new(&(pp_boot_options){.installed = c->how.installed,
-                                           .images = pp_images,
-                                           .build = PP_BUILD_ID,
-                                           .write = boot_write,
-                                           .failed = boot_failed,
-                                           .ud = c});
+  c->final = false;
+  c->boot = pp_bootstrap_new(&(pp_bootstrap_options){
+      .images = pp_agent_images,
+      .n = pp_agent_nimages,
+      .installed = c->how.installed ? PP_BUILD_ID : NULL,
+      .send = boot_send,
+      .log = boot_log,
+      .ud = c});
   if (c->boot != NULL)
-    c->stream =
-        pp_stream_open(c->remote->net, t, pp_boot_command(c->boot), &events, c);
+    c->stream = pp_stream_open(c->remote->net, t, pp_bootstrap_command(c->boot),
+                               &events, c);
   if (c->stream == NULL) {
-    pp_boot_free(c->boot);
+    pp_bootstrap_free(c->boot);
     c->boot = NULL;
     pp_target_free(t);
     c->target = NULL;
@@ -512,6 +542,14 @@ static int64_t tick(pp_engine *e, int64_t now) {
         resolve(c);
       else if (next < 0 || c->retry_at < next)
         next = c->retry_at;
+    }
+    if (c->state == CONNECTING && c->opened > 0) {
+      int64_t due = c->opened + BOOT_NS;
+
+      if (now >= due && c->far == NULL)
+        pp_stream_close(c->stream, pp_bootstrap_stalled(c->boot));
+      else if (now < due && (next < 0 || due < next))
+        next = due;
     }
     expect(c, now);
   on:;
