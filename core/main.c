@@ -24,6 +24,7 @@
 #include "host.h"
 #include "interrupt.h"
 #include "lua_pp.h"
+#include "net.h"
 #include "options.h"
 #include "repl.h"
 #include "script.h"
@@ -219,8 +220,8 @@ static int run_program(const pp_options *o) {
 }
 
 static void print_version(void) {
-  printf("ppsh %s, %s, libssh2 none, libuv %s, wire protocol 1, build %s\n",
-         PP_VERSION, LUA_RELEASE, uv_version_string(), PP_BUILD_ID);
+  printf("ppsh %s, %s, libssh2 %s, libuv %s, wire protocol 1, build %s\n",
+         PP_VERSION, LUA_RELEASE, pp_net_libssh2(), uv_version_string(), PP_BUILD_ID);
 }
 
 /* What large values took is given back to the system, or used again: one heap

@@ -6,13 +6,13 @@
  */
 #include "bcrypt.h"
 
-#include <openssl/sha.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ask.h"
 #include "base.h"
+#include "crypto.h"
 
 enum { WORDS = 18 + 4 * 256, BLOCK = 32, DIGEST = 64 };
 

@@ -8,14 +8,12 @@
  */
 #include "keys.h"
 
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base64.h"
 #include "bcrypt.h"
+#include "crypto.h"
 
 enum { KEY_FILE_MAX = 64 << 10, ROUNDS_MAX = 4096 };
 
@@ -338,6 +336,10 @@ int pp_key_read(pp_key *key, const void *text, size_t n, const char *passphrase,
   *why = "cannot be read";
   if (n > KEY_FILE_MAX)
     return PP_EBAD;
+  if (!pp_crypto_open()) {
+    *why = "cannot be read: libcrypto is not installed here";
+    return PP_EBAD;
+  }
   begin = memmem(text, n, begin_openssh, sizeof begin_openssh - 1);
   if (begin == NULL) {
     status = read_pem(key, text, n, passphrase, why);

@@ -52,6 +52,9 @@ void pp_net_flush(pp_net *net);
 /* Give up all questions that are open or waiting, as Ctrl-C does. */
 void pp_net_cancel_questions(pp_net *net);
 
+/* The version of libssh2 that is here; "none". */
+const char *pp_net_libssh2(void);
+
 uv_loop_t *pp_net_loop(pp_net *net);
 
 void pp_net_log(pp_net *net, pp_net_level level, const char *fmt, ...)

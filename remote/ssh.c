@@ -493,6 +493,12 @@ static int ssh_open(pp_stream *s) {
   return 0;
 }
 
+bool pp_ssh_possible(void) { return pp_ssh2_open(); }
+
+const char *pp_net_libssh2(void) {
+  return pp_ssh2_open() ? libssh2_version(0) : "none";
+}
+
 static void ssh_flush(pp_stream *s) {
   pp_ssh *c = s->carrier;
 

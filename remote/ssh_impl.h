@@ -17,7 +17,7 @@
 #ifndef PP_SSH_IMPL_H
 #define PP_SSH_IMPL_H
 
-#include <libssh2.h>
+#include "libssh2_lazy.h"
 
 #include "agents.h"
 #include "carrier.h"

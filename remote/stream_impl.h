@@ -32,6 +32,11 @@ typedef struct pp_transport_ops {
   void (*abort)(pp_stream *s);
 } pp_transport_ops;
 
+/* Is libssh2 here? Opens it. */
+bool pp_ssh_possible(void);
+/* Is libssh2 here? Opens it. */
+bool pp_ssh_possible(void);
+
 extern const pp_transport_ops pp_transport_libssh2, pp_transport_openssh;
 
 struct pp_stream {

@@ -108,6 +108,10 @@ static bool only_foreign_host_keys(const pp_target *t, char *why, size_t size) {
 
 /* Why the built-in client cannot serve this target, or what it goes via. */
 static bool needs_ssh(const pp_target *t, char *why, size_t size) {
+  if (!pp_ssh_possible()) {
+    snprintf(why, size, "libssh2 is not installed here");
+    return true;
+  }
   for (; t != NULL; t = t->via) {
     if (t->needs_ssh != NULL) {
       snprintf(why, size, "%s", t->needs_ssh);
@@ -125,7 +129,10 @@ static bool needs_ssh(const pp_target *t, char *why, size_t size) {
 static void attempt(pp_stream *s, const pp_transport_ops *ops) {
   s->ops = ops;
   s->try_ssh[0] = '\0';
-  if (ops->open(s) != 0) {
+  if (ops == &pp_transport_libssh2 && !pp_ssh_possible()) {
+    s->ops = NULL;
+    pp_stream_failed(s, PP_END_UNSUPPORTED, "libssh2 is not installed here");
+  } else if (ops->open(s) != 0) {
     s->ops = NULL;
     pp_stream_failed(s, PP_END_SYSTEM, "not enough memory");
   }
