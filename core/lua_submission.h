@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lua_submission: one call of submit while its parts are on the Lua stack:
- * lua_submit.c makes a job of it, lua_travel.c sees to what goes along beside
- * the arguments.
+ * lua_spec.c reads the table form, lua_submit.c makes a job of it,
+ * lua_travel.c sees to what goes along beside the arguments.
  */
 #ifndef PP_LUA_SUBMISSION_H
 #define PP_LUA_SUBMISSION_H
@@ -47,6 +47,9 @@ int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg);
 
 /* A call of a method of the server at 1 that has come with these arguments. */
 void pp_submission_begin(lua_State *L, submission *b);
+/* The only argument is a table of options: spread its fields over the places of
+ * the other form. Raises on names that do not exist and bad values. */
+void pp_submission_by_name(lua_State *L, submission *b);
 /* They are the function and its arguments, one by one: check the function and
  * put all in place. */
 void pp_submission_spread(lua_State *L, submission *b);
