@@ -74,6 +74,12 @@ void pp_keep_handle(lua_State *L, int server);
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
 
+/* lua_error.c: push the error object of a job that failed; one of this kind and
+ * text. */
+void pp_push_failure(lua_State *L, pp_engine *e, const pp_job *j);
+void pp_push_job_error(lua_State *L, const pp_job *j, int kind, const char *msg,
+                       size_t msg_len);
+
 /* lua_callback.c: run the callbacks that are due; none may be running. Raises
  * what one raises; the others remain due. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);
@@ -123,6 +129,7 @@ void pp_open_everywhere(lua_State *L);
 /* Fill the table at the top with the functions of each binding. */
 void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
+void pp_open_error(lua_State *L);
 void pp_open_chunk(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);
