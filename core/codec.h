@@ -113,6 +113,10 @@ typedef struct pp_parcel {
 int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
                       pp_parcel *out);
 
+/* The same if that cache has the answer, pushing nothing; else false. The blob
+ * is borrowed until Lua runs or allocates. */
+bool pp_codec_cached(pp_codec *c, lua_State *L, int idx, pp_parcel *out);
+
 /*
  * What would travel with the function at idx: pushes a table
  * {bytes =, upvalues = {name -> value}, globals = {name -> value}}; result as

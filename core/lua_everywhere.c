@@ -198,8 +198,9 @@ int pp_server_everywhere(lua_State *L) {
   luaL_setmetatable(L, WAITER_META);
   lua_toclose(L, -1);
   model = pp_submission_job(L, &b);
-  if (model->setting != NULL)
-    pp_blob_ref(model->setting);
+  pp_engine_enter(b.e);
+  pp_submission_own(&b, model);
+  pp_engine_leave(b.e);
   w->model = model;
   await_given(L, w);
   w->model = NULL;

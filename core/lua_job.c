@@ -16,8 +16,26 @@ Jobs and their errors.
 #include "nest.h"
 #include "serial.h"
 
+const char pp_job_key = 0;
+
+/* luaL_checkudata for a job, without a look at strings. */
+static pp_ujob *check_handle(lua_State *L, int idx) {
+  pp_ujob *u = lua_touserdata(L, idx);
+
+  if (PP_LIKELY(u != NULL && lua_getmetatable(L, idx))) {
+    bool is;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+    is = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    if (PP_LIKELY(is))
+      return u;
+  }
+  return luaL_checkudata(L, idx, PP_JOB_META);
+}
+
 static pp_ujob *check_job(lua_State *L, int idx) {
-  pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
+  pp_ujob *u = check_handle(L, idx);
 
   if (u->j == NULL) /* a finalizer came across it */
     luaL_error(L, "attempt to use a collected job");
@@ -94,10 +112,10 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   lua_setfield(L, -2, "n");
   lua_pushboolean(L, ok);
   lua_rawseti(L, -2, 0);
-  lua_setiuservalue(L, idx, PP_UV_RESULTS);
+  pp_job_hold(L, idx, PP_HOLD_RESULTS);
   if (j->promise == NULL) { /* else others may still be given its bytes */
     lua_pushnil(L);
-    lua_setiuservalue(L, idx, PP_UV_KEPT);
+    pp_job_hold(L, idx, PP_HOLD_KEPT);
   }
   pp_engine_enter(e);
   if (ok) /* an error is what others may fail with */
@@ -114,7 +132,7 @@ int pp_push_results(lua_State *L, int idx) {
   bool plain = true;
 
   idx = lua_absindex(L, idx);
-  if (lua_getiuservalue(L, idx, PP_UV_RESULTS) == LUA_TTABLE) {
+  if (pp_job_held(L, idx, PP_HOLD_RESULTS) == LUA_TTABLE) {
     int t = lua_gettop(L);
     bool ok;
 
@@ -416,9 +434,14 @@ static int job_tostring(lua_State *L) {
   return 1;
 }
 
+/* Upvalue: the metatable. It is called for each handle there is. */
 static int job_gc(lua_State *L) {
-  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  pp_ujob *u = lua_touserdata(L, 1);
   pp_engine *e = pp_engine_here();
+
+  if (PP_UNLIKELY(u == NULL || !lua_getmetatable(L, 1) ||
+                  !lua_rawequal(L, -1, lua_upvalueindex(1))))
+    u = luaL_checkudata(L, 1, PP_JOB_META);
 
   if (u->j != NULL && e != NULL) {
     pp_engine_enter(e);
@@ -434,20 +457,58 @@ static int job_newindex(lua_State *L) {
                     luaL_tolstring(L, 2, NULL));
 }
 
-void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
+int pp_job_held(lua_State *L, int idx, int which) {
+  int t = lua_getiuservalue(L, idx, 1);
+
+  if (t == LUA_TTABLE) {
+    t = lua_rawgeti(L, -1, which);
+    lua_remove(L, -2);
+  } else if (which != PP_HOLD_SERVER) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    t = LUA_TNIL;
+  }
+  return t;
+}
+
+void pp_job_hold(lua_State *L, int idx, int which) {
+  idx = lua_absindex(L, idx);
+  if (lua_getiuservalue(L, idx, 1) != LUA_TTABLE) {
+    if (lua_isnil(L, -2)) { /* as it is */
+      lua_pop(L, 2);
+      return;
+    }
+    lua_createtable(L, PP_HOLD_KEPT, 0);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, PP_HOLD_SERVER);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, idx, 1);
+  }
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, which);
+  lua_pop(L, 1);
+}
+
+pp_ujob *pp_new_handle(lua_State *L, int server) {
   pp_ujob *u;
 
   server = lua_absindex(L, server);
+  u = lua_newuserdatauv(L, sizeof *u, 1);
+  u->j = NULL;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, server);
+  lua_setiuservalue(L, -2, 1);
+  return u;
+}
+
+void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
   if (kept != 0)
     kept = lua_absindex(L, kept);
-  u = lua_newuserdatauv(L, sizeof *u, PP_UV_JOB_N);
-  u->j = j;
-  luaL_setmetatable(L, PP_JOB_META);
-  lua_pushvalue(L, server);
-  lua_setiuservalue(L, -2, PP_UV_SERVER);
+  pp_new_handle(L, server)->j = j;
   if (kept != 0 && !lua_isnil(L, kept)) {
     lua_pushvalue(L, kept);
-    lua_setiuservalue(L, -2, PP_UV_KEPT);
+    pp_job_hold(L, -2, PP_HOLD_KEPT);
   }
 }
 
@@ -478,8 +539,9 @@ void pp_push_handle(lua_State *L, pp_job *j, int server) {
 }
 
 static const luaL_Reg meta[] = {
-    {"__call", job_call}, {"__tostring", job_tostring},
-    {"__gc", job_gc},     {"__newindex", job_newindex},
+    {"__call", job_call},
+    {"__tostring", job_tostring},
+    {"__newindex", job_newindex},
     {NULL, NULL},
 };
 
@@ -492,7 +554,12 @@ static const luaL_Reg methods[] = {
 
 void pp_open_job(lua_State *L) {
   luaL_newmetatable(L, PP_JOB_META);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &pp_job_key);
   luaL_setfuncs(L, meta, 0);
+  lua_pushvalue(L, -1);
+  lua_pushcclosure(L, job_gc, 1);
+  lua_setfield(L, -2, "__gc");
   luaL_newlib(L, methods);
   lua_pushcclosure(L, job_field, 1);
   lua_setfield(L, -2, "__index");

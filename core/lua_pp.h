@@ -18,16 +18,27 @@
 #define PP_HANDLES "pp.servers"
 
 typedef struct pp_userver {
-  pp_server *s; /* NULL: closed */
-  bool running; /* stands for that of the job at work */
+  const char *tag; /* &pp_server_tag: no other userdata begins so */
+  pp_server *s;    /* NULL: closed */
+  bool running;    /* stands for that of the job at work */
 } pp_userver;
+
+extern const char pp_server_tag;
 
 typedef struct pp_ujob {
   pp_job *j;
 } pp_ujob;
 
-/* User values of a job handle. */
-enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
+/* The metatable of these lies in the registry at this address, too. */
+extern const char pp_job_key;
+
+/* What a job handle holds; most only their server, which is then their one
+ * user value; else that is a table of these. */
+enum { PP_HOLD_SERVER = 1, PP_HOLD_RESULTS, PP_HOLD_KEPT };
+/* Push what the handle at idx holds there: its type, LUA_TNIL for nothing. */
+int pp_job_held(lua_State *L, int idx, int which);
+/* Have it hold the value on top, which is popped. */
+void pp_job_hold(lua_State *L, int idx, int which);
 /* User values of a server: table of what its jobs hold, by id; handles of its
  * jobs, by id (weak). */
 enum { PP_UV_HELD = 1, PP_UV_HANDLES };
@@ -62,6 +73,9 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
 /* Seconds at idx as a deadline; none or nil is -1. Raises. */
 int64_t pp_opt_deadline(lua_State *L, int idx);
 
+/* Push a new handle, without job as yet, for one of the server at index server.
+ */
+pp_ujob *pp_new_handle(lua_State *L, int server);
 /* A new handle for j (its reference passes) of the server at index server;
  * pushes it. kept: index of the kept list or 0. */
 void pp_push_job(lua_State *L, pp_job *j, int server, int kept);

@@ -26,6 +26,8 @@ enum {
 typedef struct submission {
   pp_engine *e;
   pp_server *s;
+  unsigned has;  /* bits: at which places something stands; pp_has */
+  bool borrowed; /* the job's parcel is that of a plan: pp_submission_own */
   const char *names[AT_EXTRA]; /* of arguments, for errors */
   const char *method;
   int level;    /* of the caller, for errors */
@@ -42,6 +44,10 @@ typedef struct submission {
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;
 
+static inline bool pp_has(const submission *b, int at) {
+  return (b->has >> at & 1) != 0;
+}
+
 /* As luaL_argerror, but with our name and numbers however it was called. */
 int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg);
 
@@ -55,10 +61,12 @@ void pp_submission_by_name(lua_State *L, submission *b);
 void pp_submission_spread(lua_State *L, submission *b);
 /*
  * Everything is at its place on the stack and checked: the job for it, not yet
- * given to anybody, its setting borrowed. Pushes the kept list of its function
- * and arguments. Raises what cannot be sent.
+ * given to anybody. Pushes the kept list of its function and arguments. Raises
+ * what cannot be sent. What it refers to is borrowed until Lua runs or
+ * allocates: before that, have it owned, under the lock.
  */
 pp_job *pp_submission_job(lua_State *L, submission *b);
+void pp_submission_own(const submission *b, pp_job *j);
 
 /* Add depfuncs and globals to the table at AT_EXTRA. Raise on bad ones. */
 void pp_add_deps(lua_State *L, submission *b);

@@ -34,23 +34,24 @@ static bool callable(lua_State *L, int idx) {
   return true;
 }
 
-static void check_parts(lua_State *L, submission *b) {
-  static const struct {
-    int at;
-    const char *what;
-  } tables[] = {
-      {AT_ARGS, "a table"},   {AT_DEPS, "a table"},    {AT_MODULES, "a table"},
-      {AT_CBARGS, "a table"}, {AT_GLOBALS, "a table"},
-  };
+/* Note what there is, from AT_ARGS to `last`, and check it. */
+static void check_parts(lua_State *L, submission *b, int last) {
+  static const int tables[] = {AT_ARGS, AT_DEPS, AT_MODULES, AT_CBARGS,
+                               AT_GLOBALS};
 
   if (!lua_isfunction(L, AT_FUNC))
     bad(L, b, AT_FUNC, "a function");
+  for (int at = AT_ARGS; at <= last; at++)
+    if (!lua_isnil(L, at))
+      b->has |= 1u << at;
+  if (b->has == 0)
+    return;
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-    if (!lua_isnil(L, tables[i].at) && !lua_istable(L, tables[i].at))
-      bad(L, b, tables[i].at, tables[i].what);
-  if (!lua_isnil(L, AT_CALLBACK) && !callable(L, AT_CALLBACK))
+    if (pp_has(b, tables[i]) && !lua_istable(L, tables[i]))
+      bad(L, b, tables[i], "a table");
+  if (pp_has(b, AT_CALLBACK) && !callable(L, AT_CALLBACK))
     bad(L, b, AT_CALLBACK, "a function");
-  if (!lua_isnil(L, AT_GROUP) && lua_type(L, AT_GROUP) != LUA_TSTRING)
+  if (pp_has(b, AT_GROUP) && lua_type(L, AT_GROUP) != LUA_TSTRING)
     bad(L, b, AT_GROUP, "a string");
 }
 
@@ -85,7 +86,7 @@ static void plain_args(lua_State *L, const submission *b, int at) {
 static int count_args(lua_State *L, const submission *b, int at) {
   lua_Integer n;
 
-  if (lua_isnil(L, at))
+  if (!pp_has(b, at))
     return 0;
   if (PP_UNLIKELY(lua_getmetatable(L, at))) {
     lua_pop(L, 1);
@@ -115,7 +116,7 @@ static int count_args(lua_State *L, const submission *b, int at) {
 static void keep_args(lua_State *L, const submission *b) {
   int n = count_args(L, b, AT_CBARGS);
 
-  if (lua_isnil(L, AT_CALLBACK) || lua_isnil(L, AT_CBARGS))
+  if (!pp_has(b, AT_CALLBACK) || !pp_has(b, AT_CBARGS))
     return;
   lua_createtable(L, n, 1);
   for (int i = 1; i <= n; i++) {
@@ -179,9 +180,11 @@ static bool may_share(lua_State *L, int nargs, bool tables) {
 static void keep_too(lua_State *L, int kept) {
   int more = lua_gettop(L);
 
+  if (lua_isnil(L, more))
+    return;
   if (lua_isnil(L, kept))
     lua_copy(L, more, kept);
-  if (lua_isnil(L, more) || lua_rawequal(L, more, kept))
+  if (lua_rawequal(L, more, kept))
     return;
   lua_pushnil(L);
   while (lua_next(L, more)) {
@@ -242,14 +245,25 @@ pp_job *pp_submission_job(lua_State *L, submission *b) {
     lua_settop(L, first);
   }
   /* The function. */
-  r = pp_codec_function(e->codec, L, AT_FUNC,
-                        lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
-  if (r != 0)
-    goto unsendable;
-  keep_too(L, kept);
-  lua_settop(L, kept);
-  if (lua_isnil(L, AT_EXTRA) &&
+  set = pp_setting(L, e);
+  b->borrowed =
+      !pp_has(b, AT_EXTRA) && pp_codec_cached(e->codec, L, AT_FUNC, &parcel);
+  if (!b->borrowed) {
+    r = pp_codec_function(e->codec, L, AT_FUNC,
+                          pp_has(b, AT_EXTRA) ? AT_EXTRA : 0, &parcel);
+    if (r != 0)
+      goto unsendable;
+    keep_too(L, kept);
+    lua_settop(L, kept);
+  }
+  if (!pp_has(b, AT_EXTRA) && b->nargs > 0 &&
       may_share(L, b->nargs, parcel.flags & PP_PARCEL_MUTABLE)) {
+    if (b->borrowed) {
+      pp_engine_enter(e);
+      pp_blob_ref(parcel.blob);
+      pp_engine_leave(e);
+      b->borrowed = false;
+    }
     r = pack_inline(L, b, &deps, mods, kept);
     if (r != 0) {
       pp_engine_enter(e);
@@ -259,7 +273,8 @@ pp_job *pp_submission_job(lua_State *L, submission *b) {
     }
     flags = PP_JOBF_INLINE;
   }
-  set = pp_setting(L, e);
+  if (!b->borrowed) /* a finalizer may have run meanwhile */
+    set = pp_setting(L, e);
   j = pp_compose(e, &parcel, &deps, flags, mods);
   if (j == NULL) {
     luaL_error(L, "not enough memory");
@@ -284,31 +299,37 @@ unsendable:
   return NULL;
 }
 
+void pp_submission_own(const submission *b, pp_job *j) {
+  if (b->borrowed)
+    pp_blob_ref(j->fn);
+  if (j->setting != NULL)
+    pp_blob_ref(j->setting);
+}
+
 /* Everything is at its place on the stack and checked. Pushes the handle. */
 static int submit(lua_State *L, submission *b) {
   pp_engine *e = b->e;
   pp_server *s = b->s;
+  pp_ujob *u = pp_new_handle(L, AT_SELF); /* after the job nothing may fail */
+  int handle = lua_gettop(L);
   pp_job *j = pp_submission_job(L, b);
-  pp_blob *set = j->setting;
   size_t group_len = 7;
   const char *group = "default";
   int64_t now;
 
-  j->setting = NULL;
-  if (lua_type(L, AT_GROUP) == LUA_TSTRING)
+  if (pp_has(b, AT_GROUP))
     group = lua_tolstring(L, AT_GROUP, &group_len);
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
-  if (!lua_isnil(L, AT_CALLBACK))
+  if (pp_has(b, AT_CALLBACK))
     j->flags |= PP_JOB_CALLBACK;
   if (b->name != NULL)
     j->name = strdup(b->name);
-  pp_push_job(L, j, AT_SELF, lua_gettop(L));
-  /* From here on nothing fails. */
+  u->j = j;
   now = pp_now_ns();
   pp_engine_enter(e);
+  pp_submission_own(b, j);
   pp_engine_look(e, now);
-  j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_groups_get(&s->groups, group, group_len);
   j->id = s->next_id++;
   if (b->nowhere[0] == '\0')
@@ -316,12 +337,14 @@ static int submit(lua_State *L, submission *b) {
   else
     pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, b->nowhere);
   pp_engine_leave(e);
+  if (lua_isnil(L, -1))
+    lua_settop(L, handle);
+  else
+    pp_job_hold(L, handle, PP_HOLD_KEPT);
   pp_keep_handle(L, AT_SELF);
   if (!s->anchored)
     pp_anchor(L, s, AT_SELF);
-  if (!lua_isnil(L, AT_CALLBACK)) {
-    int handle = lua_gettop(L);
-
+  if (pp_has(b, AT_CALLBACK)) {
     lua_getiuservalue(L, AT_SELF, PP_UV_HELD);
     lua_createtable(L, 3, 0);
     lua_pushvalue(L, AT_CALLBACK);
@@ -357,7 +380,7 @@ int pp_parcel_new(lua_State *L) {
   lua_settop(L, AT_EXTRA);
   lua_pushnil(L);
   lua_replace(L, AT_EXTRA);
-  check_parts(L, &b);
+  check_parts(L, &b, AT_GLOBALS);
   count_args(L, &b, AT_CBARGS);
   pp_add_deps(L, &b);
   pp_add_globals(L, &b);
@@ -441,11 +464,14 @@ int pp_server_submit(lua_State *L) {
       pp_arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
   }
   lua_settop(L, AT_EXTRA);
-  if (b.by_name && b.name != NULL)
-    lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
-  lua_pushnil(L);
-  lua_replace(L, AT_EXTRA);
-  check_parts(L, &b);
+  if (b.by_name) {
+    if (b.name != NULL)
+      lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
+    lua_pushnil(L);
+    lua_replace(L, AT_EXTRA);
+    top = AT_GLOBALS;
+  }
+  check_parts(L, &b, top);
   b.nargs = count_args(L, &b, AT_ARGS);
   keep_args(L, &b);
   pp_add_deps(L, &b);
@@ -465,6 +491,7 @@ void pp_submission_spread(lua_State *L, submission *b) {
   }
   lua_replace(L, n >= 3 ? 3 : (lua_pushnil(L), lua_insert(L, 3), 3));
   b->nargs = n > 2 ? n - 2 : 0;
+  b->has = b->nargs > 0 ? 1u << AT_ARGS : 0;
   lua_settop(L, 3);
   lua_settop(L, AT_EXTRA);
 }

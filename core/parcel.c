@@ -62,6 +62,8 @@ static pp_plan *make_plan(pp_enc *e, unsigned flags) {
   p->n = (uint32_t)(e->s.checks.len / sizeof(pp_check));
   if (p->n > 0)
     memcpy(p->checks, e->s.checks.data, e->s.checks.len);
+  if (p->n == 1 && p->checks[0].kind == CHECK_FUNC)
+    p->n = 0; /* which function it is goes without saying */
   lua_pushvalue(L, e->ix + IX_CHECKS);
   if (e->valued) { /* nor does it keep what it refers to alive */
     pp_ref(e->c, L, REF_CODES);
@@ -183,15 +185,22 @@ static bool cached(pp_codec *c, lua_State *L, int fn, pp_parcel *out) {
   lua_rawget(L, -2);
   p = lua_touserdata(L, -1);
   if (p != NULL && p->own.blob != NULL) {
-    lua_getiuservalue(L, -1, 1);
-    holds = plan_holds(L, p, top + 3);
-    if (holds) {
-      out->blob = c->hooks.retain(c->hooks.ud, p->own.blob);
-      out->flags = p->flags;
+    holds = p->n == 0;
+    if (!holds) {
+      lua_getiuservalue(L, -1, 1);
+      holds = plan_holds(L, p, top + 3);
     }
+    out->blob = p->own.blob;
+    out->flags = p->flags;
   }
   lua_settop(L, top);
   return holds;
+}
+
+bool pp_codec_cached(pp_codec *c, lua_State *L, int idx, pp_parcel *out) {
+  idx = lua_absindex(L, idx);
+  return lua_checkstack(L, 20) && lua_isfunction(L, idx) &&
+         cached(c, L, idx, out);
 }
 
 static int with_function(pp_codec *c, lua_State *L, int idx, int extra,
@@ -248,6 +257,7 @@ int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
   if (extra != 0)
     extra = lua_absindex(L, extra);
   else if (cached(c, L, idx, out)) {
+    c->hooks.retain(c->hooks.ud, out->blob);
     lua_pushnil(L);
     return 0;
   }
