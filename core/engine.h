@@ -76,6 +76,7 @@ struct pp_engine {
   uint16_t nnames;
 
   pp_blobs blobs;
+  pp_pool jobs;                /* where those that are submitted lie */
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */

@@ -69,7 +69,8 @@ struct pp_link {
   pp_buf rx_buf;
   size_t rx_len; /* bytes it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
-  pp_blob **own; /* references: blobs of its worker's, by its numbers */
+  uint64_t stops[2]; /* of the result at hand: where its output ends */
+  pp_blob **own;     /* references: blobs of its worker's, by its numbers */
   uint32_t nown;
 };
 

@@ -103,8 +103,8 @@ void pp_push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
     lua_pushlstring(L, v.msg, v.msg_len);
     lua_setfield(L, -2, "value");
   }
-  if (j->cause != NULL) {
-    push_cause(L, e, j->cause);
+  if (pp_job_cause(j) != NULL) {
+    push_cause(L, e, pp_job_cause(j));
     lua_getfield(L, -1, "value"); /* one error: one value */
     lua_setfield(L, -3, "value");
     lua_setfield(L, -2, "cause");

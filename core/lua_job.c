@@ -113,7 +113,8 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   lua_pushboolean(L, ok);
   lua_rawseti(L, -2, 0);
   pp_job_hold(L, idx, PP_HOLD_RESULTS);
-  if (j->promise == NULL) { /* else others may still be given its bytes */
+  if (pp_job_promise(j) ==
+      NULL) { /* else others may still be given its bytes */
     lua_pushnil(L);
     pp_job_hold(L, idx, PP_HOLD_KEPT);
   }
@@ -327,9 +328,10 @@ static void push_size(lua_State *L, uint64_t n) {
 
 /* What it wrote, where that is collected; else nil. */
 static void push_output(lua_State *L, const pp_job *j, int which) {
-  if (j->output != NULL)
-    lua_pushlstring(L, (const char *)j->output[which].data,
-                    j->output[which].len);
+  const pp_buf *b = pp_job_collected(j);
+
+  if (b != NULL)
+    lua_pushlstring(L, (const char *)b[which].data, b[which].len);
   else if (pp_job_over(j) && j->server != NULL &&
            j->server->output == PP_OUTPUT_JOB)
     lua_pushliteral(L, "");
@@ -395,8 +397,8 @@ static int job_field(lua_State *L) {
     push_size(L, now.id);
   else if (strcmp(k, "group") == 0 && now.group != NULL && now.server != NULL)
     lua_pushlstring(L, now.group->name, now.group->len);
-  else if (strcmp(k, "name") == 0 && now.name != NULL)
-    lua_pushstring(L, now.name);
+  else if (strcmp(k, "name") == 0 && now.more != NULL && now.more->name != NULL)
+    lua_pushstring(L, now.more->name);
   else if (strcmp(k, "node") == 0 && placed)
     lua_pushstring(L, pp_engine_name(e, now.node));
   else if (strcmp(k, "worker") == 0 && placed)
@@ -416,7 +418,7 @@ static int job_field(lua_State *L) {
   else if (strcmp(k, "errors") == 0)
     push_output(L, &now, 1);
   else if (strcmp(k, "maxrss") == 0 && now.maxrss > 0)
-    push_size(L, now.maxrss);
+    push_size(L, pp_job_maxrss(&now));
   else
     lua_pushnil(L);
   return 1;

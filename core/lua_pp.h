@@ -122,10 +122,19 @@ typedef struct pp_uparcel {
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 
-/* A job whose frame is what e->scratch holds (modules, packed arguments). The
- * parcel's reference and deps pass to it; NULL without memory. */
-pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
-                   uint32_t flags, size_t mods);
+/* What a job is made of, packed; its body is in the engine's scratch. */
+typedef struct pp_packed {
+  pp_parcel parcel; /* owned, unless */
+  bool borrowed;    /* it is a plan's: until Lua runs or allocates */
+  pp_deps deps;     /* owned */
+  pp_blob *setting; /* borrowed so, or NULL */
+  uint32_t flags;   /* PP_JOBF_x */
+  size_t mods;      /* bytes of the body that are modules */
+} pp_packed;
+
+/* The job of these, of which nothing is owned any more then; NULL without
+ * memory. The lock held. */
+pp_job *pp_compose(pp_server *s, const pp_packed *k);
 /* lua_setting.c: the blob of package.path, package.cpath and package.preload
  * as they are, borrowed; NULL while they are what ppsh started with. Raises. */
 pp_blob *pp_setting(lua_State *L, pp_engine *e);

@@ -79,7 +79,7 @@ static int send_job(lua_State *L, pp_engine *e, int idx, pp_custom *out) {
     return PP_EUNSENDABLE;
   }
   pp_engine_enter(e);
-  gone = j->state == PP_JOB_DONE && j->promise == NULL &&
+  gone = j->state == PP_JOB_DONE && pp_job_promise(j) == NULL &&
          (j->result == NULL || names_tables(j));
   pp_engine_leave(e);
   if (gone)

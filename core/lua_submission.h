@@ -26,8 +26,7 @@ enum {
 typedef struct submission {
   pp_engine *e;
   pp_server *s;
-  unsigned has;  /* bits: at which places something stands; pp_has */
-  bool borrowed; /* the job's parcel is that of a plan: pp_submission_own */
+  unsigned has; /* bits: at which places something stands; pp_has */
   const char *names[AT_EXTRA]; /* of arguments, for errors */
   const char *method;
   int level;    /* of the caller, for errors */
@@ -59,19 +58,16 @@ void pp_submission_by_name(lua_State *L, submission *b);
 /* They are the function and its arguments, one by one: check the function and
  * put all in place. */
 void pp_submission_spread(lua_State *L, submission *b);
-/*
- * Everything is at its place on the stack and checked: the job for it, not yet
- * given to anybody. Pushes the kept list of its function and arguments. Raises
- * what cannot be sent. What it refers to is borrowed until Lua runs or
- * allocates: before that, have it owned, under the lock.
- */
-pp_job *pp_submission_job(lua_State *L, submission *b);
-void pp_submission_own(const submission *b, pp_job *j);
+/* Everything is at its place on the stack and checked: pack it. Pushes the kept
+ * list of function and arguments. Raises what cannot be sent. */
+void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k);
+/* As pp_compose, with what the submission says. */
+pp_job *pp_submission_job(const submission *b, const pp_packed *k);
 
 /* Add depfuncs and globals to the table at AT_EXTRA. Raise on bad ones. */
 void pp_add_deps(lua_State *L, submission *b);
 void pp_add_globals(lua_State *L, submission *b);
 /* Append the names of modules to e->scratch; returns bytes. Raises. */
-size_t pp_add_modules(lua_State *L, submission *b);
+size_t pp_add_modules(lua_State *L, const submission *b);
 
 #endif

@@ -130,35 +130,40 @@ static void keep_args(lua_State *L, const submission *b) {
 
 /* --- the submission ------------------------------------------------------- */
 
-pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
-                   uint32_t flags, size_t mods) {
-  size_t body = e->scratch.len;
-  size_t len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps->n + body;
-  pp_job *j = pp_job_new(len);
-  unsigned char *p;
+pp_job *pp_compose(pp_server *s, const pp_packed *k) {
+  pp_engine *e = s->engine;
+  size_t len = e->scratch.len;
+  pp_job *j = pp_job_new_in(&e->jobs, len);
+  pp_deps deps = k->deps;
 
-  if (j == NULL) {
-    pp_engine_enter(e);
-    pp_blob_unref(&e->blobs, parcel->blob);
-    pp_engine_leave(e);
-    pp_deps_clear(e->codec, deps);
+  if (j == NULL || pp_job_give_deps(j, deps.v, deps.n) != 0 ||
+      ((k->mods > 0 || s->seeded) && pp_job_more(j) == NULL)) {
+    if (j != NULL && pp_job_ndeps(j) > 0)
+      memset(&deps, 0, sizeof deps); /* they go with it */
+    pp_deps_clear(e->codec, &deps);
+    pp_job_unref(j, &e->blobs);
+    if (!k->borrowed)
+      pp_blob_unref(&e->blobs, k->parcel.blob);
     return NULL;
   }
-  p = j->frame;
-  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
-  p += PP_FRAME_HEAD;
-  memset(p, 0, PP_JOB_HEAD);
-  if (parcel->flags & PP_PARCEL_MUTABLE)
-    flags |= PP_JOBF_AFRESH;
-  pp_put32(p + PP_JOB_FLAGS, flags);
-  pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps->n);
-  pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
-  memcpy(p + PP_JOB_HEAD + 4 * deps->n, e->scratch.data, body);
+  memcpy(j->body, e->scratch.data, len);
   if (e->scratch.cap > 1 << 20)
     pp_buf_clear(&e->scratch);
-  j->fn = parcel->blob;
-  j->deps = deps->v;
-  j->ndeps = (uint32_t)deps->n;
+  j->wire = (uint16_t)k->flags;
+  if (k->parcel.flags & PP_PARCEL_MUTABLE)
+    j->wire |= PP_JOBF_AFRESH;
+  if (k->mods > 0)
+    j->more->mods = (uint32_t)k->mods;
+  if (s->seeded) {
+    j->wire |= PP_JOBF_SEEDED;
+    j->more->seed = s->seed;
+  }
+  j->fn = k->parcel.blob;
+  if (k->borrowed)
+    pp_blob_ref(j->fn);
+  j->setting = k->setting;
+  if (j->setting != NULL)
+    pp_blob_ref(j->setting);
   return j;
 }
 
@@ -199,8 +204,8 @@ static void keep_too(lua_State *L, int kept) {
  * an upvalue that it captured and that is also an argument is one thing in the
  * job. Both have been found fit to travel. The kept list joins that at kept.
  */
-static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
-                       int kept) {
+static int pack_inline(lua_State *L, const submission *b, pp_deps *deps,
+                       size_t mods, int kept) {
   pp_engine *e = b->e;
   int first = lua_gettop(L) + 1, r;
 
@@ -218,24 +223,19 @@ static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
   return 0;
 }
 
-pp_job *pp_submission_job(lua_State *L, submission *b) {
+void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   pp_engine *e = b->e;
-  pp_parcel parcel;
-  pp_deps deps = {0};
-  pp_job *j;
-  pp_blob *set;
-  size_t mods;
   int r, kept, first = lua_gettop(L) + 1;
-  uint32_t flags = 0;
 
+  memset(k, 0, sizeof *k);
   /* Arguments. */
   e->scratch.len = 0;
-  mods = pp_add_modules(L, b);
+  k->mods = pp_add_modules(L, b);
   luaL_checkstack(L, b->nargs + 10, "too many arguments");
   for (int i = 1; i <= b->nargs; i++)
     lua_rawgeti(L, AT_ARGS, i);
   r = pp_codec_pack(e->codec, L, first, b->nargs, "argument", &e->scratch,
-                    &deps);
+                    &k->deps);
   if (r != 0)
     goto unsendable;
   kept = first + b->nargs;
@@ -245,90 +245,95 @@ pp_job *pp_submission_job(lua_State *L, submission *b) {
     lua_settop(L, first);
   }
   /* The function. */
-  set = pp_setting(L, e);
-  b->borrowed =
-      !pp_has(b, AT_EXTRA) && pp_codec_cached(e->codec, L, AT_FUNC, &parcel);
-  if (!b->borrowed) {
+  k->setting = pp_setting(L, e);
+  k->borrowed =
+      !pp_has(b, AT_EXTRA) && pp_codec_cached(e->codec, L, AT_FUNC, &k->parcel);
+  if (!k->borrowed) {
     r = pp_codec_function(e->codec, L, AT_FUNC,
-                          pp_has(b, AT_EXTRA) ? AT_EXTRA : 0, &parcel);
+                          pp_has(b, AT_EXTRA) ? AT_EXTRA : 0, &k->parcel);
     if (r != 0)
       goto unsendable;
     keep_too(L, kept);
     lua_settop(L, kept);
   }
   if (!pp_has(b, AT_EXTRA) && b->nargs > 0 &&
-      may_share(L, b->nargs, parcel.flags & PP_PARCEL_MUTABLE)) {
-    if (b->borrowed) {
+      may_share(L, b->nargs, k->parcel.flags & PP_PARCEL_MUTABLE)) {
+    if (k->borrowed) {
       pp_engine_enter(e);
-      pp_blob_ref(parcel.blob);
+      pp_blob_ref(k->parcel.blob);
       pp_engine_leave(e);
-      b->borrowed = false;
+      k->borrowed = false;
     }
-    r = pack_inline(L, b, &deps, mods, kept);
+    r = pack_inline(L, b, &k->deps, k->mods, kept);
     if (r != 0) {
       pp_engine_enter(e);
-      pp_blob_unref(&e->blobs, parcel.blob);
+      pp_blob_unref(&e->blobs, k->parcel.blob);
       pp_engine_leave(e);
       goto unsendable;
     }
-    flags = PP_JOBF_INLINE;
+    k->flags = PP_JOBF_INLINE;
   }
-  if (!b->borrowed) /* a finalizer may have run meanwhile */
-    set = pp_setting(L, e);
-  j = pp_compose(e, &parcel, &deps, flags, mods);
-  if (j == NULL) {
-    luaL_error(L, "not enough memory");
-    return NULL;
-  }
-  j->retries = (uint32_t)b->retries;
-  j->error_retries = (uint32_t)b->retry_errors;
-  j->timeout = b->timeout;
-  j->priority = b->priority;
-  j->setting = set; /* borrowed as yet */
-  j->slots = b->slots;
-  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
-  return j;
+  if (!k->borrowed) /* a finalizer may have run meanwhile */
+    k->setting = pp_setting(L, e);
+  return;
 unsendable:
-  pp_deps_clear(e->codec, &deps);
+  pp_deps_clear(e->codec, &k->deps);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
     lua_concat(L, 2);
   }
   lua_error(L);
-  return NULL;
 }
 
-void pp_submission_own(const submission *b, pp_job *j) {
-  if (b->borrowed)
-    pp_blob_ref(j->fn);
-  if (j->setting != NULL)
-    pp_blob_ref(j->setting);
+pp_job *pp_submission_job(const submission *b, const pp_packed *k) {
+  pp_job *j = pp_compose(b->s, k);
+
+  if (j == NULL)
+    return NULL;
+  j->retries = (uint32_t)b->retries;
+  j->timeout = b->timeout;
+  j->priority = b->priority;
+  j->slots = b->slots;
+  if (b->retry_errors == 0 && b->memory == 0 && b->name == NULL)
+    return j;
+  if (pp_job_more(j) == NULL ||
+      (b->name != NULL && (j->more->name = strdup(b->name)) == NULL)) {
+    pp_job_unref(j, &b->e->blobs);
+    return NULL;
+  }
+  j->more->error_retries = (uint32_t)b->retry_errors;
+  j->more->memory = (uint64_t)b->memory;
+  return j;
 }
 
 /* Everything is at its place on the stack and checked. Pushes the handle. */
 static int submit(lua_State *L, submission *b) {
   pp_engine *e = b->e;
   pp_server *s = b->s;
-  pp_ujob *u = pp_new_handle(L, AT_SELF); /* after the job nothing may fail */
+  pp_ujob *u = pp_new_handle(L, AT_SELF); /* nothing may fail after the job */
   int handle = lua_gettop(L);
-  pp_job *j = pp_submission_job(L, b);
   size_t group_len = 7;
   const char *group = "default";
+  pp_packed packed;
   int64_t now;
+  pp_job *j;
 
+  pp_submission_pack(L, b, &packed);
   if (pp_has(b, AT_GROUP))
     group = lua_tolstring(L, AT_GROUP, &group_len);
+  now = pp_now_ns();
+  pp_engine_enter(e);
+  j = pp_submission_job(b, &packed);
+  if (j == NULL) {
+    pp_engine_leave(e);
+    return luaL_error(L, "not enough memory");
+  }
+  u->j = j;
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
   if (pp_has(b, AT_CALLBACK))
     j->flags |= PP_JOB_CALLBACK;
-  if (b->name != NULL)
-    j->name = strdup(b->name);
-  u->j = j;
-  now = pp_now_ns();
-  pp_engine_enter(e);
-  pp_submission_own(b, j);
   pp_engine_look(e, now);
   j->group = pp_groups_get(&s->groups, group, group_len);
   j->id = s->next_id++;

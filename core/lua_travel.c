@@ -130,7 +130,7 @@ void pp_add_globals(lua_State *L, submission *b) {
   }
 }
 
-size_t pp_add_modules(lua_State *L, submission *b) {
+size_t pp_add_modules(lua_State *L, const submission *b) {
   pp_buf *out = &b->e->scratch;
   size_t was = out->len, len;
   int n;
