@@ -64,6 +64,11 @@ struct pp_engine {
   pp_hub *hub;
   int64_t looked, drained; /* when the loop and the rings were last seen to */
 
+  int64_t submitted;      /* when the last job was */
+  bool streaming;         /* one of many is being submitted: see pp_link_lull */
+  struct pp_link *lulled; /* list: those that may have to be woken */
+  int64_t lulled_since;
+
   struct pp_link **links; /* by lane; NULL: free */
   uint32_t nlinks;        /* lanes ever used */
   uint32_t *free_lanes, nfree;
@@ -148,6 +153,9 @@ int pp_engine_open_loop(pp_engine *e);
 int pp_engine_standby(pp_engine *e);
 
 void pp_engine_enter(pp_engine *e);
+/* The same to submit a job: for one of many that follow closely workers are not
+ * woken at once. */
+void pp_engine_enter_stream(pp_engine *e, int64_t now);
 void pp_engine_leave(pp_engine *e);
 
 /* The loop, the lock held:

@@ -365,6 +365,8 @@ static void finish(pp_link *l) {
       close(l->outlet[s].fd);
     pp_buf_clear(&l->outlet[s].text);
   }
+  if (l->lulled)
+    pp_link_rouse(e);
   free(l->tx);
   free(l->has);
   pp_buf_clear(&l->rx_buf);

@@ -7,6 +7,9 @@
 #include "kin.h"
 #include "link_impl.h"
 
+/* Jobs that are likely to take less are not worth waking a worker for each. */
+#define LULLED_NS 5000
+
 static bool holds(const pp_link *l, uint32_t id) {
   return id / 64 < l->has_words && (l->has[id / 64] >> id % 64 & 1);
 }
@@ -39,6 +42,17 @@ static void piece_done(pp_link *l, pp_piece *t) {
     l->answering = false;
   pp_source_unref(p.source);
   free(p.owned);
+}
+
+void pp_link_rouse(pp_engine *e) {
+  pp_link *l;
+
+  while ((l = e->lulled) != NULL) {
+    e->lulled = l->next_lulled;
+    l->lulled = false;
+    if (!l->dead)
+      pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+  }
 }
 
 bool pp_link_push(pp_link *l) {
@@ -336,7 +350,11 @@ static int place_send(pp_place *p, pp_job *j) {
     pp_job_head(j, f);
     memcpy(f + head, j->body, j->body_len);
     pp_ring_publish(&lane->in, size);
-    pp_link_wake(l);
+    if (l->engine->streaming && l->far == NULL && j->fn->run_ns >= 0 &&
+        j->fn->run_ns < LULLED_NS)
+      pp_link_lull(l);
+    else
+      pp_link_wake(l);
     return watch(l, j);
   }
   if (send_pieces(l, j, head) != 0) {

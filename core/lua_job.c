@@ -447,6 +447,7 @@ static int job_gc(lua_State *L) {
 
   if (u->j != NULL && e != NULL) {
     pp_engine_enter(e);
+    e->streaming = true; /* nothing that anybody could see */
     pp_job_unref(u->j, &e->blobs);
     pp_engine_leave(e);
   }

@@ -323,7 +323,7 @@ static int submit(lua_State *L, submission *b) {
   if (pp_has(b, AT_GROUP))
     group = lua_tolstring(L, AT_GROUP, &group_len);
   now = pp_now_ns();
-  pp_engine_enter(e);
+  pp_engine_enter_stream(e, now);
   j = pp_submission_job(b, &packed);
   if (j == NULL) {
     pp_engine_leave(e);
