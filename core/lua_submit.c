@@ -225,7 +225,7 @@ static int pack_inline(lua_State *L, const submission *b, pp_deps *deps,
 
 void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   pp_engine *e = b->e;
-  int r, kept, first = lua_gettop(L) + 1;
+  int r, kept, extra, first = lua_gettop(L) + 1;
 
   memset(k, 0, sizeof *k);
   /* Arguments. */
@@ -246,17 +246,16 @@ void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   }
   /* The function. */
   k->setting = pp_setting(L, e);
-  k->borrowed =
-      !pp_has(b, AT_EXTRA) && pp_codec_cached(e->codec, L, AT_FUNC, &k->parcel);
+  extra = pp_has(b, AT_EXTRA) ? AT_EXTRA : 0;
+  k->borrowed = pp_codec_cached(e->codec, L, AT_FUNC, extra, &k->parcel);
   if (!k->borrowed) {
-    r = pp_codec_function(e->codec, L, AT_FUNC,
-                          pp_has(b, AT_EXTRA) ? AT_EXTRA : 0, &k->parcel);
+    r = pp_codec_function(e->codec, L, AT_FUNC, extra, &k->parcel);
     if (r != 0)
       goto unsendable;
     keep_too(L, kept);
     lua_settop(L, kept);
   }
-  if (!pp_has(b, AT_EXTRA) && b->nargs > 0 &&
+  if (extra == 0 && b->nargs > 0 &&
       may_share(L, b->nargs, k->parcel.flags & PP_PARCEL_MUTABLE)) {
     if (k->borrowed) {
       pp_engine_enter(e);
