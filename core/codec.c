@@ -125,6 +125,7 @@ static int set_up(lua_State *L) {
   keep_weak(c, L, REF_CODE, "k");
   keep_weak(c, L, REF_CODES, "v");
   keep_weak(c, L, REF_PLANS, "k");
+  keep_weak(c, L, REF_EXTRAS, "k");
   keep_weak(c, L, REF_KEPT, "v");
   keep_weak(c, L, REF_KEPTIDS, "k");
   lua_newtable(L);

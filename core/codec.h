@@ -101,8 +101,9 @@ typedef struct pp_parcel {
  * The parcel of the Lua function at idx: its code, upvalues and every
  * user-defined global they reach by name, transitively, as they are now. extra
  * is the stack index of a table of more globals (name -> value), or 0. Calls
- * for a function that captures only functions, strings, numbers and booleans
- * are answered from a cache that checks nothing has changed.
+ * for a function that captures, and whose extra holds, only functions, strings,
+ * numbers and booleans are answered from a cache that checks nothing has
+ * changed.
  * On success pushes the kept list (see pp_codec_pack) or nil. On
  * PP_EUNSENDABLE (also for what is no function, or a C function without a
  * name) a message string like "cannot send upvalue 'conn' of function 'fetch'
@@ -112,6 +113,11 @@ typedef struct pp_parcel {
  */
 int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
                       pp_parcel *out);
+
+/* The same if that cache has the answer, pushing nothing; else false. The blob
+ * is borrowed until Lua runs or allocates. */
+bool pp_codec_cached(pp_codec *c, lua_State *L, int idx, int extra,
+                     pp_parcel *out);
 
 /*
  * What would travel with the function at idx: pushes a table

@@ -29,6 +29,7 @@ enum {
   REF_CODE,     /* weak keys: function -> its pp_codeinfo */
   REF_CODES,    /* weak values: hash -> pp_codeinfo */
   REF_PLANS,    /* weak keys: function -> its pp_plan */
+  REF_EXTRAS,   /* the same for one with more globals, those of the last time */
   REF_KEPT,     /* weak values: id -> table that went out (submitter) */
   REF_KEPTIDS,  /* weak keys: table -> its id, on both sides */
   REF_OWNER,    /* metatable of pp_codeinfo and pp_plan userdata */

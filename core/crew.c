@@ -68,7 +68,8 @@ void pp_crew_leave(pp_link *l) {
   const pp_job *j = l->place.jobs.tail;
 
   set_duty(l, PP_DUTY_NONE);
-  set_held(l, !l->dead && j != NULL && j->kin != NULL && j->kin->since > 0);
+  set_held(l, !l->dead && j != NULL && pp_job_kin(j) != NULL &&
+                  pp_job_kin(j)->since > 0);
   pp_sched_close(&l->server->sched, &l->place);
 }
 
@@ -78,8 +79,8 @@ void pp_crew_leave(pp_link *l) {
 static void serve(pp_link *l) {
   pp_job *j = l->place.jobs.tail, *below;
 
-  if (j == NULL || (j->flags & PP_JOB_GHOST) || j->kin == NULL ||
-      j->kin->since == 0)
+  if (j == NULL || (j->flags & PP_JOB_GHOST) || pp_job_kin(j) == NULL ||
+      pp_job_kin(j)->since == 0)
     return;
   below = pp_kin_queued(j);
   if (below == NULL)
@@ -119,7 +120,7 @@ static void trade(pp_node *n) {
   uint32_t k = 0;
 
   for (uint32_t i = 0; i < n->cap && n->extra > 0; i++) {
-    pp_link *l = n->workers[i], *idle;
+    pp_link *l = n->workers[i], *idle = NULL;
 
     if (l == NULL || !l->extra)
       continue;
@@ -138,11 +139,11 @@ static void trade(pp_node *n) {
 void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
   pp_node *n = l->node;
 
-  if (j->kin == NULL || j->kin->since > 0)
+  if (pp_job_kin(j) == NULL || pp_job_kin(j)->since > 0)
     return;
-  if (j->kin->begun == 0)
-    j->kin->begun = atomic_load(&l->map.lane->begun);
-  j->kin->since = now;
+  if (pp_job_kin(j)->begun == 0)
+    pp_job_kin(j)->begun = atomic_load(&l->map.lane->begun);
+  pp_job_kin(j)->since = now;
   /* What it has been sent and not begun would wait behind this job. */
   pp_link_detach(l);
   pp_sched_close(&n->server->sched, &l->place);
@@ -169,10 +170,10 @@ void pp_crew_waits(pp_link *l, pp_job *j, bool deep, int64_t now) {
 }
 
 void pp_crew_goes_on(pp_link *l, pp_job *j, int64_t now) {
-  if (j->kin == NULL || j->kin->since == 0)
+  if (pp_job_kin(j) == NULL || pp_job_kin(j)->since == 0)
     return;
-  j->kin->waited += now - j->kin->since;
-  j->kin->since = 0;
+  pp_job_kin(j)->waited += now - pp_job_kin(j)->since;
+  pp_job_kin(j)->since = 0;
   set_held(l, false);
   if (l->duty == PP_DUTY_AWAY) {
     set_extra(l, true);
@@ -219,7 +220,8 @@ void pp_crew_ended(pp_link *l) {
       set_serving(l, false);
       pp_everywhere_next(l);
     }
-  } else if (j->kin != NULL && j->kin->since > 0) { /* the one below waits */
+  } else if (pp_job_kin(j) != NULL &&
+             pp_job_kin(j)->since > 0) { /* the one below waits */
     set_extra(l, false);
     if (l->duty == PP_DUTY_NONE)
       set_held(l, true);

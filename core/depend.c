@@ -9,7 +9,7 @@
 /* --- promises ------------------------------------------------------------- */
 
 void pp_depend_settle(pp_engine *e, pp_job *j) {
-  pp_blob *b = j->promise->value;
+  pp_blob *b = pp_job_promise(j)->value;
   bool failed = j->state == PP_JOB_FAILED;
   unsigned char *bytes = j->result;
   size_t len = j->result_len;
@@ -17,7 +17,7 @@ void pp_depend_settle(pp_engine *e, pp_job *j) {
 
   if (b->state != PP_BLOB_PROMISED)
     return;
-  if (j->cause != NULL) { /* the bytes are those of another promise */
+  if (pp_job_cause(j) != NULL) { /* the bytes are those of another promise */
     b->state = PP_BLOB_FAILED;
     return;
   }
@@ -46,10 +46,12 @@ void pp_depend_settle(pp_engine *e, pp_job *j) {
 }
 
 static pp_blob *promise(pp_engine *e, pp_job *j) {
-  pp_promise *p = j->promise;
+  pp_promise *p = pp_job_promise(j);
 
   if (p != NULL)
     return p->value;
+  if (pp_job_more(j) == NULL)
+    return NULL;
   p = calloc(1, sizeof *p);
   if (p == NULL)
     return NULL;
@@ -60,12 +62,12 @@ static pp_blob *promise(pp_engine *e, pp_job *j) {
   }
   p->value->job = j;
   p->value->home = true;
-  j->promise = p;
+  j->more->promise = p;
   return p->value;
 }
 
 pp_blob *pp_depend_value(pp_engine *e, pp_job *j) {
-  bool is_new = j->promise == NULL;
+  bool is_new = pp_job_promise(j) == NULL;
   pp_blob *b = promise(e, j);
 
   if (b != NULL && is_new && pp_job_over(j))
@@ -97,7 +99,7 @@ static int add_waiter(pp_promise *p, pp_job *j) {
     p->cap = cap;
   }
   p->waiters[p->n++] = pp_job_ref(j);
-  j->waits++;
+  j->more->waits++;
   return 0;
 }
 
@@ -126,7 +128,7 @@ static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed,
       *promised = true;
       if (j == NULL)
         continue;
-      if (b->job == NULL || add_waiter(b->job->promise, j) != 0)
+      if (b->job == NULL || add_waiter(pp_job_promise(b->job), j) != 0)
         return PP_ENOMEM;
       continue;
     }
@@ -140,8 +142,8 @@ static int walk(pp_job *j, pp_buf *todo, uint32_t pass, pp_blob **failed,
 static int push_needs(pp_buf *todo, const pp_job *j, uint32_t pass) {
   int r = push(todo, j->fn, pass);
 
-  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-    r = push(todo, j->deps[i], pass);
+  for (uint32_t i = 0, n = pp_job_ndeps(j); i < n && r == 0; i++)
+    r = push(todo, pp_job_deps(j)[i], pass);
   return r;
 }
 
@@ -158,10 +160,10 @@ bool pp_depend_waits(pp_engine *e, pp_job *j) {
   return r == 0 && promised;
 }
 
-/* j is to end as its cause did. */
+/* j, which has had to wait, is to end as its cause did. */
 static void blame(pp_job *j, pp_job *cause) {
   pp_job_clear_result(j);
-  j->cause = pp_job_ref(cause);
+  j->more->cause = pp_job_ref(cause);
   j->result = cause->result;
   j->result_len = cause->result_len;
 }
@@ -172,15 +174,15 @@ int pp_depend_begin(pp_server *s, pp_job *j) {
   pp_buf todo = {0};
   uint32_t pass = ++e->blobs.pass;
   bool promised = false;
-  int r = push_needs(&todo, j, pass);
+  int r = pp_job_more(j) != NULL ? push_needs(&todo, j, pass) : PP_ENOMEM;
 
   if (r == 0)
     r = walk(j, &todo, pass, &failed, &promised);
   pp_buf_clear(&todo);
-  if (r == 0 && j->waits == 0) {
+  if (r == 0 && j->more->waits == 0) {
     j->fn->waits = false; /* all is there, and stays */
-    for (uint32_t i = 0; i < j->ndeps; i++)
-      j->deps[i]->waits = false;
+    for (uint32_t i = 0; i < j->more->ndeps; i++)
+      j->more->deps[i]->waits = false;
     return PP_DEPEND_READY;
   }
   if (r == 0) {
@@ -215,7 +217,7 @@ void pp_depend_wake(pp_engine *e, pp_promise *waiters, pp_job *cause) {
       pp_depend_unblock(j);
       blame(j, cause);
       pp_jobs_push(&e->failing, j);
-    } else if (j->state == PP_JOB_BLOCKED && --j->waits == 0) {
+    } else if (j->state == PP_JOB_BLOCKED && --j->more->waits == 0) {
       pp_depend_unblock(j);
       pp_sched_put(&j->server->sched, j, false);
     }

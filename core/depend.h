@@ -34,7 +34,7 @@ void pp_depend_settle(struct pp_engine *e, pp_job *j);
 void pp_depend_wake(struct pp_engine *e, pp_promise *waiters, pp_job *cause);
 /* The job whose failure this failed job's is. */
 static inline pp_job *pp_depend_root(pp_job *j) {
-  return j->cause != NULL ? j->cause : j;
+  return pp_job_cause(j) != NULL ? pp_job_cause(j) : j;
 }
 /* Take a blocked job out of its server's list; it is QUEUED in name. */
 void pp_depend_unblock(pp_job *j);

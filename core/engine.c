@@ -17,6 +17,10 @@
 #include "serial.h"
 
 #define MS ((int64_t)1000000)
+/* Jobs that follow each other this closely are a stream; its workers are woken
+ * so often. */
+#define STREAM_NS 5000
+#define LULL_NS 50000
 
 static pp_engine *the_engine;
 static int log_level = PP_LOG_WARN;
@@ -297,6 +301,8 @@ static void pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud), void *ud,
     bool many;
     uint32_t n;
 
+    if (e->lulled != NULL)
+      pp_link_rouse(e);
     drain_ready(e);
     if (unsettled)
       unsettled = pp_engine_drain(e);
@@ -382,6 +388,8 @@ void pp_engine_look(pp_engine *e, int64_t now) {
   }
   if (e->serial != NULL)
     return;
+  if (e->lulled != NULL && now - e->lulled_since > LULL_NS)
+    pp_link_rouse(e);
   if (any_ready(e) && now - e->drained > 20000) {
     e->drained = now;
     drain_ready(e);
@@ -418,10 +426,19 @@ void pp_engine_leave(pp_engine *e) {
 
   if (--e->depth > 0)
     return;
+  if (PP_UNLIKELY(e->lulled != NULL && !e->streaming))
+    pp_link_rouse(e);
+  e->streaming = false;
   call = e->standby_parked && pp_engine_works(e);
   if (PP_UNLIKELY(call)) {
     e->standby_parked = false;
     sem_post(&e->park);
   }
   pthread_mutex_unlock(&e->lock);
+}
+
+void pp_engine_enter_stream(pp_engine *e, int64_t now) {
+  pp_engine_enter(e);
+  e->streaming = now - e->submitted < STREAM_NS;
+  e->submitted = now;
 }

@@ -67,6 +67,11 @@ struct pp_engine {
   pp_spin spin;
   uint32_t cpus; /* this process may use; 0: not looked up yet */
 
+  int64_t submitted;      /* when the last job was */
+  bool streaming;         /* one of many is being submitted: see pp_link_lull */
+  struct pp_link *lulled; /* list: those that may have to be woken */
+  int64_t lulled_since;
+
   struct pp_link **links; /* by lane; NULL: free */
   uint32_t nlinks;        /* lanes ever used */
   uint32_t *free_lanes, nfree;
@@ -79,6 +84,7 @@ struct pp_engine {
   uint16_t nnames;
 
   pp_blobs blobs;
+  pp_pool jobs;                /* where those that are submitted lie */
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */
@@ -150,6 +156,9 @@ int pp_engine_open_loop(pp_engine *e);
 int pp_engine_standby(pp_engine *e);
 
 void pp_engine_enter(pp_engine *e);
+/* The same to submit a job: for one of many that follow closely workers are not
+ * woken at once. */
+void pp_engine_enter_stream(pp_engine *e, int64_t now);
 void pp_engine_leave(pp_engine *e);
 
 /* The loop, the lock held:

@@ -200,25 +200,32 @@ void pp_everywhere_pardon(pp_server *s) {
 
 pp_job *pp_everywhere_job(pp_server *s, const pp_call *c, uint32_t number) {
   const pp_job *model = c->model;
-  pp_job *run = pp_job_new(model->frame_len);
-  unsigned char *flags;
+  pp_job *run = pp_job_new(model->body_len);
 
   if (run == NULL)
     goto fail;
-  if (model->ndeps > 0) {
-    run->deps = calloc(model->ndeps, sizeof(pp_blob *));
-    if (run->deps == NULL)
+  if (model->more != NULL) {
+    const pp_more *m = model->more;
+    pp_blob **deps = calloc(m->ndeps + (size_t)1, sizeof *deps);
+
+    if (deps == NULL || pp_job_more(run) == NULL) {
+      free(deps);
       goto fail;
-    for (uint32_t i = 0; i < model->ndeps; i++)
-      run->deps[i] = pp_blob_ref(model->deps[i]);
-    run->ndeps = model->ndeps;
+    }
+    for (uint32_t i = 0; i < m->ndeps; i++)
+      deps[i] = pp_blob_ref(m->deps[i]);
+    run->more->deps = deps;
+    run->more->ndeps = m->ndeps;
+    run->more->mods = m->mods;
+    run->more->memory = m->memory;
+    run->more->seed = m->seed;
   }
   run->fn = pp_blob_ref(model->fn);
   run->setting = model->setting != NULL ? pp_blob_ref(model->setting) : NULL;
-  memcpy(run->frame, model->frame, model->frame_len);
-  flags = run->frame + PP_FRAME_HEAD + PP_JOB_FLAGS;
+  memcpy(run->body, model->body, model->body_len);
+  run->wire = model->wire;
   if (c->runs == NULL || c->state != PP_CALL_RUNS)
-    pp_put32(flags, pp_get32(flags) | PP_JOBF_QUIET);
+    run->wire |= PP_JOBF_QUIET;
   run->flags = PP_JOB_CALL;
   run->server = s;
   run->id = c->number;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "job.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 void pp_jobs_push(pp_jobs *l, pp_job *j) {
@@ -60,41 +61,84 @@ pp_job *pp_jobs_pop(pp_jobs *l) {
   return j;
 }
 
-/* Arguments longer than this live apart and go as soon as the job has ended. */
+static void free_job(pp_job *j) {
+  if (j->pooled)
+    pp_pool_put(j);
+  else
+    free(j);
+}
+
+/* Bodies longer than this live apart and go as soon as the job has ended. */
 #define SMALL_MAX 192u
+/* The room of the others, for short results. */
+#define SMALL_MIN 24u
 
-pp_job *pp_job_new(size_t len) {
-  size_t small = len > SMALL_MAX ? 24 : (len + 7) / 8 * 8;
-  pp_job *j = malloc(sizeof *j + small);
+pp_job *pp_job_new_in(pp_pool *pool, size_t len) {
+  size_t head = offsetof(pp_job, small), size;
+  pp_job *j;
 
+  size = head + (len > SMALL_MAX ? SMALL_MIN : len);
+  size = (size + PP_POOL_STEP - 1) / PP_POOL_STEP * PP_POOL_STEP;
+  if (size < sizeof *j)
+    size = sizeof *j;
+  j = pool != NULL ? pp_pool_get(pool, size) : malloc(size);
   if (j == NULL)
     return NULL;
   memset(j, 0, sizeof *j);
-  j->small_cap = (uint32_t)small;
-  j->frame = j->small;
-  if (len > small) {
-    j->frame = malloc(len);
-    if (j->frame == NULL) {
-      free(j);
+  j->pooled = pool != NULL;
+  j->small_cap = (uint8_t)(size - head);
+  j->body = j->small;
+  if (len > SMALL_MAX) {
+    j->body = malloc(len);
+    if (j->body == NULL) {
+      free_job(j);
       return NULL;
     }
   }
-  j->frame_len = len;
+  j->body_len = len;
   j->refs = 1;
   j->state = PP_JOB_QUEUED;
   return j;
 }
 
-void pp_job_address(pp_job *j, uint32_t seq) {
-  unsigned char *p = j->frame + PP_FRAME_HEAD;
+pp_more *pp_job_more(pp_job *j) {
+  if (j->more == NULL)
+    j->more = calloc(1, sizeof *j->more);
+  return j->more;
+}
 
-  j->seq = seq;
-  pp_put32(p + PP_JOB_SEQ, seq);
-  pp_put32(p + PP_JOB_ATTEMPT, j->attempts + 1);
+int pp_job_give_deps(pp_job *j, pp_blob **deps, size_t n) {
+  if (n == 0) {
+    free(deps);
+    return 0;
+  }
+  if (pp_job_more(j) == NULL)
+    return PP_ENOMEM;
+  j->more->deps = deps;
+  j->more->ndeps = (uint32_t)n;
+  return 0;
+}
+
+void pp_job_head(const pp_job *j, unsigned char *p) {
+  const pp_more *more = j->more;
+  uint32_t ndeps = pp_job_ndeps(j);
+
+  pp_frame_head(p, PP_F_JOB, pp_job_frame_len(j) - PP_FRAME_HEAD);
+  p += PP_FRAME_HEAD;
+  pp_put32(p + PP_JOB_SEQ, j->seq);
   pp_put32(p + PP_JOB_FN, j->fn->id);
+  pp_put32(p + PP_JOB_ATTEMPT, j->attempts + 1);
+  pp_put32(p + PP_JOB_FLAGS, j->wire);
+  pp_put64(p + PP_JOB_ID, j->id);
+  pp_put32(p + PP_JOB_NDEPS, ndeps);
+  pp_put32(p + PP_JOB_EXTRA, more != NULL ? more->mods : 0);
   pp_put32(p + PP_JOB_SETTING, j->setting != NULL ? j->setting->id + 1 : 0);
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    pp_put32(p + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
+  pp_put32(p + PP_JOB_SETTING + 4, 0);
+  pp_put64(p + PP_JOB_MEMORY, more != NULL ? more->memory : 0);
+  pp_put64(p + PP_JOB_SEED, more != NULL ? more->seed : 0);
+  pp_put64(p + PP_JOB_INDEX, more != NULL ? more->index : 0);
+  for (uint32_t i = 0; i < ndeps; i++)
+    pp_put32(p + PP_JOB_HEAD + 4 * (size_t)i, more->deps[i]->id);
 }
 
 /* Does the job need this blob until its result is read? */
@@ -104,48 +148,61 @@ static bool has_code(const pp_blob *b) { return !b->values || b->codes; }
 static void keep_code(pp_job *j, pp_blobs *blobs) {
   const pp_blob *fn = j->fn;
   uint32_t n = 0;
+  pp_more *more;
   pp_blob **v;
 
-  if (fn == NULL || !fn->values)
+  if (fn == NULL || !fn->values || (more = pp_job_more(j)) == NULL)
     return;
-  v = realloc(j->deps, (j->ndeps + (size_t)fn->ndeps + 1) * sizeof *v);
+  v = realloc(more->deps, (more->ndeps + (size_t)fn->ndeps + 1) * sizeof *v);
   if (v == NULL)
     return; /* it keeps all */
-  j->deps = v;
+  more->deps = v;
   for (uint32_t i = 0; i < fn->ndeps; i++)
     if (fn->deps[i] != NULL && has_code(fn->deps[i]))
-      v[j->ndeps + n++] = pp_blob_ref(fn->deps[i]);
-  j->ndeps += n;
+      v[more->ndeps + n++] = pp_blob_ref(fn->deps[i]);
+  more->ndeps += n;
   pp_blob_unref(blobs, j->fn);
   j->fn = NULL;
 }
 
+static void drop_body(pp_job *j) {
+  if (j->body != j->small)
+    free(j->body);
+  j->body = NULL;
+}
+
 void pp_job_shed(pp_job *j, pp_blobs *blobs) {
-  if (j->frame != j->small)
-    free(j->frame);
-  j->frame = NULL;
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    if (j->deps[i] != NULL && !has_code(j->deps[i])) {
-      pp_blob_unref(blobs, j->deps[i]);
-      j->deps[i] = NULL;
+  drop_body(j);
+  for (uint32_t i = 0, n = pp_job_ndeps(j); i < n; i++) {
+    pp_blob **b = &j->more->deps[i];
+
+    if (*b != NULL && !has_code(*b)) {
+      pp_blob_unref(blobs, *b);
+      *b = NULL;
     }
+  }
   keep_code(j, blobs);
 }
 
 void pp_job_done_with(pp_job *j, pp_blobs *blobs) {
+  pp_more *more = j->more;
+
   pp_blob_unref(blobs, j->fn);
   pp_blob_unref(blobs, j->setting);
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    pp_blob_unref(blobs, j->deps[i]);
-  free(j->deps);
   j->fn = j->setting = NULL;
-  j->deps = NULL;
-  j->ndeps = 0;
+  if (more == NULL)
+    return;
+  for (uint32_t i = 0; i < more->ndeps; i++)
+    pp_blob_unref(blobs, more->deps[i]);
+  free(more->deps);
+  more->deps = NULL;
+  more->ndeps = 0;
 }
 
 void pp_job_clear_result(pp_job *j) {
-  bool borrowed = j->cause != NULL ||
-                  (j->promise != NULL && j->promise->value->bytes == j->result);
+  const pp_promise *p = pp_job_promise(j);
+  bool borrowed =
+      pp_job_cause(j) != NULL || (p != NULL && p->value->bytes == j->result);
 
   if (j->result != j->small && !borrowed)
     free(j->result);
@@ -162,7 +219,7 @@ void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len) {
 /* It goes, and its promise, which others refer to, failed with it: that is to
  * know the error by itself. */
 static void bequeath(const pp_job *j) {
-  pp_blob *b = j->promise->value;
+  pp_blob *b = j->more->promise->value;
   unsigned char *bytes;
 
   if (b->state != PP_BLOB_FAILED || b->len > 0 || b->refs < 2 ||
@@ -180,6 +237,29 @@ static void unref(pp_job *j, pp_job **dead) {
   *dead = j;
 }
 
+static void free_more(pp_more *more, pp_job **dead, pp_blobs *blobs) {
+  pp_promise *p = more->promise;
+
+  if (p != NULL) {
+    for (uint32_t i = 0; i < p->n; i++)
+      unref(p->waiters[i], dead);
+    free(p->waiters);
+    p->value->job = NULL;
+    p->value->home = false;
+    pp_blob_unref(blobs, p->value);
+    free(p);
+  }
+  unref(more->cause, dead);
+  if (more->output != NULL) {
+    pp_buf_clear(&more->output[0]);
+    pp_buf_clear(&more->output[1]);
+    free(more->output);
+  }
+  free(more->name);
+  free(more->kin);
+  free(more);
+}
+
 void pp_job_unref(pp_job *j, pp_blobs *blobs) {
   pp_job *dead = NULL;
 
@@ -188,45 +268,38 @@ void pp_job_unref(pp_job *j, pp_blobs *blobs) {
     dead = j->next;
     pp_job_shed(j, blobs);
     pp_job_done_with(j, blobs);
-    if (j->promise != NULL)
+    if (pp_job_promise(j) != NULL)
       bequeath(j);
     pp_job_clear_result(j);
-    if (j->promise != NULL) {
-      for (uint32_t i = 0; i < j->promise->n; i++)
-        unref(j->promise->waiters[i], &dead);
-      free(j->promise->waiters);
-      j->promise->value->job = NULL;
-      j->promise->value->home = false;
-      pp_blob_unref(blobs, j->promise->value);
-      free(j->promise);
-    }
-    unref(j->cause, &dead);
-    if (j->output != NULL) {
-      pp_buf_clear(&j->output[0]);
-      pp_buf_clear(&j->output[1]);
-      free(j->output);
-    }
     pp_group_unref(j->group);
-    free(j->name);
-    free(j->kin);
-    free(j);
+    if (j->more != NULL)
+      free_more(j->more, &dead, blobs);
+    free_job(j);
   }
 }
 
 pp_buf *pp_job_output(pp_job *j, int which) {
-  if (j->output == NULL)
-    j->output = calloc(2, sizeof *j->output);
-  return j->output != NULL ? &j->output[which] : NULL;
+  pp_more *more = pp_job_more(j);
+
+  if (more != NULL && more->output == NULL)
+    more->output = calloc(2, sizeof *more->output);
+  return more != NULL && more->output != NULL ? &more->output[which] : NULL;
 }
 
 int pp_job_store(pp_job *j, const void *bytes, size_t len) {
   unsigned char *p = NULL;
 
-  if (j->frame != j->small && len <= j->small_cap)
+  if (j->body != j->small && len <= j->small_cap)
     p = j->small;
   else if ((p = malloc(len ? len : 1)) == NULL)
     return PP_ENOMEM;
   memcpy(p, bytes, len);
   pp_job_give_result(j, p, len);
   return 0;
+}
+
+int pp_job_finish(pp_job *j, const void *bytes, size_t len) {
+  if (pp_job_promise(j) == NULL)
+    drop_body(j);
+  return pp_job_store(j, bytes, len);
 }

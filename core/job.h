@@ -4,8 +4,12 @@
  *
  * A job is counted: its server holds one reference until the job has ended and
  * what is kept of it has been taken; each handle holds one. All fields belong
- * to the engine's lock. The frame is complete but for sequence number and
- * attempt, which a place fills in when it sends the job.
+ * to the engine's lock.
+ *
+ * There may be millions: what few have is apart, in pp_more, and of the frame
+ * it is sent in only the body is kept (modules and packed arguments); the head
+ * is made when it is sent. A short body lies within the job, and so does, when
+ * that is needed no more, a short result.
  */
 #ifndef PP_JOB_H
 #define PP_JOB_H
@@ -14,6 +18,7 @@
 
 #include "blob.h"
 #include "group.h"
+#include "pool.h"
 #include "wire.h"
 
 typedef struct pp_job pp_job;
@@ -49,43 +54,55 @@ typedef struct pp_promise {
   uint32_t n, cap;
 } pp_promise;
 
+/* What few jobs have. */
+typedef struct pp_more {
+  struct pp_kin *kin;  /* owned: who submitted it, whom it did; or NULL */
+  char *name;          /* owned, or NULL */
+  pp_buf *output;      /* owned: stdout and stderr collected, or NULL */
+  pp_promise *promise; /* owned, or NULL */
+  pp_job *cause;       /* reference: it failed because that job had */
+  pp_blob **deps;      /* references; of its arguments */
+  uint32_t ndeps;
+  uint32_t mods;          /* bytes of the body that are modules */
+  uint32_t waits;         /* while BLOCKED: promises that are to come true */
+  uint32_t error_retries; /* how many of its own errors to repeat */
+  uint64_t memory;        /* bytes of its worker's Lua heap; 0: any */
+  uint64_t seed;          /* of its random numbers, if wire says so */
+  uint64_t index;         /* of a chunk: its first item's, from 1 */
+} pp_more;
+
 struct pp_job {
   pp_job *prev, *next; /* in the list of its state */
   struct pp_server *server;
   struct pp_place *place; /* while SENT; else where it ended, or NULL */
   pp_blob *fn;            /* reference */
-  pp_blob **deps;         /* references; of its arguments */
   pp_blob *setting;       /* reference, or NULL */
   pp_group *group;        /* reference */
-  struct pp_kin *kin;     /* owned: who submitted it, whom it did; or NULL */
-  char *name;             /* owned, or NULL */
-  unsigned char *frame;   /* owned unless == small */
-  pp_buf *output;         /* owned: stdout and stderr collected, or NULL */
+  pp_more *more;          /* owned, or NULL */
+  unsigned char *body;    /* owned unless == small */
   unsigned char *result;  /* packed values or error: small, the bytes of a
                              promise (its own, or its cause's), or owned */
-  pp_promise *promise;    /* owned, or NULL */
-  pp_job *cause;          /* reference: it failed because that job had */
-  size_t frame_len, result_len;
+  size_t body_len, result_len;
   uint64_t id;
   int64_t submitted, started, ended, run, cpu; /* ns */
-  uint64_t sent, received, maxrss;             /* bytes */
-  uint64_t stops[2]; /* where its output ends in the worker's pipes */
-  uint32_t refs, ndeps, seq;
-  uint32_t waits; /* while BLOCKED: promises that are to come true */
+  uint64_t sent, received;                     /* bytes */
+  int64_t timeout;                             /* ns of one attempt; 0: none */
+  double priority;                             /* higher ones first */
+  uint32_t refs, seq;
   uint32_t attempts, retries; /* begun so far; how many lost ones to repeat */
-  uint32_t error_retries;     /* how many of its own errors to repeat */
   uint32_t weight; /* at a place: how long it was expected to run; sched's */
-  int64_t timeout; /* ns of one attempt; 0: none */
-  double priority; /* higher ones first */
+  uint32_t maxrss; /* KiB */
   uint32_t era;    /* calls of everywhere that come before it in its worker */
   uint32_t items;  /* how many it counts for; 0: one */
   uint32_t slots;  /* places it takes on its node; 0: one */
   uint32_t worker; /* number of the worker it ended on, from 1 */
+  uint16_t wire;   /* PP_JOBF_x */
   uint16_t flags;
   uint16_t node; /* where it was sent last: a name of the engine's */
   uint8_t state;
   uint8_t failing; /* while ENDING: it will be FAILED */
-  uint32_t small_cap;
+  uint8_t small_cap;
+  bool pooled;
   unsigned char small[];
 };
 
@@ -103,21 +120,66 @@ enum {
   PP_JOB_ASKED = 512   /* its place is to say whether it has begun; sched's */
 };
 
-/* A job whose frame has room for len bytes at frame; NULL without memory. One
- * reference, owned by the caller. */
-pp_job *pp_job_new(size_t len);
+/* A job whose body has room for len bytes; NULL without memory. One reference,
+ * owned by the caller. In a pool, or (NULL) by itself. */
+pp_job *pp_job_new_in(pp_pool *pool, size_t len);
+static inline pp_job *pp_job_new(size_t len) {
+  return pp_job_new_in(NULL, len);
+}
+/* What few have, made if need be; NULL without memory. */
+pp_more *pp_job_more(pp_job *j);
+static inline struct pp_kin *pp_job_kin(const pp_job *j) {
+  return j->more != NULL ? j->more->kin : NULL;
+}
+static inline pp_promise *pp_job_promise(const pp_job *j) {
+  return j->more != NULL ? j->more->promise : NULL;
+}
+static inline pp_job *pp_job_cause(const pp_job *j) {
+  return j->more != NULL ? j->more->cause : NULL;
+}
+static inline const pp_buf *pp_job_collected(const pp_job *j) {
+  return j->more != NULL ? j->more->output : NULL;
+}
+static inline pp_blob **pp_job_deps(const pp_job *j) {
+  return j->more != NULL ? j->more->deps : NULL;
+}
+/* Its arguments refer to these: the references and the array pass. Nothing if
+ * there are none; PP_ENOMEM: they have not passed. */
+int pp_job_give_deps(pp_job *j, pp_blob **deps, size_t n);
+/* Peak memory of its worker, bytes. */
+static inline uint64_t pp_job_maxrss(const pp_job *j) {
+  return (uint64_t)j->maxrss << 10;
+}
+static inline void pp_job_set_maxrss(pp_job *j, uint64_t bytes) {
+  j->maxrss = bytes >> 10 > UINT32_MAX ? UINT32_MAX : (uint32_t)(bytes >> 10);
+}
+static inline uint32_t pp_job_ndeps(const pp_job *j) {
+  return j->more != NULL ? j->more->ndeps : 0;
+}
 static inline pp_job *pp_job_ref(pp_job *j) {
   j->refs++;
   return j;
 }
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
-/* Fill in what depends on where and how often it is run. */
-void pp_job_address(pp_job *j, uint32_t seq);
+/* Of the frame it is sent in: bytes of the head, before the body, and in all.
+ */
+static inline size_t pp_job_head_len(const pp_job *j) {
+  return PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)pp_job_ndeps(j);
+}
+static inline size_t pp_job_frame_len(const pp_job *j) {
+  return pp_job_head_len(j) + j->body_len;
+}
+/* Make the head, for its attempt and place as they are: pp_job_head_len bytes.
+ */
+void pp_job_head(const pp_job *j, unsigned char *p);
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
 pp_buf *pp_job_output(pp_job *j, int which);
 /* It will not run again: let its arguments go, and values it needed. Code
  * stays, which its results may name. */
 void pp_job_shed(pp_job *j, pp_blobs *blobs);
+/* A result has come from where it ran, and it will not run again: copy it, into
+ * the room of its body if it has no other use; PP_ENOMEM. */
+int pp_job_finish(pp_job *j, const void *bytes, size_t len);
 /* Let its result go. */
 void pp_job_clear_result(pp_job *j);
 /* A result of len bytes that it owns from now on. */

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 
 pp_kin *pp_kin_of(pp_job *j) {
-  if (j->kin == NULL)
-    j->kin = calloc(1, sizeof *j->kin);
-  return j->kin;
+  pp_more *more = pp_job_more(j);
+
+  if (more != NULL && more->kin == NULL)
+    more->kin = calloc(1, sizeof *more->kin);
+  return more != NULL ? more->kin : NULL;
 }
 
 int pp_kin_adopt(pp_job *parent, pp_job *child, uint32_t key) {
@@ -18,7 +20,7 @@ int pp_kin_adopt(pp_job *parent, pp_job *child, uint32_t key) {
   c->key = key;
   c->prev = p->last;
   if (p->last != NULL)
-    p->last->kin->next = child;
+    pp_job_kin(p->last)->next = child;
   else
     p->first = child;
   p->last = child;
@@ -27,17 +29,17 @@ int pp_kin_adopt(pp_job *parent, pp_job *child, uint32_t key) {
 }
 
 void pp_kin_leave(pp_job *child) {
-  pp_kin *c = child->kin, *p;
+  pp_kin *c = pp_job_kin(child), *p;
 
   if (c == NULL || c->parent == NULL)
     return;
-  p = c->parent->kin;
+  p = pp_job_kin(c->parent);
   if (c->prev != NULL)
-    c->prev->kin->next = c->next;
+    pp_job_kin(c->prev)->next = c->next;
   else
     p->first = c->next;
   if (c->next != NULL)
-    c->next->kin->prev = c->prev;
+    pp_job_kin(c->next)->prev = c->prev;
   else
     p->last = c->prev;
   p->nchildren--;
@@ -45,13 +47,13 @@ void pp_kin_leave(pp_job *child) {
 }
 
 void pp_kin_anew(pp_job *j) {
-  if (j->kin != NULL)
-    j->kin->begun = j->kin->since = j->kin->waited = 0;
+  if (pp_job_kin(j) != NULL)
+    pp_job_kin(j)->begun = pp_job_kin(j)->since = pp_job_kin(j)->waited = 0;
 }
 
 pp_job *pp_kin_leaf(pp_job *j) {
   while (pp_kin_child(j) != NULL)
-    j = j->kin->first;
+    j = pp_job_kin(j)->first;
   return j;
 }
 
@@ -60,13 +62,13 @@ pp_job *pp_kin_queued(const pp_job *j) {
 
   for (;;) {
     if (pp_kin_child(at) != NULL) {
-      at = at->kin->first;
+      at = pp_job_kin(at)->first;
     } else {
-      while (at != j && at->kin->next == NULL)
-        at = at->kin->parent;
+      while (at != j && pp_job_kin(at)->next == NULL)
+        at = pp_job_kin(at)->parent;
       if (at == j)
         return NULL;
-      at = at->kin->next;
+      at = pp_job_kin(at)->next;
     }
     if (at->state == PP_JOB_QUEUED)
       return (pp_job *)(uintptr_t)at;

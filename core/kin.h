@@ -33,10 +33,10 @@ void pp_kin_leave(pp_job *child);
 void pp_kin_anew(pp_job *j);
 
 static inline pp_job *pp_kin_parent(const pp_job *j) {
-  return j->kin != NULL ? j->kin->parent : NULL;
+  return pp_job_kin(j) != NULL ? pp_job_kin(j)->parent : NULL;
 }
 static inline pp_job *pp_kin_child(const pp_job *j) {
-  return j->kin != NULL ? j->kin->first : NULL;
+  return pp_job_kin(j) != NULL ? pp_job_kin(j)->first : NULL;
 }
 /* The unfinished child, child of a child, and so on, furthest down on the way
  * of first children; j itself if it has none. */
@@ -46,9 +46,10 @@ pp_job *pp_kin_leaf(pp_job *j);
 pp_job *pp_kin_queued(const pp_job *j);
 /* How long j has waited for children in this attempt, ns. */
 static inline int64_t pp_kin_waited(const pp_job *j, int64_t now) {
-  if (j->kin == NULL)
+  if (pp_job_kin(j) == NULL)
     return 0;
-  return j->kin->waited + (j->kin->since > 0 ? now - j->kin->since : 0);
+  return pp_job_kin(j)->waited +
+         (pp_job_kin(j)->since > 0 ? now - pp_job_kin(j)->since : 0);
 }
 
 #endif

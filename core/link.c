@@ -128,9 +128,9 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
       between(pp_get64(h + PP_RES_START) - pp_link_skew(l), j->submitted, now);
   j->run = between(pp_get64(h + PP_RES_RUN), 0, now - j->started);
   j->cpu = between(pp_get64(h + PP_RES_CPU), 0, j->run);
-  j->maxrss = pp_get64(h + PP_RES_RSS);
-  j->stops[0] = pp_get64(h + PP_RES_STDOUT);
-  j->stops[1] = pp_get64(h + PP_RES_STDERR);
+  pp_job_set_maxrss(j, pp_get64(h + PP_RES_RSS));
+  l->stops[0] = pp_get64(h + PP_RES_STDOUT);
+  l->stops[1] = pp_get64(h + PP_RES_STDERR);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
   j->worker = l->number;
   j->attempts++;
@@ -142,8 +142,8 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   l->node->deaths = 0;
   t->time += j->run;
   t->cpu += j->cpu;
-  if (t->maxrss < j->maxrss)
-    t->maxrss = j->maxrss;
+  if (t->maxrss < pp_job_maxrss(j))
+    t->maxrss = pp_job_maxrss(j);
   if (j->fn != NULL)
     j->fn->run_ns = j->fn->run_ns < 0
                         ? j->run
@@ -153,7 +153,7 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
 /* A job's result is whole: settle its output and end it. */
 static void arrived(pp_link *l, pp_job *j, int64_t now) {
   pp_server *s = l->server;
-  uint64_t stops[2] = {j->stops[0], j->stops[1]};
+  const uint64_t stops[2] = {l->stops[0], l->stops[1]};
 
   l->done += !(j->flags & PP_JOB_CALL);
   if (l->server->restart > 0) {
@@ -217,7 +217,8 @@ static bool claimed(const pp_link *l, uint32_t seq) {
 }
 
 bool pp_link_taken(const pp_link *l, const pp_job *j) {
-  return (j->flags & PP_JOB_GHOST) || (j->kin != NULL && j->kin->begun > 0) ||
+  return (j->flags & PP_JOB_GHOST) ||
+         (pp_job_kin(j) != NULL && pp_job_kin(j)->begun > 0) ||
          claimed(l, j->seq);
 }
 
@@ -262,10 +263,13 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
   l->node->stats.received += PP_FRAME_HEAD + len;
   if (len <= used - PP_FRAME_HEAD) {
     note(l, j, body, now);
-    if (pp_job_store(j, body + PP_RES_HEAD, len - PP_RES_HEAD) != 0)
+    body += PP_RES_HEAD;
+    len -= PP_RES_HEAD;
+    if ((j->failing ? pp_job_store(j, body, len)
+                    : pp_job_finish(j, body, len)) != 0)
       no_memory(l, j);
     arrived(l, j, now);
-    return PP_FRAME_HEAD + (size_t)len;
+    return PP_FRAME_HEAD + PP_RES_HEAD + (size_t)len;
   }
   l->rx_len = (size_t)len - PP_RES_HEAD;
   l->rx_buf.len = 0;
@@ -361,6 +365,8 @@ static void finish(pp_link *l) {
       close(l->outlet[s].fd);
     pp_buf_clear(&l->outlet[s].text);
   }
+  if (l->lulled)
+    pp_link_rouse(e);
   free(l->tx);
   free(l->has);
   pp_buf_clear(&l->rx_buf);
@@ -575,7 +581,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
       }
       j->attempts++;
       j->worker = l->number;
-      j->maxrss = maxrss;
+      pp_job_set_maxrss(j, maxrss);
       pp_server_lost(s, j, how);
     }
     pp_everywhere_gone(l);

@@ -62,14 +62,17 @@ struct pp_link {
   size_t has_words;
   pp_piece *tx;
   size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
-  bool answering;             /* a module is on its way to it */
-  bool broken;                /* it sent nonsense: nothing is read any more */
-  pp_job *rx;                 /* whose result comes in parts */
-  int rx_type;                /* what else comes in parts; 0: nothing */
+  bool lulled;                /* in the engine's list of these */
+  pp_link *next_lulled;
+  bool answering; /* a module is on its way to it */
+  bool broken;    /* it sent nonsense: nothing is read any more */
+  pp_job *rx;     /* whose result comes in parts */
+  int rx_type;    /* what else comes in parts; 0: nothing */
   pp_buf rx_buf;
   size_t rx_len; /* bytes it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
-  pp_blob **own; /* references: blobs of its worker's, by its numbers */
+  uint64_t stops[2]; /* of the result at hand: where its output ends */
+  pp_blob **own;     /* references: blobs of its worker's, by its numbers */
   uint32_t nown;
 };
 
@@ -108,5 +111,7 @@ static inline bool pp_link_quiet(const pp_link *l) {
   return l->tx_n == 0 && !pp_link_unsettled(l) &&
          (l->place.jobs.n == 0 || pp_ring_used(&l->map.lane->out) == 0);
 }
+/* Wake those that have been sent jobs of a stream. */
+void pp_link_rouse(struct pp_engine *e);
 
 #endif

@@ -27,6 +27,24 @@ static inline void pp_link_wake(pp_link *l) {
     pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
 }
 
+/*
+ * The same for one of a stream of jobs that take less time than it does to wake
+ * a worker: it finds them by itself if it is awake, and else is woken for many
+ * of them (pp_link_rouse), when the script does anything but submit, or some
+ * microseconds later.
+ */
+static inline void pp_link_lull(pp_link *l) {
+  pp_engine *e = l->engine;
+
+  if (l->lulled)
+    return;
+  if (e->lulled == NULL)
+    e->lulled_since = e->submitted;
+  l->lulled = true;
+  l->next_lulled = e->lulled;
+  e->lulled = l;
+}
+
 /* The stop of its place: a begun job is taken from the worker, which is told to
  * leave it and killed if it has not within a second. */
 void pp_link_stop(pp_place *p, pp_job *j, int kind);

@@ -134,10 +134,10 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
   const void *part[3] = {j->result, NULL, NULL};
   size_t len[3] = {j->result_len, 0, 0};
 
-  if (j->output != NULL)
+  if (pp_job_collected(j) != NULL)
     for (int k = 0; k < 2; k++) {
-      part[1 + k] = j->output[k].data;
-      len[1 + k] = j->output[k].len;
+      part[1 + k] = pp_job_collected(j)[k].data;
+      len[1 + k] = pp_job_collected(j)[k].len;
     }
   pp_frame_head(frame, PP_F_CHILD,
                 PP_CHILD_HEAD + name + len[0] + len[1] + len[2]);
@@ -151,7 +151,7 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
   pp_put64(h + PP_CHILD_START, (uint64_t)j->started + pp_link_skew(l));
   pp_put64(h + PP_CHILD_RUN, (uint64_t)j->run);
   pp_put64(h + PP_CHILD_CPU, (uint64_t)j->cpu);
-  pp_put64(h + PP_CHILD_RSS, j->maxrss);
+  pp_put64(h + PP_CHILD_RSS, pp_job_maxrss(j));
   pp_put64(h + PP_CHILD_SENT, j->sent);
   pp_put64(h + PP_CHILD_RECEIVED, j->received);
   pp_put64(h + PP_CHILD_ID, j->id);
@@ -162,7 +162,7 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
 
 void pp_link_answer(pp_link *l, const pp_job *parent, pp_job *child) {
   if (!l->dead && !l->server->closed)
-    answer(l, parent->seq, child->kin->key, child);
+    answer(l, parent->seq, pp_job_kin(child)->key, child);
 }
 
 /* A job that nobody will run. */
@@ -210,9 +210,10 @@ void pp_link_configure(pp_link *l) {
 /* The job in a SUBMIT frame; NULL if it makes no sense. */
 static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
                        size_t len) {
-  const unsigned char *sub = p + PP_SUB_HEAD;
+  const unsigned char *sub = p + PP_SUB_HEAD, *body;
   size_t n = len - PP_SUB_HEAD;
   uint32_t ndeps, mods;
+  pp_more *more;
   pp_blob *fn;
   uint64_t bits;
   pp_job *j;
@@ -229,23 +230,32 @@ static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
   for (uint32_t i = 0; i < ndeps; i++)
     if (own(l, pp_get32(sub + PP_JOB_HEAD + 4 * (size_t)i)) == NULL)
       return NULL;
-  j = pp_job_new(PP_FRAME_HEAD + n);
+  body = sub + PP_JOB_HEAD + 4 * (size_t)ndeps;
+  n -= (size_t)(body - sub);
+  j = pp_job_new_in(&l->engine->jobs, n);
   if (j == NULL)
     return NULL;
-  if (ndeps > 0 && (j->deps = malloc(ndeps * sizeof(pp_blob *))) == NULL) {
+  more = pp_job_more(j);
+  if (more == NULL ||
+      (ndeps > 0 && (more->deps = malloc(ndeps * sizeof(pp_blob *))) == NULL)) {
     pp_job_unref(j, &l->engine->blobs);
     return NULL;
   }
-  pp_frame_head(j->frame, PP_F_JOB, n);
-  memcpy(j->frame + PP_FRAME_HEAD, sub, n);
+  memcpy(j->body, body, n);
+  j->wire = (uint16_t)pp_get32(sub + PP_JOB_FLAGS);
+  j->id = pp_get64(sub + PP_JOB_ID);
+  more->mods = mods;
+  more->memory = pp_get64(sub + PP_JOB_MEMORY);
+  more->seed = pp_get64(sub + PP_JOB_SEED);
+  more->index = pp_get64(sub + PP_JOB_INDEX);
   for (uint32_t i = 0; i < ndeps; i++)
-    j->deps[i] =
+    more->deps[i] =
         pp_blob_ref(own(l, pp_get32(sub + PP_JOB_HEAD + 4 * (size_t)i)));
-  j->ndeps = ndeps;
+  more->ndeps = ndeps;
   j->fn = pp_blob_ref(fn);
   j->setting = parent->setting != NULL ? pp_blob_ref(parent->setting) : NULL;
   j->retries = pp_get32(p + PP_SUB_RETRIES);
-  j->error_retries = pp_get32(p + PP_SUB_ERRORS);
+  more->error_retries = pp_get32(p + PP_SUB_ERRORS);
   j->timeout = (int64_t)pp_get64(p + PP_SUB_TIMEOUT);
   if (j->timeout < 0)
     j->timeout = 0;
@@ -290,8 +300,8 @@ static bool submit(pp_link *l, const unsigned char *p, size_t len,
 static pp_job *child_by_key(const pp_job *parent, uint32_t key) {
   pp_job *j = pp_kin_child(parent);
 
-  while (j != NULL && j->kin->key != key)
-    j = j->kin->next;
+  while (j != NULL && pp_job_kin(j)->key != key)
+    j = pp_job_kin(j)->next;
   return j;
 }
 
@@ -339,7 +349,7 @@ static uint64_t cancel_unbegun(pp_server *s, pp_job *parent) {
   uint64_t n = 0;
 
   for (; j != NULL; j = next) {
-    next = j->kin->next;
+    next = pp_job_kin(j)->next;
     if (pp_job_over(j) || !pp_sched_take(&s->sched, j))
       continue;
     pp_server_fail(s, j, PP_KIND_CANCELLED, "the job was cancelled");

@@ -7,6 +7,9 @@
 #include "kin.h"
 #include "link_impl.h"
 
+/* Jobs that are likely to take less are not worth waking a worker for each. */
+#define LULLED_NS 5000
+
 static bool holds(const pp_link *l, uint32_t id) {
   return id / 64 < l->has_words && (l->has[id / 64] >> id % 64 & 1);
 }
@@ -39,6 +42,17 @@ static void piece_done(pp_link *l, pp_piece *t) {
     l->answering = false;
   pp_source_unref(p.source);
   free(p.owned);
+}
+
+void pp_link_rouse(pp_engine *e) {
+  pp_link *l;
+
+  while ((l = e->lulled) != NULL) {
+    e->lulled = l->next_lulled;
+    l->lulled = false;
+    if (!l->dead)
+      pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
+  }
 }
 
 bool pp_link_push(pp_link *l) {
@@ -262,16 +276,37 @@ static int watch(pp_link *l, pp_job *j) {
 static bool window_has(const pp_place *p, uint32_t seq) {
   const pp_job *j = p->jobs.head;
 
-  while (j != NULL && j->kin != NULL && j->kin->begun > 0)
+  while (j != NULL && pp_job_kin(j) != NULL && pp_job_kin(j)->begun > 0)
     j = j->next;
   return j == NULL || seq - j->seq < PP_WINDOW;
+}
+
+/* Its frame does not fit: head and body as two pieces. */
+static int send_pieces(pp_link *l, pp_job *j, size_t head) {
+  unsigned char *own = malloc(head);
+  pp_piece *t;
+
+  if (own == NULL)
+    return PP_ENOMEM;
+  pp_job_head(j, own);
+  t = pp_link_piece(l, own, head);
+  if (t == NULL) {
+    free(own);
+    return PP_ENOMEM;
+  }
+  t->owned = own;
+  t = pp_link_piece(l, j->body, j->body_len);
+  if (t == NULL)
+    return PP_ENOMEM; /* the half frame before it goes with the link */
+  t->job = pp_job_ref(j);
+  return 0;
 }
 
 static int place_send(pp_place *p, pp_job *j) {
   pp_link *l = pp_link_of(p);
   pp_lane *lane = l->map.lane;
-  unsigned char *f = j->frame;
-  uint32_t seq;
+  uint32_t seq, ndeps = pp_job_ndeps(j);
+  size_t head, size;
   bool need;
 
   if (l->tx_n > 0 && !(j->flags & PP_JOB_CALL))
@@ -281,47 +316,50 @@ static int place_send(pp_place *p, pp_job *j) {
     return PP_EAGAIN;
   need =
       !holds(l, j->fn->id) || (j->setting != NULL && !holds(l, j->setting->id));
-  for (uint32_t i = 0; i < j->ndeps && !need; i++)
-    need = !holds(l, j->deps[i]->id);
+  for (uint32_t i = 0; i < ndeps && !need; i++)
+    need = !holds(l, j->more->deps[i]->id);
   if (need) {
     int r = send_blob(l, j->fn);
 
     if (r == 0)
       r = send_blob(l, j->setting);
-    for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-      r = send_blob(l, j->deps[i]);
+    for (uint32_t i = 0; i < ndeps && r == 0; i++)
+      r = send_blob(l, j->more->deps[i]);
     if (r != 0) {
       pp_link_kill(l); /* what it was sent cannot be told: begin anew */
       return PP_EAGAIN;
     }
   }
-  l->seq = seq;
-  pp_job_address(j, seq);
+  l->seq = j->seq = seq;
   pp_kin_anew(j);
   if (j->flags & PP_JOB_CHILD) {
-    unsigned char *flags = f + PP_FRAME_HEAD + PP_JOB_FLAGS;
-    uint32_t was = pp_get32(flags) & ~(uint32_t)PP_JOBF_NOW;
-
-    pp_put32(flags, was | (l->lending ? PP_JOBF_NOW : 0));
+    j->wire &= (uint16_t)~PP_JOBF_NOW;
+    j->wire |= l->lending ? PP_JOBF_NOW : 0;
   }
-  atomic_store(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_SENT);
-  j->sent += j->frame_len;
+  /* Published with the frame, or with its last piece. */
+  atomic_store_explicit(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_SENT,
+                        memory_order_release);
+  head = pp_job_head_len(j);
+  size = head + j->body_len;
+  j->sent += size;
   j->node = l->node->name;
-  l->node->stats.sent += j->frame_len;
-  if (l->tx_n == 0 && pp_ring_room(&lane->in) >= j->frame_len) {
-    memcpy(pp_ring_end(&lane->in, l->map.in), f, j->frame_len);
-    pp_ring_publish(&lane->in, j->frame_len);
-    pp_link_wake(l);
+  l->node->stats.sent += size;
+  if (l->tx_n == 0 && pp_ring_room(&lane->in) >= size) {
+    unsigned char *f = pp_ring_end(&lane->in, l->map.in);
+
+    pp_job_head(j, f);
+    memcpy(f + head, j->body, j->body_len);
+    pp_ring_publish(&lane->in, size);
+    if (l->engine->streaming && l->far == NULL && j->fn->run_ns >= 0 &&
+        j->fn->run_ns < LULLED_NS)
+      pp_link_lull(l);
+    else
+      pp_link_wake(l);
     return watch(l, j);
   }
-  {
-    pp_piece *t = pp_link_piece(l, f, j->frame_len);
-
-    if (t == NULL) {
-      pp_link_kill(l);
-      return 0; /* it comes back with the death of the worker */
-    }
-    t->job = pp_job_ref(j);
+  if (send_pieces(l, j, head) != 0) {
+    pp_link_kill(l);
+    return 0; /* it comes back with the death of the worker */
   }
   l->place.full = !pp_link_push(l);
   return watch(l, j);
@@ -361,8 +399,8 @@ void pp_link_detach(pp_link *l) {
 static int64_t place_begun(pp_place *p, const pp_job *j) {
   const pp_link *l = pp_link_of(p);
 
-  if (j->kin != NULL && j->kin->begun > 0)
-    return j->kin->begun;
+  if (pp_job_kin(j) != NULL && pp_job_kin(j)->begun > 0)
+    return pp_job_kin(j)->begun;
   return atomic_load(pp_link_claim(l, j->seq)) == (j->seq << 2 | PP_CLAIM_TAKEN)
              ? atomic_load(&l->map.lane->begun)
              : -1;
@@ -380,9 +418,9 @@ static bool place_withdraw(pp_place *p, pp_job *j) {
                                       j->seq << 2 | PP_CLAIM_RECALLED))
     return false;
   for (size_t i = l->tx_at; i < l->tx_n; i++)
-    if (l->tx[i].job == j && j->frame != j->small) {
-      l->tx[i].owned = j->frame; /* it outlives the job's interest in it */
-      j->frame = NULL;
+    if (l->tx[i].job == j && j->body != j->small) {
+      l->tx[i].owned = j->body; /* it outlives the job's interest in it */
+      j->body = NULL;
     }
   pp_sched_ended(&l->place, j);
   return true;

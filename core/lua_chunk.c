@@ -37,6 +37,25 @@ static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
   return r;
 }
 
+/* What its parcel says of a chunk of n items. */
+static int fill_in(pp_job *j, const pp_uparcel *u, uint32_t n, uint64_t index) {
+  pp_more *more = pp_job_more(j);
+
+  if (more == NULL ||
+      (u->name != NULL && (more->name = strdup(u->name)) == NULL))
+    return PP_ENOMEM;
+  j->items = n;
+  j->flags |= PP_JOB_SEEN; /* nobody else is to take it */
+  j->retries = u->retries;
+  j->timeout = u->timeout;
+  j->priority = u->priority;
+  j->slots = u->slots;
+  more->error_retries = u->error_retries;
+  more->memory = u->memory;
+  more->index = index;
+  return 0;
+}
+
 /* core.chunk(server, parcel, items, first, n, flags, group, index of the first
  * item in the whole) -> a job that calls
  * the parcel's function for items[first .. first + n - 1]; flags has letters: s
@@ -53,9 +72,8 @@ static int chunk(lua_State *L) {
   const char *how = luaL_checkstring(L, 6);
   const char *group = luaL_optlstring(L, 7, "default", &group_len);
   uint64_t index;
-  pp_deps deps = {0};
-  pp_parcel parcel = u->parcel;
-  pp_blob *set;
+  pp_packed packed = {0};
+  pp_ujob *handle;
   pp_job *j;
   int64_t now;
 
@@ -84,12 +102,12 @@ static int chunk(lua_State *L) {
     return luaL_error(L, "not enough memory");
   if (flags & PP_JOBF_EACH) {
     lua_settop(L, base);
-    r = pack_each(L, e, first, n, &deps, base);
+    r = pack_each(L, e, first, n, &packed.deps, base);
   } else {
     r = pp_codec_pack(e->codec, L, base + 1, n, "item", &e->scratch, NULL);
   }
   if (r != 0) {
-    pp_deps_clear(e->codec, &deps);
+    pp_deps_clear(e->codec, &packed.deps);
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
@@ -97,29 +115,27 @@ static int chunk(lua_State *L) {
   lua_settop(L, base);
   lua_getiuservalue(L, 2, 1);
   lua_rawseti(L, base, (lua_Integer)lua_rawlen(L, base) + 1);
-  set = pp_setting(L, e);
-  pp_engine_enter(e);
-  pp_blob_ref(parcel.blob);
-  pp_engine_leave(e);
-  j = pp_compose(e, &parcel, &deps, flags, u->modules.len);
-  if (j == NULL)
-    return luaL_error(L, "not enough memory");
-  j->items = (uint32_t)n;
-  j->flags |= PP_JOB_SEEN; /* nobody else is to take it */
-  j->retries = u->retries;
-  j->error_retries = u->error_retries;
-  j->timeout = u->timeout;
-  j->priority = u->priority;
-  j->slots = u->slots;
-  if (u->name != NULL)
-    j->name = strdup(u->name);
-  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
-  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_INDEX, index);
-  pp_push_job(L, j, 1, base);
+  handle = pp_new_handle(L, 1);
+  lua_pushvalue(L, base);
+  pp_job_hold(L, -2, PP_HOLD_KEPT);
+  packed.setting = pp_setting(L, e);
+  packed.parcel = u->parcel;
+  packed.borrowed = true; /* by the parcel at 2 */
+  packed.flags = flags;
+  packed.mods = u->modules.len;
   now = pp_now_ns();
   pp_engine_enter(e);
+  j = pp_compose(s, &packed);
+  if (j != NULL && fill_in(j, u, (uint32_t)n, index) != 0) {
+    pp_job_unref(j, &e->blobs);
+    j = NULL;
+  }
+  if (j == NULL) {
+    pp_engine_leave(e);
+    return luaL_error(L, "not enough memory");
+  }
+  handle->j = j;
   pp_engine_look(e, now);
-  j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_groups_get(&s->groups, group, group_len);
   if (!u->has_id)
     u->id = s->next_id++;

@@ -118,6 +118,7 @@ int luaopen_pp_core(lua_State *L) {
   luaL_newlib(L, funcs);
   pp_open_server(L);
   pp_open_job(L);
+  pp_open_error(L);
   pp_open_chunk(L);
   pp_open_put(L);
   pp_open_everywhere(L);

@@ -100,9 +100,9 @@ static bool push_run(lua_State *L, waiter *w, uint32_t seat, const pp_node *n,
     copy->state = run->state;
     copy->node = n->name;
     copy->worker = number;
-    if (run->output != NULL) {
-      copy->output = run->output;
-      run->output = NULL;
+    if (pp_job_collected(run) != NULL && pp_job_more(copy) != NULL) {
+      copy->more->output = run->more->output;
+      run->more->output = NULL;
     }
   }
   pp_engine_leave(e);
@@ -144,23 +144,12 @@ static void push_entry(lua_State *L, const pp_server *s) {
     lua_setfield(L, -2, "error");
   }
   if (s->output == PP_OUTPUT_JOB) {
-    set_text(L, "output", u->j->output != NULL ? &u->j->output[0] : NULL);
-    set_text(L, "errors", u->j->output != NULL ? &u->j->output[1] : NULL);
+    const pp_buf *b = pp_job_collected(u->j);
+
+    set_text(L, "output", b != NULL ? &b[0] : NULL);
+    set_text(L, "errors", b != NULL ? &b[1] : NULL);
   }
   lua_remove(L, handle);
-}
-
-/* Give a job the marks of a call. */
-static void mark(const pp_server *s, pp_job *j) {
-  unsigned char *p = j->frame + PP_FRAME_HEAD;
-  uint32_t flags = pp_get32(p + PP_JOB_FLAGS) | PP_JOBF_BASE;
-
-  if (s->seeded) {
-    flags |= PP_JOBF_SEEDED;
-    pp_put64(p + PP_JOB_SEED, s->seed);
-  }
-  pp_put32(p + PP_JOB_FLAGS, flags);
-  pp_put64(p + PP_JOB_ID, s->calls.n);
 }
 
 /***
@@ -182,6 +171,7 @@ raises an error, or on Ctrl-C, the call is taken back.
 */
 int pp_server_everywhere(lua_State *L) {
   submission b;
+  pp_packed packed;
   pp_job *model;
   waiter *w;
   int list, at = 0;
@@ -197,13 +187,17 @@ int pp_server_everywhere(lua_State *L) {
   w->model = NULL;
   luaL_setmetatable(L, WAITER_META);
   lua_toclose(L, -1);
-  model = pp_submission_job(L, &b);
-  if (model->setting != NULL)
-    pp_blob_ref(model->setting);
+  pp_submission_pack(L, &b, &packed);
+  pp_engine_enter(b.e);
+  model = pp_submission_job(&b, &packed);
+  if (model != NULL)
+    model->wire |= PP_JOBF_BASE;
+  pp_engine_leave(b.e);
+  if (model == NULL)
+    return luaL_error(L, "not enough memory");
   w->model = model;
   await_given(L, w);
   w->model = NULL;
-  mark(b.s, model);
   pp_engine_enter(b.e);
   pp_engine_look(b.e, pp_now_ns());
   w->call = pp_everywhere_call(b.s, model);

@@ -16,8 +16,26 @@ Jobs and their errors.
 #include "nest.h"
 #include "serial.h"
 
+const char pp_job_key = 0;
+
+/* luaL_checkudata for a job, without a look at strings. */
+static pp_ujob *check_handle(lua_State *L, int idx) {
+  pp_ujob *u = lua_touserdata(L, idx);
+
+  if (PP_LIKELY(u != NULL && lua_getmetatable(L, idx))) {
+    bool is;
+
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+    is = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    if (PP_LIKELY(is))
+      return u;
+  }
+  return luaL_checkudata(L, idx, PP_JOB_META);
+}
+
 static pp_ujob *check_job(lua_State *L, int idx) {
-  pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
+  pp_ujob *u = check_handle(L, idx);
 
   if (u->j == NULL) /* a finalizer came across it */
     luaL_error(L, "attempt to use a collected job");
@@ -83,110 +101,6 @@ static bool job_over(void *ud) { return pp_job_over(ud); }
 
 /* --- results -------------------------------------------------------------- */
 
-/* The error of the job that this one failed with: pushes it. The very object,
- * if somebody has a handle of that. */
-static void push_failure(lua_State *L, pp_engine *e, const pp_job *j);
-
-static void push_cause(lua_State *L, pp_engine *e, pp_job *j) {
-  int top = lua_gettop(L);
-
-  if (pp_push_server_of(L, j->server)) {
-    lua_getiuservalue(L, -1, PP_UV_HANDLES);
-    if (lua_rawgeti(L, -1, (lua_Integer)j->id + 1) == LUA_TUSERDATA &&
-        ((pp_ujob *)lua_touserdata(L, -1))->j == j) {
-      pp_push_results(L, -1);
-      lua_replace(L, top + 1);
-      lua_settop(L, top + 1);
-      return;
-    }
-  }
-  lua_settop(L, top);
-  push_failure(L, e, j);
-}
-
-static void push_error(lua_State *L, const pp_job *j, int kind, const char *msg,
-                       size_t msg_len) {
-  lua_createtable(L, 0, 8);
-  lua_pushstring(L, pp_kind_name(kind));
-  lua_setfield(L, -2, "kind");
-  lua_pushlstring(L, msg, msg_len);
-  lua_setfield(L, -2, "message");
-  if (!(j->flags & PP_JOB_CALL)) {
-    lua_pushinteger(L, (lua_Integer)j->id);
-    lua_setfield(L, -2, "job");
-  }
-  if (j->worker > 0 || j->flags & PP_JOB_HERE) {
-    lua_pushstring(L, pp_engine_name(pp_engine_here(), j->node));
-    lua_setfield(L, -2, "node");
-    lua_pushinteger(L, j->worker);
-    lua_setfield(L, -2, "worker");
-  }
-  luaL_setmetatable(L, PP_ERROR_META);
-}
-
-/* Is the value on top the error of a job? */
-static bool is_error(lua_State *L) {
-  bool is;
-
-  if (!lua_istable(L, -1) || !lua_getmetatable(L, -1))
-    return false;
-  luaL_getmetatable(L, PP_ERROR_META);
-  is = lua_rawequal(L, -1, -2);
-  lua_pop(L, 2);
-  return is;
-}
-
-/***
-Fields of a job's error.
-`tostring(err)` is the message, then the traceback of the worker.
-@table Error.fields
-@tfield string kind "error" (the function raised one), "timeout", "cancelled",
-  "lost" (its worker died), "unsendable" (a result cannot travel), "memory",
-  "destroyed" (the server was) or "connect"
-@tfield string message what happened
-@tfield value value what was passed to `error`, of any type; its tostring if it
-  cannot travel
-@tfield ?string traceback where, in the script's own files and lines
-@tfield ?string node where it ran
-@tfield ?integer worker which worker of that node, from 1; 0: the script's own
-  process (ncpus = 0)
-@tfield integer job its id
-@tfield ?Error cause the error of a job it waited for
-*/
-/* The error of a job that failed: pushes it. */
-static void push_failure(lua_State *L, pp_engine *e, const pp_job *j) {
-  pp_error_view v;
-
-  if (pp_error_parse(j->result, j->result_len, &v) != 0) {
-    push_error(L, j, PP_KIND_LOST, "its error could not be read", 27);
-    return;
-  }
-  push_error(L, j, v.kind, v.msg, v.msg_len);
-  lua_pushlstring(L, v.tb, v.tb_len);
-  lua_setfield(L, -2, "traceback");
-  if (v.value_len > 0) {
-    int n = pp_codec_unpack(e->codec, L, v.value, v.value_len, NULL, 0);
-
-    if (n == 1) {
-      if (is_error(L)) { /* of a job that it waited for */
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -3, "cause");
-      }
-      lua_setfield(L, -2, "value");
-    } else
-      lua_pop(L, n < 0 ? 1 : n);
-  } else if (v.kind == PP_KIND_ERROR) {
-    lua_pushlstring(L, v.msg, v.msg_len);
-    lua_setfield(L, -2, "value");
-  }
-  if (j->cause != NULL) {
-    push_cause(L, e, j->cause);
-    lua_getfield(L, -1, "value"); /* one error: one value */
-    lua_setfield(L, -3, "value");
-    lua_setfield(L, -2, "cause");
-  }
-}
-
 static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
                   int n, bool ok) {
   lua_createtable(L, n, 2);
@@ -198,10 +112,11 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   lua_setfield(L, -2, "n");
   lua_pushboolean(L, ok);
   lua_rawseti(L, -2, 0);
-  lua_setiuservalue(L, idx, PP_UV_RESULTS);
-  if (j->promise == NULL) { /* else others may still be given its bytes */
+  pp_job_hold(L, idx, PP_HOLD_RESULTS);
+  if (pp_job_promise(j) ==
+      NULL) { /* else others may still be given its bytes */
     lua_pushnil(L);
-    lua_setiuservalue(L, idx, PP_UV_KEPT);
+    pp_job_hold(L, idx, PP_HOLD_KEPT);
   }
   pp_engine_enter(e);
   if (ok) /* an error is what others may fail with */
@@ -218,7 +133,7 @@ int pp_push_results(lua_State *L, int idx) {
   bool plain = true;
 
   idx = lua_absindex(L, idx);
-  if (lua_getiuservalue(L, idx, PP_UV_RESULTS) == LUA_TTABLE) {
+  if (pp_job_held(L, idx, PP_HOLD_RESULTS) == LUA_TTABLE) {
     int t = lua_gettop(L);
     bool ok;
 
@@ -236,7 +151,7 @@ int pp_push_results(lua_State *L, int idx) {
   lua_pop(L, 1);
   top = lua_gettop(L);
   if (j->state == PP_JOB_FAILED) {
-    push_failure(L, e, j);
+    pp_push_failure(L, e, j);
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
   }
@@ -245,8 +160,8 @@ int pp_push_results(lua_State *L, int idx) {
     size_t len;
     const char *m = lua_tolstring(L, -1, &len);
 
-    push_error(L, j, n == PP_ENOMEM ? PP_KIND_MEMORY : PP_KIND_UNSENDABLE, m,
-               len);
+    pp_push_job_error(
+        L, j, n == PP_ENOMEM ? PP_KIND_MEMORY : PP_KIND_UNSENDABLE, m, len);
     lua_remove(L, -2);
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
@@ -413,9 +328,10 @@ static void push_size(lua_State *L, uint64_t n) {
 
 /* What it wrote, where that is collected; else nil. */
 static void push_output(lua_State *L, const pp_job *j, int which) {
-  if (j->output != NULL)
-    lua_pushlstring(L, (const char *)j->output[which].data,
-                    j->output[which].len);
+  const pp_buf *b = pp_job_collected(j);
+
+  if (b != NULL)
+    lua_pushlstring(L, (const char *)b[which].data, b[which].len);
   else if (pp_job_over(j) && j->server != NULL &&
            j->server->output == PP_OUTPUT_JOB)
     lua_pushliteral(L, "");
@@ -481,8 +397,8 @@ static int job_field(lua_State *L) {
     push_size(L, now.id);
   else if (strcmp(k, "group") == 0 && now.group != NULL && now.server != NULL)
     lua_pushlstring(L, now.group->name, now.group->len);
-  else if (strcmp(k, "name") == 0 && now.name != NULL)
-    lua_pushstring(L, now.name);
+  else if (strcmp(k, "name") == 0 && now.more != NULL && now.more->name != NULL)
+    lua_pushstring(L, now.more->name);
   else if (strcmp(k, "node") == 0 && placed)
     lua_pushstring(L, pp_engine_name(e, now.node));
   else if (strcmp(k, "worker") == 0 && placed)
@@ -502,7 +418,7 @@ static int job_field(lua_State *L) {
   else if (strcmp(k, "errors") == 0)
     push_output(L, &now, 1);
   else if (strcmp(k, "maxrss") == 0 && now.maxrss > 0)
-    push_size(L, now.maxrss);
+    push_size(L, pp_job_maxrss(&now));
   else
     lua_pushnil(L);
   return 1;
@@ -520,12 +436,18 @@ static int job_tostring(lua_State *L) {
   return 1;
 }
 
+/* Upvalue: the metatable. It is called for each handle there is. */
 static int job_gc(lua_State *L) {
-  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  pp_ujob *u = lua_touserdata(L, 1);
   pp_engine *e = pp_engine_here();
+
+  if (PP_UNLIKELY(u == NULL || !lua_getmetatable(L, 1) ||
+                  !lua_rawequal(L, -1, lua_upvalueindex(1))))
+    u = luaL_checkudata(L, 1, PP_JOB_META);
 
   if (u->j != NULL && e != NULL) {
     pp_engine_enter(e);
+    e->streaming = true; /* nothing that anybody could see */
     pp_job_unref(u->j, &e->blobs);
     pp_engine_leave(e);
   }
@@ -538,20 +460,58 @@ static int job_newindex(lua_State *L) {
                     luaL_tolstring(L, 2, NULL));
 }
 
-void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
+int pp_job_held(lua_State *L, int idx, int which) {
+  int t = lua_getiuservalue(L, idx, 1);
+
+  if (t == LUA_TTABLE) {
+    t = lua_rawgeti(L, -1, which);
+    lua_remove(L, -2);
+  } else if (which != PP_HOLD_SERVER) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    t = LUA_TNIL;
+  }
+  return t;
+}
+
+void pp_job_hold(lua_State *L, int idx, int which) {
+  idx = lua_absindex(L, idx);
+  if (lua_getiuservalue(L, idx, 1) != LUA_TTABLE) {
+    if (lua_isnil(L, -2)) { /* as it is */
+      lua_pop(L, 2);
+      return;
+    }
+    lua_createtable(L, PP_HOLD_KEPT, 0);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, PP_HOLD_SERVER);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, idx, 1);
+  }
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, which);
+  lua_pop(L, 1);
+}
+
+pp_ujob *pp_new_handle(lua_State *L, int server) {
   pp_ujob *u;
 
   server = lua_absindex(L, server);
+  u = lua_newuserdatauv(L, sizeof *u, 1);
+  u->j = NULL;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, server);
+  lua_setiuservalue(L, -2, 1);
+  return u;
+}
+
+void pp_push_job(lua_State *L, pp_job *j, int server, int kept) {
   if (kept != 0)
     kept = lua_absindex(L, kept);
-  u = lua_newuserdatauv(L, sizeof *u, PP_UV_JOB_N);
-  u->j = j;
-  luaL_setmetatable(L, PP_JOB_META);
-  lua_pushvalue(L, server);
-  lua_setiuservalue(L, -2, PP_UV_SERVER);
+  pp_new_handle(L, server)->j = j;
   if (kept != 0 && !lua_isnil(L, kept)) {
     lua_pushvalue(L, kept);
-    lua_setiuservalue(L, -2, PP_UV_KEPT);
+    pp_job_hold(L, -2, PP_HOLD_KEPT);
   }
 }
 
@@ -581,71 +541,10 @@ void pp_push_handle(lua_State *L, pp_job *j, int server) {
   lua_remove(L, -2);
 }
 
-/* Append a newline and the traceback of the error at idx, if it has one. */
-static void add_traceback(lua_State *L, luaL_Buffer *b, int idx,
-                          const char *above) {
-  lua_pushliteral(L, "traceback");
-  lua_rawget(L, idx);
-  if (lua_type(L, -1) == LUA_TSTRING && lua_rawlen(L, -1) > 0) {
-    luaL_addstring(b, above);
-    luaL_addvalue(b);
-  } else {
-    lua_pop(L, 1);
-  }
-}
-
-/* Have the errors at 1 and 2 the same one? So it is with a job that failed
- * before it began. */
-static bool same_traceback(lua_State *L) {
-  bool same;
-
-  lua_pushliteral(L, "traceback");
-  lua_rawget(L, 1);
-  lua_pushliteral(L, "traceback");
-  lua_rawget(L, 2);
-  same = lua_rawequal(L, -1, -2);
-  lua_pop(L, 2);
-  return same;
-}
-
-/* How far down to look for where an error comes from. */
-#define CAUSES_MAX 100000
-
-static int error_tostring(lua_State *L) {
-  luaL_Buffer b;
-  bool deeper = false;
-
-  lua_settop(L, 1);
-  if (!lua_istable(L, 1)) {
-    lua_pushliteral(L, "pp.error");
-    return 1;
-  }
-  lua_pushvalue(L, 1); /* 2: the error at the bottom */
-  for (int i = 0; i < CAUSES_MAX; i++) {
-    lua_pushliteral(L, "cause");
-    lua_rawget(L, 2);
-    if (!is_error(L))
-      break;
-    lua_replace(L, 2);
-    deeper = true;
-  }
-  lua_settop(L, 2);
-  lua_getfield(L, 1, "message");
-  luaL_tolstring(L, -1, NULL);
-  lua_replace(L, 3);
-  luaL_buffinit(L, &b);
-  lua_pushvalue(L, 3);
-  luaL_addvalue(&b);
-  add_traceback(L, &b, 1, "\n");
-  if (deeper && !same_traceback(L))
-    add_traceback(L, &b, 2, "\nin a job that it waited for:\n");
-  luaL_pushresult(&b);
-  return 1;
-}
-
 static const luaL_Reg meta[] = {
-    {"__call", job_call}, {"__tostring", job_tostring},
-    {"__gc", job_gc},     {"__newindex", job_newindex},
+    {"__call", job_call},
+    {"__tostring", job_tostring},
+    {"__newindex", job_newindex},
     {NULL, NULL},
 };
 
@@ -658,15 +557,16 @@ static const luaL_Reg methods[] = {
 
 void pp_open_job(lua_State *L) {
   luaL_newmetatable(L, PP_JOB_META);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &pp_job_key);
   luaL_setfuncs(L, meta, 0);
+  lua_pushvalue(L, -1);
+  lua_pushcclosure(L, job_gc, 1);
+  lua_setfield(L, -2, "__gc");
   luaL_newlib(L, methods);
   lua_pushcclosure(L, job_field, 1);
   lua_setfield(L, -2, "__index");
   lua_pushliteral(L, "pp.Job");
   lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
-  luaL_newmetatable(L, PP_ERROR_META);
-  lua_pushcfunction(L, error_tostring);
-  lua_setfield(L, -2, "__tostring");
-  lua_setfield(L, -2, "error_meta");
 }

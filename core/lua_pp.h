@@ -18,16 +18,27 @@
 #define PP_HANDLES "pp.servers"
 
 typedef struct pp_userver {
-  pp_server *s; /* NULL: closed */
-  bool running; /* stands for that of the job at work */
+  const char *tag; /* &pp_server_tag: no other userdata begins so */
+  pp_server *s;    /* NULL: closed */
+  bool running;    /* stands for that of the job at work */
 } pp_userver;
+
+extern const char pp_server_tag;
 
 typedef struct pp_ujob {
   pp_job *j;
 } pp_ujob;
 
-/* User values of a job handle. */
-enum { PP_UV_RESULTS = 1, PP_UV_SERVER, PP_UV_KEPT, PP_UV_JOB_N = 3 };
+/* The metatable of these lies in the registry at this address, too. */
+extern const char pp_job_key;
+
+/* What a job handle holds; most only their server, which is then their one
+ * user value; else that is a table of these. */
+enum { PP_HOLD_SERVER = 1, PP_HOLD_RESULTS, PP_HOLD_KEPT };
+/* Push what the handle at idx holds there: its type, LUA_TNIL for nothing. */
+int pp_job_held(lua_State *L, int idx, int which);
+/* Have it hold the value on top, which is popped. */
+void pp_job_hold(lua_State *L, int idx, int which);
 /* User values of a server: table of what its jobs hold, by id; handles of its
  * jobs, by id (weak). */
 enum { PP_UV_HELD = 1, PP_UV_HANDLES };
@@ -62,6 +73,9 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
 /* Seconds at idx as a deadline; none or nil is -1. Raises. */
 int64_t pp_opt_deadline(lua_State *L, int idx);
 
+/* Push a new handle, without job as yet, for one of the server at index server.
+ */
+pp_ujob *pp_new_handle(lua_State *L, int server);
 /* A new handle for j (its reference passes) of the server at index server;
  * pushes it. kept: index of the kept list or 0. */
 void pp_push_job(lua_State *L, pp_job *j, int server, int kept);
@@ -73,6 +87,12 @@ void pp_keep_handle(lua_State *L, int server);
 /* The results of the ended job whose handle is at idx: pushes them and returns
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
+
+/* lua_error.c: push the error object of a job that failed; one of this kind and
+ * text. */
+void pp_push_failure(lua_State *L, pp_engine *e, const pp_job *j);
+void pp_push_job_error(lua_State *L, const pp_job *j, int kind, const char *msg,
+                       size_t msg_len);
 
 /* lua_callback.c: run the callbacks that are due; none may be running. Raises
  * what one raises; the others remain due. */
@@ -102,10 +122,19 @@ typedef struct pp_uparcel {
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 
-/* A job whose frame is what e->scratch holds (modules, packed arguments). The
- * parcel's reference and deps pass to it; NULL without memory. */
-pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
-                   uint32_t flags, size_t mods);
+/* What a job is made of, packed; its body is in the engine's scratch. */
+typedef struct pp_packed {
+  pp_parcel parcel; /* owned, unless */
+  bool borrowed;    /* it is a plan's: until Lua runs or allocates */
+  pp_deps deps;     /* owned */
+  pp_blob *setting; /* borrowed so, or NULL */
+  uint32_t flags;   /* PP_JOBF_x */
+  size_t mods;      /* bytes of the body that are modules */
+} pp_packed;
+
+/* The job of these, of which nothing is owned any more then; NULL without
+ * memory. The lock held. */
+pp_job *pp_compose(pp_server *s, const pp_packed *k);
 /* lua_setting.c: the blob of package.path, package.cpath and package.preload
  * as they are, borrowed; NULL while they are what ppsh started with. Raises. */
 pp_blob *pp_setting(lua_State *L, pp_engine *e);
@@ -123,6 +152,7 @@ void pp_open_everywhere(lua_State *L);
 /* Fill the table at the top with the functions of each binding. */
 void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
+void pp_open_error(lua_State *L);
 void pp_open_chunk(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);

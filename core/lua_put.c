@@ -20,9 +20,9 @@ enum { UV_KEPT = 1 };
 
 /* --- sending them --------------------------------------------------------- */
 
-/* Push the kept list at a user value, if there is one. */
-static void push_kept(lua_State *L, int idx, int which, pp_custom *out) {
-  out->keeps = lua_getiuservalue(L, idx, which) == LUA_TTABLE;
+/* The kept list on top, if it is one, goes along. */
+static void push_kept(lua_State *L, pp_custom *out) {
+  out->keeps = lua_istable(L, -1);
   if (!out->keeps)
     lua_pop(L, 1);
 }
@@ -45,7 +45,7 @@ static int pack_again(lua_State *L, pp_engine *e, pp_job *j, int idx,
   r = pp_codec_pack(e->codec, L, top + 1, 1, "result", &bytes, &deps);
   if (r == 0 && lua_istable(L, -1)) {
     lua_pushvalue(L, -1);
-    lua_setiuservalue(L, idx, PP_UV_KEPT);
+    pp_job_hold(L, idx, PP_HOLD_KEPT);
   }
   lua_settop(L, top);
   if (r != 0) {
@@ -79,7 +79,7 @@ static int send_job(lua_State *L, pp_engine *e, int idx, pp_custom *out) {
     return PP_EUNSENDABLE;
   }
   pp_engine_enter(e);
-  gone = j->state == PP_JOB_DONE && j->promise == NULL &&
+  gone = j->state == PP_JOB_DONE && pp_job_promise(j) == NULL &&
          (j->result == NULL || names_tables(j));
   pp_engine_leave(e);
   if (gone)
@@ -94,7 +94,8 @@ static int send_job(lua_State *L, pp_engine *e, int idx, pp_custom *out) {
   if (out->dep == NULL || pp_buf_byte(out->bytes, PP_CUSTOM_JOB) != 0)
     return PP_ENOMEM;
   out->hash = out->dep->hash;
-  push_kept(L, idx, PP_UV_KEPT, out);
+  pp_job_held(L, idx, PP_HOLD_KEPT);
+  push_kept(L, out);
   return 1;
 }
 
@@ -112,7 +113,8 @@ static int send_put(lua_State *L, pp_engine *e, int idx, pp_custom *out) {
   pp_engine_leave(e);
   out->hash = out->dep->hash;
   out->shared = true;
-  push_kept(L, idx, UV_KEPT, out);
+  lua_getiuservalue(L, idx, UV_KEPT);
+  push_kept(L, out);
   return 1;
 }
 

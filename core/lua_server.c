@@ -26,10 +26,22 @@ pp_engine *pp_check_engine(lua_State *L) {
   return e;
 }
 
+const char pp_server_tag = 0;
+
+/* luaL_checkudata for a server, without a look at strings. */
+static pp_userver *check_handle(lua_State *L, int idx) {
+  pp_userver *u = lua_touserdata(L, idx);
+
+  if (PP_LIKELY(u != NULL && lua_rawlen(L, idx) == sizeof *u &&
+                u->tag == &pp_server_tag))
+    return u;
+  return luaL_checkudata(L, idx, PP_SERVER_META);
+}
+
 /* The handle at idx; for the running server, that of the job at work takes its
  * place there. */
 static pp_userver *to_server(lua_State *L, int idx) {
-  pp_userver *u = luaL_checkudata(L, idx, PP_SERVER_META);
+  pp_userver *u = check_handle(L, idx);
 
   if (PP_UNLIKELY(u->running)) {
     idx = lua_absindex(L, idx);
@@ -62,6 +74,7 @@ static lua_Integer option(lua_State *L, const char *name, lua_Integer d) {
 pp_userver *pp_push_server(lua_State *L) {
   pp_userver *u = lua_newuserdatauv(L, sizeof *u, 2);
 
+  u->tag = &pp_server_tag;
   u->s = NULL;
   u->running = false;
   luaL_setmetatable(L, PP_SERVER_META);

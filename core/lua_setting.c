@@ -134,13 +134,56 @@ static pp_blob *inherited(pp_engine *e) {
   return e->setting;
 }
 
+/* What the last setting was made of, and where to look whether it still holds:
+ * references of the script's registry. */
+static struct {
+  const char *seen[2]; /* strings of the registry's copies */
+  uint64_t sum;        /* of package.preload */
+  pp_blob *blob;
+  int package, path, cpath, preload; /* 0: none as yet */
+} last;
+
+/* Is it as it was? Neither runs Lua nor allocates. */
+static bool unchanged(lua_State *L) {
+  int top = lua_gettop(L);
+  bool same = false;
+
+  if (last.package == 0)
+    return false;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, last.package);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, last.path);
+  if (lua_rawget(L, top + 1) == LUA_TSTRING &&
+      lua_tostring(L, -1) == last.seen[0]) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, last.cpath);
+    same = lua_rawget(L, top + 1) == LUA_TSTRING &&
+           lua_tostring(L, -1) == last.seen[1];
+  }
+  if (same) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, last.preload);
+    same = sum_of(L) == last.sum;
+  }
+  lua_settop(L, top);
+  return same;
+}
+
+/* Note where to look next time. */
+static void look_here(lua_State *L) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, LUA_LOADLIBNAME);
+  last.package = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
+  lua_pushliteral(L, "path");
+  last.path = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushliteral(L, "cpath");
+  last.cpath = luaL_ref(L, LUA_REGISTRYINDEX);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  last.preload = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 pp_blob *pp_setting(lua_State *L, pp_engine *e) {
-  static const char *seen[2]; /* strings of the registry's copies */
-  static uint64_t seen_sum;
-  static pp_blob *blob;
   int top = lua_gettop(L);
   const char *path, *cpath;
-  pp_blob *was = blob;
+  pp_blob *was = last.blob;
   pp_buf b = {0};
   size_t n, cn;
   uint64_t sum;
@@ -150,21 +193,21 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   if (e->serial != NULL)
     return inherited(e);
   luaL_checkstack(L, 20, NULL);
+  if (PP_LIKELY(unchanged(L)))
+    return last.blob;
   if (!push_paths(L))
     return NULL;
   path = lua_tolstring(L, top + 1, &n);
   cpath = lua_tolstring(L, top + 2, &cn);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   sum = sum_of(L);
-  if (path == seen[0] && cpath == seen[1] && sum == seen_sum) {
-    lua_settop(L, top);
-    return blob;
-  }
+  if (last.package == 0)
+    look_here(L);
   keep(L, top);
   lua_pushnil(L);
   if (strcmp(path, e->path) == 0 && strcmp(cpath, e->cpath) == 0 &&
       lua_next(L, top + 3) == 0) {
-    blob = NULL;
+    last.blob = NULL;
   } else {
     lua_settop(L, top + 3);
     if (pp_buf_put(&b, path, n + 1) != 0 || pp_buf_put(&b, cpath, cn + 1) ||
@@ -173,7 +216,7 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
       luaL_error(L, "not enough memory");
     }
     pp_engine_enter(e);
-    blob =
+    last.blob =
         pp_blobs_intern(&e->blobs, PP_BLOB_SETTING,
                         pp_hash_of(b.data, b.len, 0), b.data, b.len, NULL, 0);
     pp_engine_leave(e);
@@ -182,9 +225,9 @@ pp_blob *pp_setting(lua_State *L, pp_engine *e) {
   pp_engine_enter(e);
   pp_blob_unref(&e->blobs, was);
   pp_engine_leave(e);
-  seen[0] = path;
-  seen[1] = cpath;
-  seen_sum = sum;
+  last.seen[0] = path;
+  last.seen[1] = cpath;
+  last.sum = sum;
   lua_settop(L, top);
-  return blob;
+  return last.blob;
 }

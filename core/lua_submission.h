@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lua_submission: one call of submit while its parts are on the Lua stack:
- * lua_submit.c makes a job of it, lua_travel.c sees to what goes along beside
- * the arguments.
+ * lua_spec.c reads the table form, lua_submit.c makes a job of it,
+ * lua_travel.c sees to what goes along beside the arguments.
  */
 #ifndef PP_LUA_SUBMISSION_H
 #define PP_LUA_SUBMISSION_H
@@ -26,6 +26,7 @@ enum {
 typedef struct submission {
   pp_engine *e;
   pp_server *s;
+  unsigned has; /* bits: at which places something stands; pp_has */
   const char *names[AT_EXTRA]; /* of arguments, for errors */
   const char *method;
   int level;    /* of the caller, for errors */
@@ -42,25 +43,31 @@ typedef struct submission {
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;
 
+static inline bool pp_has(const submission *b, int at) {
+  return (b->has >> at & 1) != 0;
+}
+
 /* As luaL_argerror, but with our name and numbers however it was called. */
 int pp_arg_error(lua_State *L, const submission *b, int at, const char *msg);
 
 /* A call of a method of the server at 1 that has come with these arguments. */
 void pp_submission_begin(lua_State *L, submission *b);
+/* The only argument is a table of options: spread its fields over the places of
+ * the other form. Raises on names that do not exist and bad values. */
+void pp_submission_by_name(lua_State *L, submission *b);
 /* They are the function and its arguments, one by one: check the function and
  * put all in place. */
 void pp_submission_spread(lua_State *L, submission *b);
-/*
- * Everything is at its place on the stack and checked: the job for it, not yet
- * given to anybody, its setting borrowed. Pushes the kept list of its function
- * and arguments. Raises what cannot be sent.
- */
-pp_job *pp_submission_job(lua_State *L, submission *b);
+/* Everything is at its place on the stack and checked: pack it. Pushes the kept
+ * list of function and arguments. Raises what cannot be sent. */
+void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k);
+/* As pp_compose, with what the submission says. */
+pp_job *pp_submission_job(const submission *b, const pp_packed *k);
 
 /* Add depfuncs and globals to the table at AT_EXTRA. Raise on bad ones. */
 void pp_add_deps(lua_State *L, submission *b);
 void pp_add_globals(lua_State *L, submission *b);
 /* Append the names of modules to e->scratch; returns bytes. Raises. */
-size_t pp_add_modules(lua_State *L, submission *b);
+size_t pp_add_modules(lua_State *L, const submission *b);
 
 #endif

@@ -5,7 +5,6 @@ Submitting jobs.
 */
 /* server:submit in both its forms, and server:spawn. */
 #include <lauxlib.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,219 +25,6 @@ static const char *const names_by_place[AT_EXTRA] = {
     "",        "self",     "func",         "args",  "depfuncs",
     "modules", "callback", "callbackargs", "group", "globals",
 };
-static const char *const names_by_name[AT_EXTRA] = {
-    "",        "self",     "func",         "args",  "deps",
-    "modules", "callback", "callbackargs", "group", "globals",
-};
-
-/* The value at the top, as messages name it: a number by itself, all else by
- * its type. */
-static const char *got(lua_State *L) {
-  if (lua_type(L, -1) == LUA_TNUMBER)
-    return lua_rawequal(L, -1, -1) ? luaL_tolstring(L, -1, NULL) : "nan";
-  return luaL_typename(L, -1);
-}
-
-/* An optional integer >= 0 of the table form. */
-static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
-                                 lua_Integer otherwise, lua_Integer most) {
-  lua_getfield(L, AT_FUNC, name);
-  if (!lua_isnil(L, -1)) {
-    int ok;
-
-    otherwise = lua_tointegerx(L, -1, &ok);
-    if (!ok || lua_type(L, -1) != LUA_TNUMBER || otherwise < 0 ||
-        otherwise > most)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "%s must be an integer >= 0, got %s",
-                                   name, got(L)));
-  }
-  lua_pop(L, 1);
-  return otherwise;
-}
-
-/* slots =: how many places the job takes, at most those of its node. A server
- * of no workers has one, and it is enough. */
-static void read_slots(lua_State *L, submission *b) {
-  int ok;
-  lua_Integer n;
-
-  if (lua_getfield(L, AT_FUNC, "slots") != LUA_TNIL) {
-    n = lua_tointegerx(L, -1, &ok);
-    if (!ok || lua_type(L, -1) != LUA_TNUMBER || n < 1)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "slots must be an integer >= 1, got %s",
-                                   luaL_tolstring(L, -1, NULL)));
-    if (b->s->local->ncpus > 0 && n > (lua_Integer)b->s->local->ncpus)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L,
-                                   "slots must be at most %d, the workers of "
-                                   "'local', got %I",
-                                   (int)b->s->local->ncpus, n));
-    b->slots = b->s->local->ncpus > 0 ? (uint32_t)n : 1;
-  }
-  lua_pop(L, 1);
-}
-
-/* Is there a "local" among the names, which commas may separate? */
-static bool names_local(const char *names) {
-  while (*names != '\0') {
-    size_t n;
-
-    names += strspn(names, " \t,");
-    n = strcspn(names, " \t,");
-    if (n == 5 && memcmp(names, "local", 5) == 0)
-      return true;
-    names += n;
-  }
-  return false;
-}
-
-static void check_names(lua_State *L, submission *b, int idx) {
-  const char *names;
-
-  if (lua_type(L, idx) != LUA_TSTRING)
-    pp_arg_error(L, b, AT_FUNC,
-                 lua_pushfstring(L,
-                                 "on must be a node's name or a list of names, "
-                                 "got %s",
-                                 luaL_typename(L, idx)));
-  names = lua_tostring(L, idx);
-  if (names[strspn(names, " \t,")] == '\0')
-    pp_arg_error(L, b, AT_FUNC, "on names no node");
-}
-
-/* on =: the nodes the job may run at. This one is the only one there is: says
- * in b->nowhere if it is not among them. */
-static void read_on(lua_State *L, submission *b) {
-  int top = lua_gettop(L), on = top + 1;
-  bool here = false;
-  luaL_Buffer list;
-
-  if (lua_getfield(L, AT_FUNC, "on") == LUA_TNIL) {
-    lua_settop(L, top);
-    return;
-  }
-  if (lua_type(L, on) != LUA_TTABLE) {
-    check_names(L, b, on);
-    here = names_local(lua_tostring(L, on));
-  } else {
-    lua_Integer n = (lua_Integer)lua_rawlen(L, on);
-
-    if (n == 0)
-      pp_arg_error(L, b, AT_FUNC, "on names no node");
-    luaL_buffinit(L, &list);
-    for (lua_Integer i = 1; i <= n; i++) {
-      if (i > 1)
-        luaL_addstring(&list, ", ");
-      lua_rawgeti(L, on, i);
-      check_names(L, b, lua_gettop(L));
-      here = here || names_local(lua_tostring(L, -1));
-      luaL_addvalue(&list);
-    }
-    luaL_pushresult(&list);
-  }
-  if (!here) {
-    const char *names = lua_tostring(L, -1);
-
-    snprintf(b->nowhere, sizeof b->nowhere,
-             "no worker is to be expected on '%.80s%s'", names,
-             strlen(names) > 80 ? "..." : "");
-  }
-  lua_settop(L, top);
-}
-
-/* submit{...}: spread the fields over the places of the other form. */
-static void by_name(lua_State *L, submission *b) {
-  static const char *const keys[] = {
-      "args", "deps", "modules", "callback", "callbackargs", "group", "globals",
-  };
-  int spec = AT_FUNC;
-
-  b->by_name = true;
-  memcpy(b->names, names_by_name, sizeof b->names);
-  lua_pushnil(L);
-  while (lua_next(L, spec) != 0) {
-    bool known = lua_type(L, -2) == LUA_TNUMBER;
-    const char *k;
-
-    if (known) {
-      known = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
-      if (!known)
-        pp_arg_error(L, b, AT_FUNC, "only the function stands without a name");
-    } else if (lua_type(L, -2) == LUA_TSTRING) {
-      k = lua_tostring(L, -2);
-      known = strcmp(k, "func") == 0 || strcmp(k, "retries") == 0 ||
-              strcmp(k, "name") == 0 || strcmp(k, "timeout") == 0 ||
-              strcmp(k, "priority") == 0 || strcmp(k, "memory") == 0 ||
-              strcmp(k, "forget") == 0 || strcmp(k, "retry_errors") == 0 ||
-              strcmp(k, "depfuncs") == 0 || strcmp(k, "on") == 0 ||
-              strcmp(k, "slots") == 0;
-      for (size_t i = 0; i < sizeof keys / sizeof *keys && !known; i++)
-        known = strcmp(k, keys[i]) == 0;
-      if (!known)
-        pp_arg_error(L, b, AT_FUNC,
-                     lua_pushfstring(L, "unknown option '%s'", k));
-    } else {
-      pp_arg_error(
-          L, b, AT_FUNC,
-          lua_pushfstring(L, "unknown option (a %s)", luaL_typename(L, -2)));
-    }
-    lua_pop(L, 1);
-  }
-  b->retries = integer_field(L, b, "retries", b->retries, INT32_MAX);
-  b->retry_errors = integer_field(L, b, "retry_errors", 0, INT32_MAX);
-  b->memory = integer_field(L, b, "memory", b->memory, INT64_MAX);
-  lua_getfield(L, spec, "timeout");
-  if (!lua_isnil(L, -1)) {
-    lua_Number t = lua_tonumber(L, -1);
-
-    if (lua_type(L, -1) != LUA_TNUMBER || !(t > 0))
-      pp_arg_error(
-          L, b, AT_FUNC,
-          lua_pushfstring(L, "timeout must be a number > 0, got %s", got(L)));
-    b->timeout = t < 9e9 ? (int64_t)(t * 1e9) : 0;
-  }
-  lua_pop(L, 1);
-  if (lua_getfield(L, spec, "priority") != LUA_TNIL) {
-    b->priority = lua_tonumber(L, -1);
-    if (lua_type(L, -1) != LUA_TNUMBER || b->priority != b->priority)
-      pp_arg_error(
-          L, b, AT_FUNC,
-          lua_pushfstring(L, "priority must be a number, got %s", got(L)));
-  }
-  lua_pop(L, 1);
-  read_slots(L, b);
-  read_on(L, b);
-  if (lua_getfield(L, spec, "forget") != LUA_TNIL && !lua_isboolean(L, -1))
-    pp_arg_error(
-        L, b, AT_FUNC,
-        lua_pushfstring(L, "forget must be a boolean, got %s", got(L)));
-  b->forget = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  lua_getfield(L, spec, "name");
-  if (!lua_isnil(L, -1)) {
-    if (lua_type(L, -1) != LUA_TSTRING)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "name must be a string, got %s",
-                                   luaL_typename(L, -1)));
-    b->name = lua_tostring(L, -1); /* the spec keeps it */
-  }
-  lua_settop(L, spec);
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-    if (lua_getfield(L, spec, keys[i]) == LUA_TNIL && i == 1) {
-      lua_pop(L, 1);
-      lua_getfield(L, spec, "depfuncs");
-    }
-  if (lua_rawgeti(L, spec, 1) == LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_getfield(L, spec, "func");
-  }
-  lua_pushvalue(L, spec); /* keep it alive: b->name points into it */
-  lua_insert(L, AT_EXTRA);
-  lua_replace(L, spec);
-}
-
 static bool callable(lua_State *L, int idx) {
   if (lua_isfunction(L, idx))
     return true;
@@ -248,23 +34,24 @@ static bool callable(lua_State *L, int idx) {
   return true;
 }
 
-static void check_parts(lua_State *L, submission *b) {
-  static const struct {
-    int at;
-    const char *what;
-  } tables[] = {
-      {AT_ARGS, "a table"},   {AT_DEPS, "a table"},    {AT_MODULES, "a table"},
-      {AT_CBARGS, "a table"}, {AT_GLOBALS, "a table"},
-  };
+/* Note what there is, from AT_ARGS to `last`, and check it. */
+static void check_parts(lua_State *L, submission *b, int last) {
+  static const int tables[] = {AT_ARGS, AT_DEPS, AT_MODULES, AT_CBARGS,
+                               AT_GLOBALS};
 
   if (!lua_isfunction(L, AT_FUNC))
     bad(L, b, AT_FUNC, "a function");
+  for (int at = AT_ARGS; at <= last; at++)
+    if (!lua_isnil(L, at))
+      b->has |= 1u << at;
+  if (b->has == 0)
+    return;
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-    if (!lua_isnil(L, tables[i].at) && !lua_istable(L, tables[i].at))
-      bad(L, b, tables[i].at, tables[i].what);
-  if (!lua_isnil(L, AT_CALLBACK) && !callable(L, AT_CALLBACK))
+    if (pp_has(b, tables[i]) && !lua_istable(L, tables[i]))
+      bad(L, b, tables[i], "a table");
+  if (pp_has(b, AT_CALLBACK) && !callable(L, AT_CALLBACK))
     bad(L, b, AT_CALLBACK, "a function");
-  if (!lua_isnil(L, AT_GROUP) && lua_type(L, AT_GROUP) != LUA_TSTRING)
+  if (pp_has(b, AT_GROUP) && lua_type(L, AT_GROUP) != LUA_TSTRING)
     bad(L, b, AT_GROUP, "a string");
 }
 
@@ -299,7 +86,7 @@ static void plain_args(lua_State *L, const submission *b, int at) {
 static int count_args(lua_State *L, const submission *b, int at) {
   lua_Integer n;
 
-  if (lua_isnil(L, at))
+  if (!pp_has(b, at))
     return 0;
   if (PP_UNLIKELY(lua_getmetatable(L, at))) {
     lua_pop(L, 1);
@@ -329,7 +116,7 @@ static int count_args(lua_State *L, const submission *b, int at) {
 static void keep_args(lua_State *L, const submission *b) {
   int n = count_args(L, b, AT_CBARGS);
 
-  if (lua_isnil(L, AT_CALLBACK) || lua_isnil(L, AT_CBARGS))
+  if (!pp_has(b, AT_CALLBACK) || !pp_has(b, AT_CBARGS))
     return;
   lua_createtable(L, n, 1);
   for (int i = 1; i <= n; i++) {
@@ -343,35 +130,40 @@ static void keep_args(lua_State *L, const submission *b) {
 
 /* --- the submission ------------------------------------------------------- */
 
-pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
-                   uint32_t flags, size_t mods) {
-  size_t body = e->scratch.len;
-  size_t len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps->n + body;
-  pp_job *j = pp_job_new(len);
-  unsigned char *p;
+pp_job *pp_compose(pp_server *s, const pp_packed *k) {
+  pp_engine *e = s->engine;
+  size_t len = e->scratch.len;
+  pp_job *j = pp_job_new_in(&e->jobs, len);
+  pp_deps deps = k->deps;
 
-  if (j == NULL) {
-    pp_engine_enter(e);
-    pp_blob_unref(&e->blobs, parcel->blob);
-    pp_engine_leave(e);
-    pp_deps_clear(e->codec, deps);
+  if (j == NULL || pp_job_give_deps(j, deps.v, deps.n) != 0 ||
+      ((k->mods > 0 || s->seeded) && pp_job_more(j) == NULL)) {
+    if (j != NULL && pp_job_ndeps(j) > 0)
+      memset(&deps, 0, sizeof deps); /* they go with it */
+    pp_deps_clear(e->codec, &deps);
+    pp_job_unref(j, &e->blobs);
+    if (!k->borrowed)
+      pp_blob_unref(&e->blobs, k->parcel.blob);
     return NULL;
   }
-  p = j->frame;
-  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
-  p += PP_FRAME_HEAD;
-  memset(p, 0, PP_JOB_HEAD);
-  if (parcel->flags & PP_PARCEL_MUTABLE)
-    flags |= PP_JOBF_AFRESH;
-  pp_put32(p + PP_JOB_FLAGS, flags);
-  pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps->n);
-  pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
-  memcpy(p + PP_JOB_HEAD + 4 * deps->n, e->scratch.data, body);
+  memcpy(j->body, e->scratch.data, len);
   if (e->scratch.cap > 1 << 20)
     pp_buf_clear(&e->scratch);
-  j->fn = parcel->blob;
-  j->deps = deps->v;
-  j->ndeps = (uint32_t)deps->n;
+  j->wire = (uint16_t)k->flags;
+  if (k->parcel.flags & PP_PARCEL_MUTABLE)
+    j->wire |= PP_JOBF_AFRESH;
+  if (k->mods > 0)
+    j->more->mods = (uint32_t)k->mods;
+  if (s->seeded) {
+    j->wire |= PP_JOBF_SEEDED;
+    j->more->seed = s->seed;
+  }
+  j->fn = k->parcel.blob;
+  if (k->borrowed)
+    pp_blob_ref(j->fn);
+  j->setting = k->setting;
+  if (j->setting != NULL)
+    pp_blob_ref(j->setting);
   return j;
 }
 
@@ -393,9 +185,11 @@ static bool may_share(lua_State *L, int nargs, bool tables) {
 static void keep_too(lua_State *L, int kept) {
   int more = lua_gettop(L);
 
+  if (lua_isnil(L, more))
+    return;
   if (lua_isnil(L, kept))
     lua_copy(L, more, kept);
-  if (lua_isnil(L, more) || lua_rawequal(L, more, kept))
+  if (lua_rawequal(L, more, kept))
     return;
   lua_pushnil(L);
   while (lua_next(L, more)) {
@@ -410,8 +204,8 @@ static void keep_too(lua_State *L, int kept) {
  * an upvalue that it captured and that is also an argument is one thing in the
  * job. Both have been found fit to travel. The kept list joins that at kept.
  */
-static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
-                       int kept) {
+static int pack_inline(lua_State *L, const submission *b, pp_deps *deps,
+                       size_t mods, int kept) {
   pp_engine *e = b->e;
   int first = lua_gettop(L) + 1, r;
 
@@ -429,24 +223,19 @@ static int pack_inline(lua_State *L, submission *b, pp_deps *deps, size_t mods,
   return 0;
 }
 
-pp_job *pp_submission_job(lua_State *L, submission *b) {
+void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   pp_engine *e = b->e;
-  pp_parcel parcel;
-  pp_deps deps = {0};
-  pp_job *j;
-  pp_blob *set;
-  size_t mods;
-  int r, kept, first = lua_gettop(L) + 1;
-  uint32_t flags = 0;
+  int r, kept, extra, first = lua_gettop(L) + 1;
 
+  memset(k, 0, sizeof *k);
   /* Arguments. */
   e->scratch.len = 0;
-  mods = pp_add_modules(L, b);
+  k->mods = pp_add_modules(L, b);
   luaL_checkstack(L, b->nargs + 10, "too many arguments");
   for (int i = 1; i <= b->nargs; i++)
     lua_rawgeti(L, AT_ARGS, i);
   r = pp_codec_pack(e->codec, L, first, b->nargs, "argument", &e->scratch,
-                    &deps);
+                    &k->deps);
   if (r != 0)
     goto unsendable;
   kept = first + b->nargs;
@@ -456,73 +245,95 @@ pp_job *pp_submission_job(lua_State *L, submission *b) {
     lua_settop(L, first);
   }
   /* The function. */
-  r = pp_codec_function(e->codec, L, AT_FUNC,
-                        lua_isnil(L, AT_EXTRA) ? 0 : AT_EXTRA, &parcel);
-  if (r != 0)
-    goto unsendable;
-  keep_too(L, kept);
-  lua_settop(L, kept);
-  if (lua_isnil(L, AT_EXTRA) &&
-      may_share(L, b->nargs, parcel.flags & PP_PARCEL_MUTABLE)) {
-    r = pack_inline(L, b, &deps, mods, kept);
+  k->setting = pp_setting(L, e);
+  extra = pp_has(b, AT_EXTRA) ? AT_EXTRA : 0;
+  k->borrowed = pp_codec_cached(e->codec, L, AT_FUNC, extra, &k->parcel);
+  if (!k->borrowed) {
+    r = pp_codec_function(e->codec, L, AT_FUNC, extra, &k->parcel);
+    if (r != 0)
+      goto unsendable;
+    keep_too(L, kept);
+    lua_settop(L, kept);
+  }
+  if (extra == 0 && b->nargs > 0 &&
+      may_share(L, b->nargs, k->parcel.flags & PP_PARCEL_MUTABLE)) {
+    if (k->borrowed) {
+      pp_engine_enter(e);
+      pp_blob_ref(k->parcel.blob);
+      pp_engine_leave(e);
+      k->borrowed = false;
+    }
+    r = pack_inline(L, b, &k->deps, k->mods, kept);
     if (r != 0) {
       pp_engine_enter(e);
-      pp_blob_unref(&e->blobs, parcel.blob);
+      pp_blob_unref(&e->blobs, k->parcel.blob);
       pp_engine_leave(e);
       goto unsendable;
     }
-    flags = PP_JOBF_INLINE;
+    k->flags = PP_JOBF_INLINE;
   }
-  set = pp_setting(L, e);
-  j = pp_compose(e, &parcel, &deps, flags, mods);
-  if (j == NULL) {
-    luaL_error(L, "not enough memory");
-    return NULL;
-  }
-  j->retries = (uint32_t)b->retries;
-  j->error_retries = (uint32_t)b->retry_errors;
-  j->timeout = b->timeout;
-  j->priority = b->priority;
-  j->setting = set; /* borrowed as yet */
-  j->slots = b->slots;
-  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, (uint64_t)b->memory);
-  return j;
+  if (!k->borrowed) /* a finalizer may have run meanwhile */
+    k->setting = pp_setting(L, e);
+  return;
 unsendable:
-  pp_deps_clear(e->codec, &deps);
+  pp_deps_clear(e->codec, &k->deps);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
     lua_concat(L, 2);
   }
   lua_error(L);
-  return NULL;
+}
+
+pp_job *pp_submission_job(const submission *b, const pp_packed *k) {
+  pp_job *j = pp_compose(b->s, k);
+
+  if (j == NULL)
+    return NULL;
+  j->retries = (uint32_t)b->retries;
+  j->timeout = b->timeout;
+  j->priority = b->priority;
+  j->slots = b->slots;
+  if (b->retry_errors == 0 && b->memory == 0 && b->name == NULL)
+    return j;
+  if (pp_job_more(j) == NULL ||
+      (b->name != NULL && (j->more->name = strdup(b->name)) == NULL)) {
+    pp_job_unref(j, &b->e->blobs);
+    return NULL;
+  }
+  j->more->error_retries = (uint32_t)b->retry_errors;
+  j->more->memory = (uint64_t)b->memory;
+  return j;
 }
 
 /* Everything is at its place on the stack and checked. Pushes the handle. */
 static int submit(lua_State *L, submission *b) {
   pp_engine *e = b->e;
   pp_server *s = b->s;
-  pp_job *j = pp_submission_job(L, b);
-  pp_blob *set = j->setting;
+  pp_ujob *u = pp_new_handle(L, AT_SELF); /* nothing may fail after the job */
+  int handle = lua_gettop(L);
   size_t group_len = 7;
   const char *group = "default";
+  pp_packed packed;
   int64_t now;
+  pp_job *j;
 
-  j->setting = NULL;
-  if (lua_type(L, AT_GROUP) == LUA_TSTRING)
+  pp_submission_pack(L, b, &packed);
+  if (pp_has(b, AT_GROUP))
     group = lua_tolstring(L, AT_GROUP, &group_len);
+  now = pp_now_ns();
+  pp_engine_enter_stream(e, now);
+  j = pp_submission_job(b, &packed);
+  if (j == NULL) {
+    pp_engine_leave(e);
+    return luaL_error(L, "not enough memory");
+  }
+  u->j = j;
   if (b->forget)
     j->flags |= PP_JOB_FORGET;
-  if (!lua_isnil(L, AT_CALLBACK))
+  if (pp_has(b, AT_CALLBACK))
     j->flags |= PP_JOB_CALLBACK;
-  if (b->name != NULL)
-    j->name = strdup(b->name);
-  pp_push_job(L, j, AT_SELF, lua_gettop(L));
-  /* From here on nothing fails. */
-  now = pp_now_ns();
-  pp_engine_enter(e);
   pp_engine_look(e, now);
-  j->setting = set != NULL ? pp_blob_ref(set) : NULL;
   j->group = pp_groups_get(&s->groups, group, group_len);
   j->id = s->next_id++;
   if (b->nowhere[0] == '\0')
@@ -530,12 +341,14 @@ static int submit(lua_State *L, submission *b) {
   else
     pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, b->nowhere);
   pp_engine_leave(e);
+  if (lua_isnil(L, -1))
+    lua_settop(L, handle);
+  else
+    pp_job_hold(L, handle, PP_HOLD_KEPT);
   pp_keep_handle(L, AT_SELF);
   if (!s->anchored)
     pp_anchor(L, s, AT_SELF);
-  if (!lua_isnil(L, AT_CALLBACK)) {
-    int handle = lua_gettop(L);
-
+  if (pp_has(b, AT_CALLBACK)) {
     lua_getiuservalue(L, AT_SELF, PP_UV_HELD);
     lua_createtable(L, 3, 0);
     lua_pushvalue(L, AT_CALLBACK);
@@ -567,11 +380,11 @@ int pp_parcel_new(lua_State *L) {
   b.level = 3;
   b.number = 3;
   lua_remove(L, 2);
-  by_name(L, &b);
+  pp_submission_by_name(L, &b);
   lua_settop(L, AT_EXTRA);
   lua_pushnil(L);
   lua_replace(L, AT_EXTRA);
-  check_parts(L, &b);
+  check_parts(L, &b, AT_GLOBALS);
   count_args(L, &b, AT_CBARGS);
   pp_add_deps(L, &b);
   pp_add_globals(L, &b);
@@ -643,53 +456,26 @@ table of options (see below) is the only argument, as in
 @raise bad arguments, options that do not exist, and what cannot travel, with
   the path to it: all at the caller's line
 */
-/***
-Options of submit. The function stands without a name or as `func`.
-@table Server.submit_options
-@tfield function func the function
-@tfield[opt] table args its arguments
-@tfield[opt] table deps depfuncs; `depfuncs` is the same
-@tfield[opt] table modules as above
-@tfield[opt] function callback as above
-@tfield[opt] table callbackargs as above
-@tfield[opt] string group as above
-@tfield[opt] table globals as above
-@tfield[opt] number timeout seconds one attempt may run; then the job is stopped
-  and fails with kind "timeout", without retry. Default: the server's
-@tfield[opt] integer retries how often the job is run again when its worker died
-  under it; then it fails with kind "lost". Default: the server's
-@tfield[opt] integer retry_errors how often it is run again after an error of
-  its own; 0
-@tfield[opt] number priority higher goes first; 0. Equals go in the order they
-  came, and nothing that runs is stopped for another
-@tfield[opt] string|table on the name of the node it may run at, or several:
-  a list, or one string with commas; "local" is this machine. Where no worker
-  of that name is to be expected, the job fails with kind "connect"
-@tfield[opt] integer slots places of workers it takes, at most those of its
-  node; 1. It starts when so many are idle, and they are kept for it
-@tfield[opt] string name any text; it is `job.name`
-@tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
-  job's error of kind "memory". Default: the server's
-@tfield[opt] boolean forget keep nothing when the job ends; its failure then
-  goes unsaid
-*/
 int pp_server_submit(lua_State *L) {
   submission b;
   int top = lua_gettop(L);
 
   pp_submission_begin(L, &b);
   if (top == 2 && lua_istable(L, AT_FUNC)) {
-    by_name(L, &b);
+    pp_submission_by_name(L, &b);
   } else {
     if (top > AT_GLOBALS)
       pp_arg_error(L, &b, AT_EXTRA, "submit takes at most eight arguments");
   }
   lua_settop(L, AT_EXTRA);
-  if (b.by_name && b.name != NULL)
-    lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
-  lua_pushnil(L);
-  lua_replace(L, AT_EXTRA);
-  check_parts(L, &b);
+  if (b.by_name) {
+    if (b.name != NULL)
+      lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
+    lua_pushnil(L);
+    lua_replace(L, AT_EXTRA);
+    top = AT_GLOBALS;
+  }
+  check_parts(L, &b, top);
   b.nargs = count_args(L, &b, AT_ARGS);
   keep_args(L, &b);
   pp_add_deps(L, &b);
@@ -709,6 +495,7 @@ void pp_submission_spread(lua_State *L, submission *b) {
   }
   lua_replace(L, n >= 3 ? 3 : (lua_pushnil(L), lua_insert(L, 3), 3));
   b->nargs = n > 2 ? n - 2 : 0;
+  b->has = b->nargs > 0 ? 1u << AT_ARGS : 0;
   lua_settop(L, 3);
   lua_settop(L, AT_EXTRA);
 }

@@ -55,8 +55,9 @@ static bool name_of(lua_State *L, int f) {
   return false;
 }
 
-static void need_extra(lua_State *L) {
-  if (lua_isnil(L, AT_EXTRA)) {
+static void need_extra(lua_State *L, submission *b) {
+  if (!pp_has(b, AT_EXTRA)) {
+    b->has |= 1u << AT_EXTRA;
     lua_newtable(L);
     lua_replace(L, AT_EXTRA);
   }
@@ -68,7 +69,7 @@ static int bad_in(lua_State *L, const submission *b, int at, const char *what) {
 }
 
 void pp_add_deps(lua_State *L, submission *b) {
-  if (lua_isnil(L, AT_DEPS))
+  if (!pp_has(b, AT_DEPS))
     return;
   lua_pushnil(L);
   while (lua_next(L, AT_DEPS) != 0) {
@@ -91,7 +92,7 @@ void pp_add_deps(lua_State *L, submission *b) {
                              "give a map from name to function",
                              ar.short_src, ar.linedefined));
     }
-    need_extra(L);
+    need_extra(L, b);
     lua_pushvalue(L, v);
     lua_rawset(L, AT_EXTRA);
     lua_settop(L, k);
@@ -99,9 +100,9 @@ void pp_add_deps(lua_State *L, submission *b) {
 }
 
 void pp_add_globals(lua_State *L, submission *b) {
-  if (lua_isnil(L, AT_GLOBALS))
+  if (!pp_has(b, AT_GLOBALS))
     return;
-  need_extra(L);
+  need_extra(L, b);
   lua_pushnil(L);
   while (lua_next(L, AT_GLOBALS) != 0) {
     int k = lua_gettop(L) - 1;
@@ -129,12 +130,12 @@ void pp_add_globals(lua_State *L, submission *b) {
   }
 }
 
-size_t pp_add_modules(lua_State *L, submission *b) {
+size_t pp_add_modules(lua_State *L, const submission *b) {
   pp_buf *out = &b->e->scratch;
   size_t was = out->len, len;
   int n;
 
-  if (lua_isnil(L, AT_MODULES))
+  if (!pp_has(b, AT_MODULES))
     return 0;
   n = (int)lua_rawlen(L, AT_MODULES);
   for (int i = 1; i <= n; i++) {

@@ -15,6 +15,7 @@
 struct pp_nest {
   pp_engine engine; /* its own */
   pp_options options;
+  pp_buf head; /* scratch */
   const pp_nest_ops *ops;
   void *ud;
   pp_runner *runner;
@@ -132,34 +133,35 @@ static int up_send(pp_place *place, pp_job *j) {
   pp_up *u = up_of(place);
   pp_nest *n = u->nest;
   unsigned char head[PP_FRAME_HEAD + PP_SUB_HEAD] = {0};
-  unsigned char *p = head + PP_FRAME_HEAD, *f = j->frame + PP_FRAME_HEAD;
+  unsigned char *p = head + PP_FRAME_HEAD;
+  size_t job = pp_job_head_len(j), size = job + j->body_len;
   uint64_t bits;
-  uint32_t key;
+  uint32_t key, ndeps = pp_job_ndeps(j);
   int r = send_blob(n, j->fn);
 
-  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-    r = send_blob(n, j->deps[i]);
-  if (r != 0 || u->at == NULL || new_key(u, &key) != 0)
+  for (uint32_t i = 0; i < ndeps && r == 0; i++)
+    r = send_blob(n, j->more->deps[i]);
+  if (r != 0 || u->at == NULL || pp_buf_reserve(&n->head, job) != 0 ||
+      new_key(u, &key) != 0)
     return PP_EAGAIN;
-  pp_put32(f + PP_JOB_FN, j->fn->id);
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    pp_put32(f + PP_JOB_HEAD + 4 * (size_t)i, j->deps[i]->id);
   u->by_key[key] = j;
   j->seq = key;
-  pp_frame_head(head, PP_F_SUBMIT, PP_SUB_HEAD + j->frame_len - PP_FRAME_HEAD);
+  pp_job_head(j, n->head.data);
+  pp_frame_head(head, PP_F_SUBMIT, PP_SUB_HEAD + size - PP_FRAME_HEAD);
   pp_put32(p + PP_SUB_PARENT, u->at->seq);
   pp_put32(p + PP_SUB_KEY, key);
   pp_put32(p + PP_SUB_RETRIES, j->retries);
-  pp_put32(p + PP_SUB_ERRORS, j->error_retries);
+  pp_put32(p + PP_SUB_ERRORS, j->more != NULL ? j->more->error_retries : 0);
   pp_put64(p + PP_SUB_TIMEOUT, (uint64_t)j->timeout);
   memcpy(&bits, &j->priority, sizeof bits);
   pp_put64(p + PP_SUB_PRIORITY, bits);
   pp_put32(p + PP_SUB_ITEMS, j->items);
   pp_put32(p + PP_SUB_SLOTS, j->slots);
   n->ops->send(n->ud, head, sizeof head);
-  n->ops->send(n->ud, f, j->frame_len - PP_FRAME_HEAD);
+  n->ops->send(n->ud, n->head.data + PP_FRAME_HEAD, job - PP_FRAME_HEAD);
+  n->ops->send(n->ud, j->body, j->body_len);
   n->ops->sent(n->ud);
-  j->sent += j->frame_len;
+  j->sent += size;
   return 0;
 }
 
@@ -382,7 +384,7 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
   j->started = (int64_t)pp_get64(h + PP_CHILD_START);
   j->run = (int64_t)pp_get64(h + PP_CHILD_RUN);
   j->cpu = (int64_t)pp_get64(h + PP_CHILD_CPU);
-  j->maxrss = pp_get64(h + PP_CHILD_RSS);
+  pp_job_set_maxrss(j, pp_get64(h + PP_CHILD_RSS));
   j->sent = pp_get64(h + PP_CHILD_SENT);
   j->received = pp_get64(h + PP_CHILD_RECEIVED);
   h += PP_CHILD_HEAD;
@@ -404,10 +406,10 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
     t->cpu += j->cpu;
     t->sent += j->sent;
     t->received += j->received;
-    if (t->maxrss < j->maxrss)
-      t->maxrss = j->maxrss;
+    if (t->maxrss < pp_job_maxrss(j))
+      t->maxrss = pp_job_maxrss(j);
   }
-  if (j->promise == NULL) /* else that may need it */
+  if (pp_job_promise(j) == NULL) /* else that may need it */
     pp_job_shed(j, &n->engine.blobs);
   if (pp_job_store(j, h, body) != 0) {
     failed = true; /* and its error cannot be read */

@@ -3,13 +3,16 @@
 #include "closure.h"
 
 /* A function that captures nothing mutable, and what must still hold for its
- * parcel to be the right one. User value 1: a table of the values. */
+ * parcel to be the right one. User value 1: a table of the values; at EXTRA a
+ * copy of the globals that came with it. */
 typedef struct pp_plan {
   pp_owner own;
   unsigned flags;
   uint32_t n;
   pp_check checks[];
 } pp_plan;
+
+#define EXTRA 0
 
 /* --- functions ---------------------------------------------------------- */
 
@@ -53,6 +56,18 @@ static int captures_protected(lua_State *L) {
   return 1;
 }
 
+/* Copy the table at index `from` to that at `to`: [EXTRA]. */
+static void keep_extra(lua_State *L, int from, int to) {
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, from)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_rawseti(L, to, EXTRA);
+}
+
 /* Make the plan of the function at index 2. */
 static pp_plan *make_plan(pp_enc *e, unsigned flags) {
   lua_State *L = e->L;
@@ -62,6 +77,10 @@ static pp_plan *make_plan(pp_enc *e, unsigned flags) {
   p->n = (uint32_t)(e->s.checks.len / sizeof(pp_check));
   if (p->n > 0)
     memcpy(p->checks, e->s.checks.data, e->s.checks.len);
+  if (p->n == 1 && p->checks[0].kind == CHECK_FUNC)
+    p->n = 0; /* which function it is goes without saying */
+  if (!lua_isnil(L, e->ix + IX_EXTRA))
+    keep_extra(L, e->ix + IX_EXTRA, e->ix + IX_CHECKS);
   lua_pushvalue(L, e->ix + IX_CHECKS);
   if (e->valued) { /* nor does it keep what it refers to alive */
     pp_ref(e->c, L, REF_CODES);
@@ -71,7 +90,7 @@ static pp_plan *make_plan(pp_enc *e, unsigned flags) {
     pp_owner_move(&p->own, &e->c->valued);
   }
   lua_setiuservalue(L, -2, 1);
-  pp_ref(e->c, L, REF_PLANS);
+  pp_ref(e->c, L, lua_isnil(L, e->ix + IX_EXTRA) ? REF_PLANS : REF_EXTRAS);
   lua_pushvalue(L, 2);
   lua_pushvalue(L, -3);
   lua_rawset(L, -3);
@@ -173,25 +192,80 @@ static bool plan_holds(lua_State *L, const pp_plan *p, int values) {
   return true;
 }
 
-static bool cached(pp_codec *c, lua_State *L, int fn, pp_parcel *out) {
+/* May a plan be made of a function with these globals? Functions and plain
+ * values are what they were or are others. */
+static bool plain_extra(lua_State *L, int extra) {
+  bool plain = true;
+
+  lua_pushnil(L);
+  while (plain && lua_next(L, extra)) {
+    int t = lua_type(L, -1);
+
+    plain = t == LUA_TFUNCTION || t == LUA_TSTRING || t == LUA_TNUMBER ||
+            t == LUA_TBOOLEAN;
+    lua_pop(L, plain ? 1 : 2);
+  }
+  return plain;
+}
+
+/* Does the table at `extra` hold what that at `kept` does? */
+static bool same_extra(lua_State *L, int extra, int kept) {
+  size_t n = 0, was = 0;
+
+  lua_pushnil(L);
+  while (lua_next(L, extra)) {
+    lua_pushvalue(L, -2);
+    lua_rawget(L, kept);
+    if (!same(L)) {
+      lua_pop(L, 3);
+      return false;
+    }
+    lua_pop(L, 2);
+    n++;
+  }
+  lua_pushnil(L);
+  while (lua_next(L, kept)) {
+    lua_pop(L, 1);
+    was++;
+  }
+  return n == was;
+}
+
+/* The parcel of the function at fn, with the globals at extra (0: none), if its
+ * plan holds; borrowed. */
+static bool cached(pp_codec *c, lua_State *L, int fn, int extra,
+                   pp_parcel *out) {
   int top = lua_gettop(L);
   pp_plan *p;
   bool holds = false;
 
-  pp_ref(c, L, REF_PLANS);
+  pp_ref(c, L, extra == 0 ? REF_PLANS : REF_EXTRAS);
   lua_pushvalue(L, fn);
   lua_rawget(L, -2);
   p = lua_touserdata(L, -1);
   if (p != NULL && p->own.blob != NULL) {
-    lua_getiuservalue(L, -1, 1);
-    holds = plan_holds(L, p, top + 3);
-    if (holds) {
-      out->blob = c->hooks.retain(c->hooks.ud, p->own.blob);
-      out->flags = p->flags;
+    holds = extra == 0 && p->n == 0;
+    if (!holds) {
+      lua_getiuservalue(L, -1, 1);
+      holds = extra == 0 || (lua_rawgeti(L, top + 3, EXTRA) == LUA_TTABLE &&
+                             same_extra(L, extra, top + 4));
+      lua_settop(L, top + 3);
+      holds = holds && plan_holds(L, p, top + 3);
     }
+    out->blob = p->own.blob;
+    out->flags = p->flags;
   }
   lua_settop(L, top);
   return holds;
+}
+
+bool pp_codec_cached(pp_codec *c, lua_State *L, int idx, int extra,
+                     pp_parcel *out) {
+  idx = lua_absindex(L, idx);
+  if (extra != 0)
+    extra = lua_absindex(L, extra);
+  return lua_checkstack(L, 20) && lua_isfunction(L, idx) &&
+         cached(c, L, idx, extra, out);
 }
 
 static int with_function(pp_codec *c, lua_State *L, int idx, int extra,
@@ -205,7 +279,8 @@ static int with_function(pp_codec *c, lua_State *L, int idx, int extra,
   j.e.first = 2, j.e.n = 1;
   j.e.deps = &j.deps;
   j.e.pass = ++c->pass;
-  j.e.planning = out != NULL && extra == 0 && !lua_iscfunction(L, idx);
+  j.e.planning = out != NULL && !lua_iscfunction(L, idx) &&
+                 (extra == 0 || plain_extra(L, extra));
   j.e.s = pp_scratch_take(c);
   j.e.out = &j.e.s.out;
   lua_pushcfunction(L, out != NULL ? function_protected : captures_protected);
@@ -247,7 +322,8 @@ int pp_codec_function(pp_codec *c, lua_State *L, int idx, int extra,
     return refuse_value(L);
   if (extra != 0)
     extra = lua_absindex(L, extra);
-  else if (cached(c, L, idx, out)) {
+  if (cached(c, L, idx, extra, out)) {
+    c->hooks.retain(c->hooks.ud, out->blob);
     lua_pushnil(L);
     return 0;
   }

@@ -230,7 +230,7 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   cpu -= z->waited_cpu;
   j->ended = pp_now_ns();
   j->cpu = cpu < 0 ? 0 : cpu < j->run ? cpu : j->run;
-  j->maxrss = z->maxrss;
+  pp_job_set_maxrss(j, z->maxrss);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
   j->attempts++;
   j->received += bytes;
@@ -239,8 +239,8 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   z->from->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
   s->local->stats.time += j->run;
   s->local->stats.cpu += j->cpu;
-  if (s->local->stats.maxrss < j->maxrss)
-    s->local->stats.maxrss = j->maxrss;
+  if (s->local->stats.maxrss < z->maxrss)
+    s->local->stats.maxrss = z->maxrss;
   if (j->fn != NULL)
     j->fn->run_ns = j->fn->run_ns < 0
                         ? j->run
@@ -304,22 +304,19 @@ static void measure(pp_serial *z, int64_t run) {
  * pp_runner_job. */
 static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   pp_engine *e = z->engine;
-  unsigned char *memory = j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY;
-  uint64_t most = pp_get64(memory);
   int64_t run, cpu_began = cpu_now();
   int r;
 
   z->out.len = 0;
   z->next_id = 0;
-  pp_put64(memory, 0); /* it is for workers */
   e->at = z->own;
   S.at = z;
   if (j->timeout > 0)
     arm(j->timeout, GRACE_NS);
   if (pp_interrupt_pending()) /* before anybody could have told this job */
     pp_serial_interrupt();
-  r = pp_runner_job(z->runner, j->frame + PP_FRAME_HEAD,
-                    j->frame_len - PP_FRAME_HEAD, &z->out, nothing, NULL);
+  r = pp_runner_job(z->runner, z->in.data + PP_FRAME_HEAD,
+                    z->in.len - PP_FRAME_HEAD, &z->out, nothing, NULL);
   pp_serial_end_kids(z);
   run = pp_now_ns() - z->began;
   if (z->outer == NULL) /* others may have been started by that one */
@@ -330,7 +327,6 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   S.at = z->outer;
   *cpu = run < CLOCKED_NS ? run : cpu_now() - cpu_began;
   measure(z, run);
-  pp_put64(memory, most);
   z->done += !(j->flags & PP_JOB_CALL);
   if (z->forced || z->exited || r != 0 ||
       (z->server->restart > 0 && z->done >= z->server->restart)) {
@@ -354,6 +350,21 @@ static bool has_room(const pp_serial *z) {
   used = first->stack - (uintptr_t)&lim;
   return first == z || getrlimit(RLIMIT_STACK, &lim) < 0 ||
          lim.rlim_cur == RLIM_INFINITY || used + enough < lim.rlim_cur;
+}
+
+/* What a worker would be sent, but for what only goes for workers. */
+static int put_frame(pp_serial *z, const pp_job *j) {
+  size_t head = pp_job_head_len(j);
+  int r;
+
+  z->in.len = 0;
+  r = pp_buf_reserve(&z->in, head + j->body_len);
+  if (r != 0)
+    return r;
+  pp_job_head(j, z->in.data);
+  pp_put64(z->in.data + PP_FRAME_HEAD + PP_JOB_MEMORY, 0);
+  z->in.len = head;
+  return pp_buf_put(&z->in, j->body, j->body_len);
 }
 
 /* Run j, which z holds now, to its end, whatever that is. The reference of a
@@ -384,10 +395,12 @@ static void run_job(pp_serial *z, pp_job *j) {
   if (open)
     r = pp_serial_give_blobs(z, j);
   pp_capture_job(e, s);
-  pp_job_address(j, 1);
+  j->seq = 1;
+  if (open && r == 0)
+    r = put_frame(z, j);
   pp_kin_anew(j);
-  j->sent += j->frame_len;
-  s->local->stats.sent += j->frame_len;
+  j->sent += z->in.len;
+  s->local->stats.sent += z->in.len;
   pp_engine_leave(e);
   if (open && r == 0)
     r = execute(z, j, &cpu);
@@ -400,6 +413,8 @@ static void run_job(pp_serial *z, pp_job *j) {
     pp_capture_settle(e, NULL);
     goto done;
   }
+  if (z->in.cap > 1 << 20)
+    pp_buf_clear(&z->in);
   pp_capture_settle(e, j);
   pp_jobs_remove(&z->place.jobs, j);
   j->state = PP_JOB_ENDING;

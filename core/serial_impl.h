@@ -39,7 +39,7 @@ struct pp_serial {
   pp_server *kids;            /* what its job has submitted to; NULL: nothing */
   int handle;                 /* registry reference to the handle of that */
   uint64_t next_id;           /* of jobs of the next such */
-  pp_buf frame, out;
+  pp_buf frame, in, out;
   int status;                   /* given to os.exit */
   volatile sig_atomic_t stop;   /* kind of failure + 1: it is to stop */
   volatile sig_atomic_t forced; /* it is not asked any more */

@@ -109,6 +109,7 @@ void pp_serial_free(pp_serial *z) {
   free(z->has);
   free(z->drops);
   pp_buf_clear(&z->frame);
+  pp_buf_clear(&z->in);
   pp_buf_clear(&z->out);
   free(z);
 }
@@ -258,7 +259,7 @@ int pp_serial_give_blobs(pp_serial *z, const pp_job *j) {
   r = give_blob(z, j->fn);
   if (r == 0)
     r = give_blob(z, j->setting);
-  for (uint32_t i = 0; i < j->ndeps && r == 0; i++)
-    r = give_blob(z, j->deps[i]);
+  for (uint32_t i = 0, n = pp_job_ndeps(j); i < n && r == 0; i++)
+    r = give_blob(z, pp_job_deps(j)[i]);
   return r;
 }

@@ -254,8 +254,8 @@ pp_stats pp_server_sum(const pp_server *s) {
 static bool waits(const pp_job *j) {
   if (j->fn->waits)
     return true;
-  for (uint32_t i = 0; i < j->ndeps; i++)
-    if (j->deps[i]->waits)
+  for (uint32_t i = 0, n = pp_job_ndeps(j); i < n; i++)
+    if (pp_job_deps(j)[i]->waits)
       return true;
   return false;
 }
@@ -276,13 +276,6 @@ static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->era = s->calls.n;
   j->submitted = now;
-  pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_ID, j->id);
-  if (s->seeded) {
-    unsigned char *flags = j->frame + PP_FRAME_HEAD + PP_JOB_FLAGS;
-
-    pp_put32(flags, pp_get32(flags) | PP_JOBF_SEEDED);
-    pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_SEED, s->seed);
-  }
   if (s->engine->meter.can)
     pp_meter_added(&s->engine->meter, j->items > 0 ? j->items : 1,
                    s->engine->pending == 0, now);
@@ -317,7 +310,6 @@ int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
     return PP_ENOMEM;
   j->flags |= PP_JOB_CHILD;
   j->server = s;
-  j->id = pp_get64(j->frame + PP_FRAME_HEAD + PP_JOB_ID);
   j->submitted = now;
   s->kids++;
   s->engine->pending++;
@@ -341,7 +333,7 @@ static void scatter(pp_server *s, pp_job *j) {
     pp_job *leaf = pp_kin_leaf(j), *up;
 
     do {
-      up = leaf->kin->parent;
+      up = pp_job_kin(leaf)->parent;
       pp_kin_leave(leaf);
       if (!s->closed)
         pp_server_cut(s, leaf, PP_KIND_CANCELLED,
@@ -364,12 +356,14 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
     j->ended = pp_now_ns();
-  if (j->promise != NULL) {
+  if (pp_job_promise(j) != NULL) {
+    pp_promise *p = j->more->promise;
+
     pp_depend_settle(e, j);
-    waiters = *j->promise;
-    j->promise->waiters = NULL;
-    j->promise->n = j->promise->cap = 0;
-    if (j->promise->value->state == PP_BLOB_FAILED)
+    waiters = *p;
+    p->waiters = NULL;
+    p->n = p->cap = 0;
+    if (p->value->state == PP_BLOB_FAILED)
       cause = pp_job_ref(pp_depend_root(j));
   }
   pp_job_shed(j, &e->blobs);
@@ -448,10 +442,10 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
 }
 
 bool pp_server_again(pp_server *s, pp_job *j) {
-  if (j->error_retries == 0 || j->frame == NULL)
+  if (j->more == NULL || j->more->error_retries == 0 || j->body == NULL)
     return false;
   scatter(s, j);
-  j->error_retries--;
+  j->more->error_retries--;
   pp_server_node(s, j)->stats.retried++;
   queue(s, j, false);
   return true;
@@ -494,7 +488,7 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
         j->attempts == d.attempts) {
       int64_t at, waited;
 
-      if (j->kin != NULL) /* it may be waiting for others */
+      if (pp_job_kin(j) != NULL) /* it may be waiting for others */
         j->place->ops->drain(j->place);
       if (j->state != PP_JOB_SENT || j->seq != d.seq)
         goto done;
@@ -503,7 +497,7 @@ int64_t pp_server_expire(pp_server *s, int64_t now) {
       if (at < 0)
         at = now;
       at += waited;
-      if (j->kin != NULL && j->kin->since > 0) {
+      if (pp_job_kin(j) != NULL && pp_job_kin(j)->since > 0) {
         int64_t left = at + j->timeout - now;
 
         (void)pp_deadlines_add(&s->deadlines,

@@ -84,7 +84,7 @@ static pp_blob *in_values(pp_engine *e, const pp_job *j, uint64_t id) {
   int r = push(&todo, j->fn->deps, j->fn->ndeps, pass);
 
   if (r == 0)
-    r = push(&todo, j->deps, j->ndeps, pass);
+    r = push(&todo, pp_job_deps(j), pp_job_ndeps(j), pass);
   while (r == 0 && found == NULL && todo.len > 0) {
     pp_blob *b;
 
@@ -108,12 +108,11 @@ static pp_blob *source(pp_engine *e, const pp_job *j, uint64_t id) {
     return fn->values ? code_only(e, &fn->hash, fn->bytes, fn->len, fn->deps,
                                   fn->ndeps)
                       : pp_blob_ref(j->fn);
-  before = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)j->ndeps +
-           pp_get32(j->frame + PP_FRAME_HEAD + PP_JOB_EXTRA);
-  args = j->frame + before;
-  len = j->frame_len - before;
+  before = j->more != NULL ? j->more->mods : 0;
+  args = j->body + before;
+  len = j->body_len - before;
   if (defines(args, len, id))
-    return code_only(e, NULL, args, len, j->deps, j->ndeps);
+    return code_only(e, NULL, args, len, pp_job_deps(j), pp_job_ndeps(j));
   return in_values(e, j, id);
 }
 
@@ -142,7 +141,7 @@ int pp_sources_of(pp_engine *e, const pp_job *j, pp_buf *out) {
   if (pp_message_names(j->result, j->result_len, &names) != 0 ||
       add_code(e, &names, out) != 0)
     return 0;
-  for (size_t i = 0; i < names.nids && j->frame != NULL && j->fn != NULL; i++) {
+  for (size_t i = 0; i < names.nids && j->body != NULL && j->fn != NULL; i++) {
     uint64_t id = pp_message_id(&names, i);
     bool seen = false;
     pp_blob *b;

@@ -43,6 +43,30 @@ describe("while the script is busy outside of pp calls", function()
     end
   end)
 
+  it("the last of a stream of tiny jobs is run too", function()
+    local server <close> = pp.Server(2)
+    local function maybe(file)
+      if file then
+        local f <close> = assert(io.open(file, "a"))
+        f:write("x\n")
+      end
+    end
+    for _ = 1, 200 do
+      server:submit(maybe)
+    end
+    server:wait()
+    for n = 1, 20 do
+      for _ = 1, 20 do
+        server:submit(maybe)
+      end
+      server:submit(maybe, { path })
+      local give_up = os.time() + 60
+      while lines_in(path) < n and os.time() < give_up do -- luacheck: ignore
+      end
+      assert.equal(n, lines_in(path))
+    end
+  end)
+
   it("dead workers are replaced and their jobs run again", function()
     local server <close> = pp.Server(1)
     local function die_once(file)

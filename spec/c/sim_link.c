@@ -28,8 +28,8 @@ static int link_send(pp_place *p, pp_job *j) {
   t = &l->slots[slot];
   t->seq += SIM_SLOTS;
   t->job = j;
-  pp_job_address(j, t->seq);
-  j->sent += j->frame_len;
+  j->seq = t->seq;
+  j->sent += pp_job_frame_len(j);
   sim_on_send(j);
   sim_agent_tell(l->agent, (sim_msg){.kind = SIM_JOB,
                                      .id = j->id,

@@ -110,10 +110,10 @@ static void take_all(void) {
 /* --- jobs ----------------------------------------------------------------- */
 
 static void submit(uint64_t id) {
-  pp_job *j = pp_job_new(PP_FRAME_HEAD + PP_JOB_HEAD + 16);
+  pp_job *j = pp_job_new(16);
   uint64_t r = sim_random();
 
-  memset(j->frame, 0, j->frame_len);
+  memset(j->body, 0, j->body_len);
   j->id = id;
   j->fn = pp_blob_ref(&fns[r % (unsigned)plan->kinds]);
   j->retries = RETRIES;

@@ -86,8 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   l->place.ops = &ops;
   pp_sched_open(&s->sched, &l->place);
   for (uint32_t i = 0; i < JOBS; i++) {
-    jobs[i] = pp_job_ref(pp_job_new(PP_FRAME_HEAD + PP_JOB_HEAD + 8));
-    memset(jobs[i]->frame, 0, jobs[i]->frame_len);
+    jobs[i] = pp_job_ref(pp_job_new(8));
+    memset(jobs[i]->body, 0, jobs[i]->body_len);
     jobs[i]->server = s;
     if (i % 2 == 0) { /* others are to be given its results */
       jobs[i]->fn = pp_blobs_intern(&engine.blobs, PP_BLOB_PARCEL, name, parcel,
@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   for (int i = 0; i < JOBS; i++)
     ended += pp_job_over(jobs[i]);
   for (int i = 0; i < JOBS; i += 2) {
-    const pp_blob *b = jobs[i]->promise->value;
+    const pp_blob *b = jobs[i]->more->promise->value;
 
     if ((b->state != PP_BLOB_PROMISED) != pp_job_over(jobs[i]) ||
         (b->state == PP_BLOB_THERE && jobs[i]->state != PP_JOB_DONE) ||
