@@ -17,6 +17,7 @@
 #include <semaphore.h>
 #include <uv.h>
 
+#include "berths.h"
 #include "blob.h"
 #include "meter.h"
 #include "modules.h"
@@ -75,6 +76,8 @@ struct pp_engine {
   char **names; /* of nodes, by number; kept to the end */
   uint16_t nnames;
 
+  pp_hold hold; /* cargo of the script's, and of blobs */
+  pp_berths berths;
   pp_blobs blobs;
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   pp_server *idle;             /* some that have no unfinished job any more */

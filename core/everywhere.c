@@ -216,6 +216,7 @@ pp_job *pp_everywhere_job(pp_server *s, const pp_call *c, uint32_t number) {
   run->fn = pp_blob_ref(model->fn);
   run->setting = model->setting != NULL ? pp_blob_ref(model->setting) : NULL;
   memcpy(run->frame, model->frame, model->frame_len);
+  run->args = pp_cargo_ref(model->args);
   flags = run->frame + PP_FRAME_HEAD + PP_JOB_FLAGS;
   if (c->runs == NULL || c->state != PP_CALL_RUNS)
     pp_put32(flags, pp_get32(flags) | PP_JOBF_QUIET);

@@ -124,6 +124,8 @@ void pp_job_shed(pp_job *j, pp_blobs *blobs) {
   if (j->frame != j->small)
     free(j->frame);
   j->frame = NULL;
+  pp_cargo_unref(j->args);
+  j->args = NULL;
   for (uint32_t i = 0; i < j->ndeps; i++)
     if (j->deps[i] != NULL && !has_code(j->deps[i])) {
       pp_blob_unref(blobs, j->deps[i]);
@@ -147,8 +149,11 @@ void pp_job_clear_result(pp_job *j) {
   bool borrowed = j->cause != NULL ||
                   (j->promise != NULL && j->promise->value->bytes == j->result);
 
-  if (j->result != j->small && !borrowed)
+  if (j->load != NULL)
+    pp_cargo_unref(j->load);
+  else if (j->result != j->small && !borrowed)
     free(j->result);
+  j->load = NULL;
   j->result = NULL;
   j->result_len = 0;
 }
@@ -157,6 +162,13 @@ void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len) {
   pp_job_clear_result(j);
   j->result = bytes;
   j->result_len = len;
+}
+
+void pp_job_give_load(pp_job *j, pp_cargo *load) {
+  pp_job_clear_result(j);
+  j->load = load;
+  j->result = (unsigned char *)(uintptr_t)load->p; /* only read */
+  j->result_len = load->len;
 }
 
 /* It goes, and its promise, which others refer to, failed with it: that is to
@@ -169,7 +181,7 @@ static void bequeath(const pp_job *j) {
       j->result_len == 0 || (bytes = malloc(j->result_len)) == NULL)
     return;
   memcpy(bytes, j->result, j->result_len);
-  (void)pp_blob_fill(b, PP_BLOB_FAILED, bytes, j->result_len, NULL, 0);
+  (void)pp_blob_fill(b, PP_BLOB_FAILED, bytes, j->result_len, NULL, NULL, 0);
 }
 
 /* One reference less: a job that has no more goes to the list. */

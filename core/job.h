@@ -61,8 +61,11 @@ struct pp_job {
   char *name;             /* owned, or NULL */
   unsigned char *frame;   /* owned unless == small */
   pp_buf *output;         /* owned: stdout and stderr collected, or NULL */
+  pp_cargo *args;         /* reference: what follows the frame; or NULL */
   unsigned char *result;  /* packed values or error: small, the bytes of a
-                             promise (its own, or its cause's), or owned */
+                             promise (its own, or its cause's), those of load,
+                             or owned */
+  pp_cargo *load;         /* reference, or NULL */
   pp_promise *promise;    /* owned, or NULL */
   pp_job *cause;          /* reference: it failed because that job had */
   size_t frame_len, result_len;
@@ -111,6 +114,22 @@ static inline pp_job *pp_job_ref(pp_job *j) {
   return j;
 }
 void pp_job_unref(pp_job *j, pp_blobs *blobs);
+/* What its frame ends with, or says where it is: modules and arguments; *len:
+ * bytes. NULL: it has let them go. */
+static inline const unsigned char *pp_job_body(const pp_job *j, size_t *len) {
+  size_t before = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)j->ndeps;
+  bool afar = j->frame != NULL && (j->frame[0] & PP_F_AFAR);
+
+  *len = 0;
+  if (j->frame == NULL || (afar && j->args == NULL))
+    return NULL;
+  *len = afar ? j->args->len : j->frame_len - before;
+  return afar ? j->args->p : j->frame + before;
+}
+/* Bytes that go to its worker. */
+static inline uint64_t pp_job_bytes(const pp_job *j) {
+  return j->frame_len + (j->args != NULL ? j->args->len : 0);
+}
 /* Fill in what depends on where and how often it is run. */
 void pp_job_address(pp_job *j, uint32_t seq);
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
@@ -122,6 +141,8 @@ void pp_job_shed(pp_job *j, pp_blobs *blobs);
 void pp_job_clear_result(pp_job *j);
 /* A result of len bytes that it owns from now on. */
 void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len);
+/* The same of cargo, whose reference passes. */
+void pp_job_give_load(pp_job *j, pp_cargo *load);
 /* Its result has been read: let its code go too. */
 void pp_job_done_with(pp_job *j, pp_blobs *blobs);
 /* Copy a result into the job; PP_ENOMEM. */

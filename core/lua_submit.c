@@ -346,10 +346,20 @@ static void keep_args(lua_State *L, const submission *b) {
 pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
                    uint32_t flags, size_t mods) {
   size_t body = e->scratch.len;
-  size_t len = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps->n + body;
+  bool afar = e->scratch.afar && body >= PP_CARGO_LEAST;
+  size_t len =
+      PP_FRAME_HEAD + PP_JOB_HEAD + 4 * deps->n + (afar ? PP_REF_SIZE : body);
   pp_job *j = pp_job_new(len);
   unsigned char *p;
 
+  if (j != NULL && afar &&
+      (j->args = pp_cargo_of((pp_hold *)(void *)e->scratch.home,
+                             &e->scratch)) == NULL) {
+    pp_engine_enter(e);
+    pp_job_unref(j, &e->blobs);
+    pp_engine_leave(e);
+    j = NULL;
+  }
   if (j == NULL) {
     pp_engine_enter(e);
     pp_blob_unref(&e->blobs, parcel->blob);
@@ -358,7 +368,7 @@ pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
     return NULL;
   }
   p = j->frame;
-  pp_frame_head(p, PP_F_JOB, len - PP_FRAME_HEAD);
+  pp_frame_head(p, PP_F_JOB | (afar ? PP_F_AFAR : 0), len - PP_FRAME_HEAD);
   p += PP_FRAME_HEAD;
   memset(p, 0, PP_JOB_HEAD);
   if (parcel->flags & PP_PARCEL_MUTABLE)
@@ -366,7 +376,11 @@ pp_job *pp_compose(pp_engine *e, const pp_parcel *parcel, pp_deps *deps,
   pp_put32(p + PP_JOB_FLAGS, flags);
   pp_put32(p + PP_JOB_NDEPS, (uint32_t)deps->n);
   pp_put32(p + PP_JOB_EXTRA, (uint32_t)mods);
-  memcpy(p + PP_JOB_HEAD + 4 * deps->n, e->scratch.data, body);
+  p += PP_JOB_HEAD + 4 * deps->n;
+  if (afar)
+    pp_put_ref(p, j->args->at, j->args->len, j->args->slot.cap);
+  else
+    memcpy(p, e->scratch.data, body);
   if (e->scratch.cap > 1 << 20)
     pp_buf_clear(&e->scratch);
   j->fn = parcel->blob;

@@ -319,7 +319,9 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
   if (pp_interrupt_pending()) /* before anybody could have told this job */
     pp_serial_interrupt();
   r = pp_runner_job(z->runner, j->frame + PP_FRAME_HEAD,
-                    j->frame_len - PP_FRAME_HEAD, &z->out, nothing, NULL);
+                    j->frame_len - PP_FRAME_HEAD,
+                    j->args != NULL ? j->args->p : NULL,
+                    j->args != NULL ? j->args->len : 0, &z->out, nothing, NULL);
   pp_serial_end_kids(z);
   run = pp_now_ns() - z->began;
   if (z->outer == NULL) /* others may have been started by that one */
@@ -386,8 +388,8 @@ static void run_job(pp_serial *z, pp_job *j) {
   pp_capture_job(e, s);
   pp_job_address(j, 1);
   pp_kin_anew(j);
-  j->sent += j->frame_len;
-  s->local->stats.sent += j->frame_len;
+  j->sent += pp_job_bytes(j);
+  s->local->stats.sent += pp_job_bytes(j);
   pp_engine_leave(e);
   if (open && r == 0)
     r = execute(z, j, &cpu);

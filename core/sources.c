@@ -102,18 +102,16 @@ static pp_blob *in_values(pp_engine *e, const pp_job *j, uint64_t id) {
 static pp_blob *source(pp_engine *e, const pp_job *j, uint64_t id) {
   const pp_blob *fn = j->fn;
   const unsigned char *args;
-  size_t before, len;
+  size_t mods, len;
 
   if (defines(fn->bytes, fn->len, id))
     return fn->values ? code_only(e, &fn->hash, fn->bytes, fn->len, fn->deps,
                                   fn->ndeps)
                       : pp_blob_ref(j->fn);
-  before = PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)j->ndeps +
-           pp_get32(j->frame + PP_FRAME_HEAD + PP_JOB_EXTRA);
-  args = j->frame + before;
-  len = j->frame_len - before;
-  if (defines(args, len, id))
-    return code_only(e, NULL, args, len, j->deps, j->ndeps);
+  mods = pp_get32(j->frame + PP_FRAME_HEAD + PP_JOB_EXTRA);
+  args = pp_job_body(j, &len);
+  if (args != NULL && defines(args + mods, len - mods, id))
+    return code_only(e, NULL, args + mods, len - mods, j->deps, j->ndeps);
   return in_values(e, j, id);
 }
 

@@ -37,6 +37,7 @@
 /* A job frame's payload, for later. */
 typedef struct stashed {
   struct stashed *next;
+  bool afar;
   size_t len;
   unsigned char bytes[];
 } stashed;
@@ -52,6 +53,9 @@ typedef struct worker {
   pp_runner *runner;
   pp_hub *hub;
   pp_map map;
+  pp_hold hold;       /* of results */
+  pp_windows windows; /* on what it is given */
+  uint32_t trimmed;   /* lane's, as last seen */
   uint32_t number, lane;
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
@@ -286,16 +290,61 @@ static _Noreturn void give_up(const char *why) {
   _exit(70);
 }
 
+/* Open a window on what the reference at the end of a payload speaks of. */
+static pp_window look(worker *w, const unsigned char *p, size_t len) {
+  pp_window v;
+
+  if (pp_window_open(&w->windows, pp_get64(p + len - PP_REF_SIZE + PP_REF_AT),
+                     (size_t)pp_get64(p + len - PP_REF_SIZE + PP_REF_LEN),
+                     &v) != 0)
+    give_up("not enough memory for a frame");
+  return v;
+}
+
+/* The driver may have let go the memory of what is kept for the next result. */
+static void check_trimmed(worker *w) {
+  uint32_t n =
+      atomic_load_explicit(&w->map.lane->trimmed, memory_order_relaxed);
+
+  if (PP_LIKELY(n == w->trimmed))
+    return;
+  w->trimmed = n;
+  pp_hold_forget(&w->hold);
+  pp_windows_trim(&w->windows);
+}
+
+/* Send a result: what is far too large for the ring by saying where it is. */
+static void send_result(worker *w, pp_buf *out) {
+  const size_t head = PP_FRAME_HEAD + PP_RES_HEAD;
+  unsigned char f[PP_FRAME_HEAD + PP_RES_HEAD + PP_REF_SIZE];
+  size_t body = out->len - head;
+  pp_slot s;
+
+  if (!out->afar || out->len < PP_CARGO_LEAST) {
+    pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD);
+    send_bytes(w, out->data, out->len);
+    return;
+  }
+  s = pp_hold_take(&w->hold, out);
+  memcpy(f, s.p, head);
+  pp_frame_head(f, PP_F_RESULT | PP_F_AFAR, PP_RES_HEAD + PP_REF_SIZE);
+  pp_put_ref(f + head, s.at + head, body, s.cap);
+  pp_hold_sent(&w->hold, s);
+  send_bytes(w, f, sizeof f);
+}
+
 /* Run a job, unless it was taken back. In the midst of another if that waits.
- */
-static void job(worker *w, const unsigned char *p, size_t len) {
+ * afar: the rest of it is cargo, which is ours once it is claimed. */
+static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   uint32_t seq, sent, got;
+  pp_window rest = {0};
   pp_buf out, in;
   pp_nested at;
   int r;
 
-  if (len < PP_JOB_HEAD)
+  if (len < PP_JOB_HEAD + (afar ? PP_REF_SIZE : 0))
     give_up("malformed job");
+  check_trimmed(w);
   seq = pp_get32(p + PP_JOB_SEQ);
   sent = seq << 2 | PP_CLAIM_SENT;
   got = sent;
@@ -315,14 +364,18 @@ static void job(worker *w, const unsigned char *p, size_t len) {
     p = in.data;
     taken(w);
   }
+  if (afar)
+    rest = look(w, p, len);
   out = w->out;
   memset(&w->out, 0, sizeof w->out);
   out.len = 0;
+  out.home = &w->hold.home;
   if (pp_buf_reserve(&out, PP_FRAME_HEAD + 256) != 0)
     give_up("not enough memory");
   out.len = PP_FRAME_HEAD;
-  r = at.outer == NULL ? pp_runner_job(w->runner, p, len, &out, taken, w)
-                       : pp_runner_inner(w->runner, p, len, &out, taken, w);
+  r = (at.outer == NULL ? pp_runner_job : pp_runner_inner)(
+      w->runner, p, len, rest.p, rest.len, &out, taken, w);
+  pp_window_close(&w->windows, &rest);
   if (in.cap <= 1 << 20) {
     pp_buf_clear(&w->in);
     w->in = in;
@@ -335,15 +388,14 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   if (!to_stop(w)) /* a stop may be meant for an outer one */
     pp_runner_unstop(w->runner);
   settle(w, out.data + PP_FRAME_HEAD, &at);
-  pp_frame_head(out.data, PP_F_RESULT, out.len - PP_FRAME_HEAD);
-  send_bytes(w, out.data, out.len);
-  if (out.cap > 1 << 20)
+  send_result(w, &out);
+  if (out.afar || out.cap > 1 << 20)
     pp_buf_clear(&out);
   pp_buf_clear(&w->out);
   w->out = out;
 }
 
-static void stash(worker *w, const unsigned char *p, size_t len) {
+static void stash(worker *w, const unsigned char *p, size_t len, bool afar) {
   stashed *s;
   uint32_t seq;
 
@@ -357,6 +409,7 @@ static void stash(worker *w, const unsigned char *p, size_t len) {
   if (s == NULL)
     give_up("not enough memory for a job");
   s->next = NULL;
+  s->afar = afar;
   s->len = len;
   memcpy(s->bytes, p, len);
   if (w->last != NULL)
@@ -383,7 +436,7 @@ static bool unstash(worker *w) {
   *p = s->next;
   if (w->last == s)
     w->last = prev;
-  job(w, s->bytes, s->len);
+  job(w, s->bytes, s->len, s->afar);
   free(s);
   mark_ready(w, pp_now_ns(), w->first != NULL);
   return true;
@@ -396,27 +449,41 @@ static void leave(worker *w) {
   _exit(0);
 }
 
-static void next_job(worker *w, const unsigned char *p, size_t len) {
+static void next_job(worker *w, const unsigned char *p, size_t len, bool afar) {
   bool now = len >= PP_JOB_HEAD &&
              (pp_get32(p + PP_JOB_FLAGS) & PP_JOBF_NOW) != 0 && w->may_run;
 
   if (pp_nest_at(w->nest) != NULL && !now) {
-    stash(w, p, len);
+    stash(w, p, len, afar);
     return;
   }
-  job(w, p, len);
+  job(w, p, len, afar);
   mark_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
 }
 
 static void frame(worker *w, int type, const unsigned char *p, size_t len) {
+  bool afar = (type & PP_F_AFAR) != 0;
+  pp_window rest = {0};
   int r = 0;
 
-  switch (type) {
+  if (afar && len < PP_REF_SIZE)
+    give_up("malformed frame");
+  if (afar && type != (PP_F_JOB | PP_F_AFAR)) {
+    rest = look(w, p, len);
+    len -= PP_REF_SIZE;
+  }
+  switch (type & ~PP_F_AFAR) {
   case PP_F_JOB:
-    next_job(w, p, len);
+    next_job(w, p, len, afar);
     break;
   case PP_F_BLOB:
-    r = pp_runner_blob(w->runner, p, len);
+    r = pp_runner_blob(w->runner, p, len, afar ? &rest : NULL, &w->windows);
+    break;
+  case PP_F_RELEASE:
+    if (len != PP_RELEASE_SIZE)
+      give_up("malformed release");
+    pp_hold_released(&w->hold, pp_get64(p),
+                     (size_t)pp_get64(p + PP_RELEASE_CAP), p[PP_RELEASE_COLD]);
     break;
   case PP_F_DROP:
     r = pp_runner_drop(w->runner, p, len);
@@ -427,7 +494,8 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
   case PP_F_CONFIG:
   case PP_F_CHILD:
   case PP_F_SAID:
-    pp_nest_heard(w->nest, type, p, len);
+    pp_nest_heard(w->nest, type & ~PP_F_AFAR, p, len, afar ? &rest : NULL);
+    pp_window_close(&w->windows, &rest);
     break;
   default:
     give_up("unknown frame");
@@ -522,6 +590,16 @@ static void next_early(worker *w) {
   free(f);
 }
 
+/* All that was read is done with, and so is the cargo it spoke of. */
+static void handled(worker *w) {
+  pp_lane *l = w->map.lane;
+
+  if (PP_LIKELY(w->early == NULL))
+    atomic_store_explicit(
+        &l->handled, atomic_load_explicit(&l->in.head, memory_order_relaxed),
+        memory_order_release);
+}
+
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the
  * time is up, PP_EAGAIN when the job at work is to stop. */
 static int take(worker *w, int64_t deadline) {
@@ -535,6 +613,7 @@ static int take(worker *w, int64_t deadline) {
 
     if (PP_UNLIKELY(w->early != NULL)) {
       next_early(w);
+      handled(w);
       return 1;
     }
     if (used < PP_FRAME_HEAD) {
@@ -555,6 +634,7 @@ static int take(worker *w, int64_t deadline) {
       frame(w, type, p + PP_FRAME_HEAD, len);
       taken(w);
     }
+    handled(w);
     return 1;
   }
 }
@@ -678,6 +758,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
                    stop = {.sa_handler = on_stop};
   worker *w = &the_worker;
   sigset_t none;
+  int shm;
 
   setpgid(0, 0);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -698,11 +779,18 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   close(s->err);
   if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
+  shm = fcntl(s->shm, F_DUPFD_CLOEXEC, 10);
   close(s->shm);
+  pp_hold_open(
+      &w->hold, shm,
+      shm >= 0 && w->map.lane->berth > 0 ? PP_BERTH_AT(w->map.lane->berth) : 0,
+      PP_BERTH_AT(w->map.lane->berth + 1));
+  w->hold.told = true;
+  w->windows.fd = shm;
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
-  pp_nest_start(w->nest, w->runner, &nest_ops, w);
+  pp_nest_start(w->nest, w->runner, &nest_ops, w, &w->hold);
   w->stack = (uintptr_t)&none;
   w->stack_room = stack_room();
   w->hub = s->hub;
