@@ -54,8 +54,8 @@ typedef struct pp_hold {
   uint64_t next, end; /* of the range: what was never used */
   pp_slot busy[PP_HOLD_SLOTS], idle[PP_HOLD_SLOTS], sent[PP_HOLD_SLOTS];
   unsigned nbusy, nidle, nsent;
-  size_t warm; /* bytes of those idle */
-  bool told;   /* somebody else decides which are kept idle (a worker's) */
+  _Atomic size_t warm; /* bytes of those idle; changed under the lock */
+  bool told; /* somebody else decides which are kept idle (a worker's) */
 } pp_hold;
 
 /* A hold over [first, end) of the file; first 0: there is none, and buffers

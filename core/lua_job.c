@@ -13,6 +13,7 @@ Jobs and their errors.
 #include "kin.h"
 #include "link.h"
 #include "lua_pp.h"
+#include "marshal.h"
 #include "nest.h"
 #include "serial.h"
 
@@ -210,6 +211,38 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   pp_engine_leave(e);
 }
 
+/* Is the one value in a message a string? */
+static bool one_string(const unsigned char *p, size_t len) {
+  return len > 3 && p[0] == MSG_FORMAT && p[1] == 1 && p[2] == LEAD_LONGSTR;
+}
+
+/*
+ * Push what is in a result that is where its worker has put it. That may change
+ * it meanwhile: but for a string, which is copied as it is opened whatever it
+ * is, we open a copy of our own.
+ */
+static int unpack_load(lua_State *L, pp_engine *e, const pp_job *j) {
+  unsigned char *copy = NULL;
+  int n;
+
+  /* The collector sees only what is large when it is there. What the last
+   * result was may be garbage by now, and its memory what this one needs. */
+  if (j->result_len >= 1 << 20 && lua_gc(L, LUA_GCISRUNNING))
+    lua_gc(L, LUA_GCSTEP, 0);
+  if (!one_string(j->result, j->result_len)) {
+    copy = malloc(j->result_len);
+    if (copy == NULL) {
+      lua_pushliteral(L, "not enough memory");
+      return PP_ENOMEM;
+    }
+    memcpy(copy, j->result, j->result_len);
+  }
+  n = pp_codec_unpack(e->codec, L, copy != NULL ? copy : j->result,
+                      j->result_len, NULL, 0);
+  free(copy);
+  return n;
+}
+
 int pp_push_results(lua_State *L, int idx) {
   pp_engine *e = pp_check_engine(L);
   pp_ujob *u = lua_touserdata(L, idx);
@@ -240,7 +273,9 @@ int pp_push_results(lua_State *L, int idx) {
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
   }
-  n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  n = j->load != NULL
+          ? unpack_load(L, e, j)
+          : pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
   if (n < 0) {
     size_t len;
     const char *m = lua_tolstring(L, -1, &len);

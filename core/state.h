@@ -33,6 +33,11 @@ void pp_state_close(lua_State *L);
  * afterwards. One slot per state; borrowed. */
 void pp_state_at_close(lua_State *L, lua_State *volatile *slot);
 
+/* What is kept of its large blocks: nothing, unless asked for. A reference, for
+ * whoever trims it: it may outlive the state. */
+struct pp_blocks;
+struct pp_blocks *pp_state_blocks(lua_State *L);
+
 /* The counters of L's state; they live as long as it does. */
 pp_memory *pp_state_memory(lua_State *L);
 

@@ -17,8 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "nest.h"
 #include "proc.h"
+#include "state.h"
 
 /* A job that ran for less cannot have started a process or waited for one, so
  * what costs a system call to find out is not asked. */
@@ -31,6 +33,8 @@
 /* While the driver dozes, results wait for company this long. */
 #define BATCH_NS 50000
 #define BATCH 64u
+/* Memory is kept for the next large payload so long. */
+#define COOL_NS 1000000000
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
@@ -55,6 +59,7 @@ typedef struct worker {
   pp_map map;
   pp_hold hold;       /* of results */
   pp_windows windows; /* on what it is given */
+  pp_blocks *blocks;  /* of its Lua heap */
   uint32_t trimmed;   /* lane's, as last seen */
   uint32_t number, lane;
   int bell;
@@ -600,6 +605,24 @@ static void handled(worker *w) {
         memory_order_release);
 }
 
+/* Wait for input beyond `used` bytes. Memory that was kept for the next large
+ * payload is let go when there is none for a second; what the hold keeps is the
+ * driver's to decide. */
+static void await(worker *w, size_t used, int64_t deadline) {
+  bool warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
+  int64_t cool = warm ? pp_now_ns() + COOL_NS : -1;
+
+  if (!warm || (deadline >= 0 && deadline < cool)) {
+    wait_until(w, PP_WANTS_INPUT, used, deadline);
+    return;
+  }
+  wait_until(w, PP_WANTS_INPUT, used, cool);
+  if (pp_now_ns() < cool)
+    return;
+  pp_blocks_trim(w->blocks);
+  pp_windows_trim(&w->windows);
+}
+
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the
  * time is up, PP_EAGAIN when the job at work is to stop. */
 static int take(worker *w, int64_t deadline) {
@@ -621,7 +644,7 @@ static int take(worker *w, int64_t deadline) {
         return 0;
       if (pp_runner_stopping(w->runner) != NULL)
         return PP_EAGAIN;
-      wait_until(w, PP_WANTS_INPUT, used, deadline);
+      await(w, used, deadline);
       continue;
     }
     head = pp_get64(p);
@@ -780,13 +803,16 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
   shm = fcntl(s->shm, F_DUPFD_CLOEXEC, 10);
+  if (shm < 0)
+    _exit(71);
   close(s->shm);
-  pp_hold_open(
-      &w->hold, shm,
-      shm >= 0 && w->map.lane->berth > 0 ? PP_BERTH_AT(w->map.lane->berth) : 0,
-      PP_BERTH_AT(w->map.lane->berth + 1));
+  pp_hold_open(&w->hold, shm,
+               w->map.lane->berth > 0 ? PP_BERTH_AT(w->map.lane->berth) : 0,
+               PP_BERTH_AT(w->map.lane->berth + 1));
   w->hold.told = true;
   w->windows.fd = shm;
+  w->blocks = pp_state_blocks(s->L);
+  atomic_store(&w->blocks->most, PP_BLOCKS_KEPT);
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
