@@ -157,7 +157,7 @@ static int collect(lua_State *L) {
       return 2;
     }
   } else {
-    n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+    n = pp_unpack_result(L, e, j);
     if (n < 0) {
       lua_settop(L, 3);
       pp_push_results(L, 1); /* makes an error of it */

@@ -211,34 +211,54 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   pp_engine_leave(e);
 }
 
-/* Is the one value in a message a string? */
-static bool one_string(const unsigned char *p, size_t len) {
-  return len > 3 && p[0] == MSG_FORMAT && p[1] == 1 && p[2] == LEAD_LONGSTR;
+static int open_string(lua_State *L) {
+  const pp_rd *r = lua_touserdata(L, 1);
+
+  lua_pushlstring(L, (const char *)r->p, pp_rd_left(r));
+  return 1;
+}
+
+/* If there is one string in a message, and nothing else: push it. 1; 0: there
+ * is something else; PP_ENOMEM with a message pushed. Each byte of its head is
+ * looked at once. */
+static int unpack_string(lua_State *L, const unsigned char *p, size_t len) {
+  pp_rd r = pp_rd_of(p, len);
+  const unsigned char *head;
+  uint64_t n;
+
+  if (pp_rd_bytes(&r, 3, &head) != 0 || head[0] != MSG_FORMAT || head[1] != 1 ||
+      head[2] != LEAD_LONGSTR || pp_rd_varint(&r, &n) != 0 ||
+      n != pp_rd_left(&r))
+    return 0;
+  lua_pushcfunction(L, open_string);
+  lua_pushlightuserdata(L, &r);
+  return lua_pcall(L, 1, 1, 0) == LUA_OK ? 1 : PP_ENOMEM;
 }
 
 /*
- * Push what is in a result that is where its worker has put it. That may change
- * it meanwhile: but for a string, which is copied as it is opened whatever it
- * is, we open a copy of our own.
+ * A result may be where its worker has put it, and can change it meanwhile. A
+ * string is copied as it is opened; of all else a copy of our own is opened.
  */
-static int unpack_load(lua_State *L, pp_engine *e, const pp_job *j) {
-  unsigned char *copy = NULL;
+int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
+  unsigned char *copy;
   int n;
 
-  /* The collector sees only what is large when it is there. What the last
+  if (j->load == NULL)
+    return pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  /* The collector sees what is large only once it is there. What the last
    * result was may be garbage by now, and its memory what this one needs. */
   if (j->result_len >= 1 << 20 && lua_gc(L, LUA_GCISRUNNING))
     lua_gc(L, LUA_GCSTEP, 0);
-  if (!one_string(j->result, j->result_len)) {
-    copy = malloc(j->result_len);
-    if (copy == NULL) {
-      lua_pushliteral(L, "not enough memory");
-      return PP_ENOMEM;
-    }
-    memcpy(copy, j->result, j->result_len);
+  n = unpack_string(L, j->result, j->result_len);
+  if (n != 0)
+    return n;
+  copy = malloc(j->result_len);
+  if (copy == NULL) {
+    lua_pushliteral(L, "not enough memory");
+    return PP_ENOMEM;
   }
-  n = pp_codec_unpack(e->codec, L, copy != NULL ? copy : j->result,
-                      j->result_len, NULL, 0);
+  memcpy(copy, j->result, j->result_len);
+  n = pp_codec_unpack(e->codec, L, copy, j->result_len, NULL, 0);
   free(copy);
   return n;
 }
@@ -273,9 +293,7 @@ int pp_push_results(lua_State *L, int idx) {
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
   }
-  n = j->load != NULL
-          ? unpack_load(L, e, j)
-          : pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  n = pp_unpack_result(L, e, j);
   if (n < 0) {
     size_t len;
     const char *m = lua_tolstring(L, -1, &len);

@@ -74,6 +74,10 @@ void pp_keep_handle(lua_State *L, int server);
  * how many, or pushes its error object and returns -1. */
 int pp_push_results(lua_State *L, int idx);
 
+/* Push the values in the result of a job that has ended well, as by
+ * pp_codec_unpack. */
+int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j);
+
 /* lua_callback.c: run the callbacks that are due; none may be running. Raises
  * what one raises; the others remain due. */
 void pp_run_callbacks(lua_State *L, pp_engine *e);

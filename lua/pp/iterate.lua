@@ -18,6 +18,11 @@ local CHUNK_TIME = 0.003
 local CHUNK_MAX = 4000
 -- Chunks under way for each worker.
 local AHEAD = 3
+-- Bytes of items and their results in one chunk, and under way in all: what is
+-- large is worth a chunk of its own, and there are no more of those than keep
+-- the workers supplied.
+local CHUNK_BYTES = 1 << 20
+local AHEAD_BYTES = 64 << 20
 
 local function bad(level, number, name, text, ...)
   error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), level + 1)
@@ -110,6 +115,7 @@ local function new_run(server, name, f, source, options, all)
     buffer = o.buffer,
     fixed = o.chunk,
     chunk = o.chunk or 1,
+    bytes = 0, -- of an item and its result, about; 0: not known yet
     workers = math.max(1, server:get_ncpus()),
     at = 0, -- items sent
     out = {}, -- chunks under way, oldest first
@@ -227,6 +233,9 @@ function Run:fill()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
+    if self.waiting >= 2 * self.workers and self.waiting * self.bytes > AHEAD_BYTES then
+      return
+    end
     if self.buffer then
       local share = math.max(1, self.buffer // (2 * self.workers))
       want = math.min(want, self.buffer - self.waiting, share)
@@ -246,13 +255,17 @@ end
 
 -- A chunk is over: learn from it how long items take.
 function Run:learn(c)
+  local moved = c.job.bytes
+  local bytes = (moved.sent + moved.received) / c.n
+  self.bytes = self.bytes > 0 and self.bytes + (bytes - self.bytes) / 2 or bytes
   if self.fixed then
     return
   end
   local each = c.job.time.run / c.n
   self.each = self.each and self.each + (each - self.each) / 2 or each
   local n = self.each > 0 and CHUNK_TIME // self.each or CHUNK_MAX
-  self.chunk = math.max(1, math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX))
+  n = math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX)
+  self.chunk = math.max(1, math.min(n, math.tointeger(CHUNK_BYTES // math.max(self.bytes, 1))))
 end
 
 -- The place in self.out of a chunk that is over: the oldest if they are to be
