@@ -11,24 +11,34 @@ void pp_berths_init(pp_berths *b, int fd) {
   b->next = 1;
 }
 
+/* A number nobody has, or 0. One that was given back is the last to be used
+ * again: part of its range may still be swept (pp_cargo_sweep). */
+static uint32_t number(pp_berths *b) {
+  for (uint32_t tries = 1; tries < PP_BERTHS; tries++) {
+    uint32_t n = b->next;
+    uint64_t bit = (uint64_t)1 << n % 64;
+
+    b->next = n + 1 < PP_BERTHS ? n + 1 : 1;
+    if (!(b->used[n / 64] & bit)) {
+      b->used[n / 64] |= bit;
+      return n;
+    }
+  }
+  return 0;
+}
+
 pp_berth *pp_berth_new(pp_berths *b, struct pp_link *l) {
   pp_berth *berth;
+  uint32_t n;
 
-  if (b->fd < 0 || (b->nfree == 0 && b->next == PP_BERTHS) ||
-      (berth = calloc(1, sizeof *berth)) == NULL)
+  if (b->fd < 0 || (berth = calloc(1, sizeof *berth)) == NULL)
     return NULL;
-  if (b->nfree == b->cap_free) { /* so that there is room for its number */
-    uint32_t cap = b->cap_free ? b->cap_free * 2 : 16;
-    uint32_t *v = realloc(b->free, cap * sizeof *v);
-
-    if (v == NULL) {
-      free(berth);
-      return NULL;
-    }
-    b->free = v;
-    b->cap_free = cap;
+  n = number(b);
+  if (n == 0) {
+    free(berth);
+    return NULL;
   }
-  berth->number = b->nfree > 0 ? b->free[--b->nfree] : b->next++;
+  berth->number = n;
   berth->refs = 1;
   berth->all = b;
   berth->link = l;
@@ -37,12 +47,12 @@ pp_berth *pp_berth_new(pp_berths *b, struct pp_link *l) {
 
 static void unref(pp_berth *berth) {
   pp_berths *b = berth->all;
+  uint32_t n = berth->number;
 
   if (--berth->refs > 0)
     return;
-  pp_cargo_punch(b->fd, PP_BERTH_AT(berth->number), PP_BERTH_BYTES);
-  if (b->nfree < b->cap_free)
-    b->free[b->nfree++] = berth->number; /* else it is never used again */
+  pp_cargo_punch(b->fd, PP_BERTH_AT(n), PP_BERTH_BYTES);
+  b->used[n / 64] &= ~((uint64_t)1 << n % 64);
   free(berth);
 }
 
@@ -77,7 +87,7 @@ static void gone(pp_cargo *c) {
 
   pp_window_close(&b->windows, &c->window);
   if (cold) {
-    pp_cargo_punch(b->fd, c->slot.at, c->slot.cap);
+    pp_cargo_sweep(b->fd, c->slot.at, c->slot.cap, NULL, 0);
   } else {
     b->kept[b->nkept++] = (pp_kept_slot){berth, c->slot.at, c->slot.cap};
     b->warm += c->slot.cap;

@@ -14,6 +14,7 @@
 #define PP_BERTHS_H
 
 #include "cargo.h"
+#include "shm.h"
 
 struct pp_link;
 
@@ -36,7 +37,8 @@ typedef struct pp_kept_slot {
 typedef struct pp_berths {
   int fd; /* borrowed; -1: there is no cargo */
   pp_windows windows;
-  uint32_t *free, nfree, cap_free, next;
+  uint64_t used[PP_BERTHS / 64]; /* bits: numbers that are given away */
+  uint32_t next; /* where to look: all others are used before one is again */
   pp_kept_slot kept[PP_KEPT_SLOTS];
   unsigned nkept;
   size_t warm; /* bytes of those */

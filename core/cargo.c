@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,12 +19,68 @@
 /* From here on a slot may have pages of two megabytes, where the system has
  * such for shared memory. */
 #define HUGE ((size_t)2 << 20)
+/* To let go of this much takes longer than anybody should wait. */
+#define LONG ((size_t)16 << 20)
+#define STEP ((size_t)4 << 20)
 
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 void pp_cargo_punch(int fd, uint64_t at, size_t len) {
   (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
                   (off_t)len);
+}
+
+typedef struct litter {
+  int fd;
+  uint64_t at;
+  size_t len, size;
+  unsigned char *p;
+} litter;
+
+static void sweep(litter l) {
+  if (l.p != NULL)
+    munmap(l.p, l.size);
+  while (l.len > 0) { /* in steps: the file is locked meanwhile */
+    size_t n = l.len < STEP ? l.len : STEP;
+
+    pp_cargo_punch(l.fd, l.at, n);
+    l.at += n;
+    l.len -= n;
+  }
+}
+
+static void *sweeper(void *arg) {
+  sweep(*(litter *)arg);
+  free(arg);
+  return NULL;
+}
+
+void pp_cargo_sweep(int fd, uint64_t at, size_t len, void *p, size_t size) {
+  litter l = {fd, at, len, size, p}, *own;
+  pthread_attr_t how;
+  sigset_t all, was;
+  pthread_t thread;
+  int r = -1;
+
+  if (len < LONG && size < LONG) {
+    sweep(l);
+    return;
+  }
+  own = malloc(sizeof *own);
+  if (own != NULL && pthread_attr_init(&how) == 0) {
+    *own = l;
+    pthread_attr_setdetachstate(&how, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&how, 65536);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &was);
+    r = pthread_create(&thread, &how, sweeper, own);
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    pthread_attr_destroy(&how);
+  }
+  if (r != 0) {
+    free(own);
+    sweep(l);
+  }
 }
 
 bool pp_cargo_filled(int fd, uint64_t at, size_t len) {
@@ -110,6 +167,10 @@ int pp_hold_get(pp_hold *h, size_t len, pp_slot *out) {
 }
 
 static void let_go(const pp_hold *h, const pp_slot *s, bool cold) {
+  if (!h->told) {
+    pp_cargo_sweep(h->fd, s->at, cold ? 0 : s->cap, s->p, s->cap);
+    return;
+  }
   if (s->p != NULL)
     munmap(s->p, s->cap);
   if (!cold)

@@ -77,6 +77,10 @@ void pp_hold_trim(pp_hold *h);
 void pp_hold_forget(pp_hold *h);
 /* Let go the memory of part of the file. */
 void pp_cargo_punch(int fd, uint64_t at, size_t len);
+/* The same, and what is mapped at p (NULL: nothing), perhaps a while later: of
+ * what is so large that it takes its time, in a thread of its own. Nobody may
+ * put anything there any more. */
+void pp_cargo_sweep(int fd, uint64_t at, size_t len, void *p, size_t size);
 /* Is there memory for all of it? What its sender says may be a lie. */
 bool pp_cargo_filled(int fd, uint64_t at, size_t len);
 

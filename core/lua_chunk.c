@@ -39,9 +39,9 @@ static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
 
 /* core.chunk(server, parcel, items, first, n, flags, group, index of the first
  * item in the whole) -> a job that calls
- * the parcel's function for items[first .. first + n - 1]; flags has letters: s
- * spread, k keep errors, a all results. Or nil and a refusal: "K:message", K
- * the number of the item, from 0. */
+ * the parcel's function for items[first .. first + n - 1], and its bytes; flags
+ * has letters: s spread, k keep errors, a all results. Or nil and a refusal:
+ * "K:message", K the number of the item, from 0. */
 static int chunk(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -58,6 +58,7 @@ static int chunk(lua_State *L) {
   pp_blob *set;
   pp_job *j;
   int64_t now;
+  lua_Integer bytes;
 
   if (strchr(how, 's') != NULL)
     flags |= PP_JOBF_SPREAD;
@@ -115,6 +116,7 @@ static int chunk(lua_State *L) {
     j->name = strdup(u->name);
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_MEMORY, u->memory);
   pp_put64(j->frame + PP_FRAME_HEAD + PP_JOB_INDEX, index);
+  bytes = (lua_Integer)pp_job_bytes(j);
   pp_push_job(L, j, 1, base);
   now = pp_now_ns();
   pp_engine_enter(e);
@@ -132,7 +134,8 @@ static int chunk(lua_State *L) {
   pp_engine_leave(e);
   if (!s->anchored)
     pp_anchor(L, s, 1);
-  return 1;
+  lua_pushinteger(L, bytes);
+  return 2;
 }
 
 /* core.collect(job, into, first): put the results of a job that is over into a
@@ -165,6 +168,9 @@ static int collect(lua_State *L) {
       lua_insert(L, -2);
       return 2;
     }
+    pp_engine_enter(e);
+    pp_job_clear_result(j); /* nobody else has its handle */
+    pp_engine_leave(e);
   }
   for (int i = n; i >= 1; i--) {
     lua_rawseti(L, 2, first + i - 1);

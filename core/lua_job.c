@@ -4,6 +4,7 @@ Jobs and their errors.
 @module pp.jobs
 */
 #include <lauxlib.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,7 @@ static int unpack_string(lua_State *L, const unsigned char *p, size_t len) {
  * string is copied as it is opened; of all else a copy of our own is opened.
  */
 int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
+  size_t k = j->result_len / 1024;
   unsigned char *copy;
   int n;
 
@@ -247,8 +249,8 @@ int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
     return pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
   /* The collector sees what is large only once it is there. What the last
    * result was may be garbage by now, and its memory what this one needs. */
-  if (j->result_len >= 1 << 20 && lua_gc(L, LUA_GCISRUNNING))
-    lua_gc(L, LUA_GCSTEP, 0);
+  if (k >= 1024 && lua_gc(L, LUA_GCISRUNNING))
+    lua_gc(L, LUA_GCSTEP, k < INT_MAX ? (int)k : INT_MAX);
   n = unpack_string(L, j->result, j->result_len);
   if (n != 0)
     return n;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@
 #define BATCH 64u
 /* Memory is kept for the next large payload so long. */
 #define COOL_NS 1000000000
+/* An idle worker collects what so many bytes of payloads were. */
+#define MOVED_MUCH ((size_t)1 << 20)
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
@@ -61,6 +64,7 @@ typedef struct worker {
   pp_windows windows; /* on what it is given */
   pp_blocks *blocks;  /* of its Lua heap */
   uint32_t trimmed;   /* lane's, as last seen */
+  size_t moved;       /* bytes in these since the collector was told */
   uint32_t number, lane;
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
@@ -335,6 +339,7 @@ static void send_result(worker *w, pp_buf *out) {
   pp_frame_head(f, PP_F_RESULT | PP_F_AFAR, PP_RES_HEAD + PP_REF_SIZE);
   pp_put_ref(f + head, s.at + head, body, s.cap);
   pp_hold_sent(&w->hold, s);
+  w->moved += body;
   send_bytes(w, f, sizeof f);
 }
 
@@ -369,8 +374,10 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
     p = in.data;
     taken(w);
   }
-  if (afar)
+  if (afar) {
     rest = look(w, p, len);
+    w->moved += rest.len;
+  }
   out = w->out;
   memset(&w->out, 0, sizeof w->out);
   out.len = 0;
@@ -609,8 +616,20 @@ static void handled(worker *w) {
  * payload is let go when there is none for a second; what the hold keeps is the
  * driver's to decide. */
 static void await(worker *w, size_t used, int64_t deadline) {
-  bool warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
-  int64_t cool = warm ? pp_now_ns() + COOL_NS : -1;
+  int64_t cool;
+  bool warm;
+
+  if (w->moved >= MOVED_MUCH && pp_nest_at(w->nest) == NULL) {
+    /* It is garbage by now: the next may have its memory. */
+    lua_State *L = pp_runner_state(w->runner);
+    size_t k = w->moved / 1024;
+
+    w->moved = 0;
+    if (lua_gc(L, LUA_GCISRUNNING))
+      lua_gc(L, LUA_GCSTEP, k < INT_MAX ? (int)k : INT_MAX);
+  }
+  warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
+  cool = warm ? pp_now_ns() + COOL_NS : -1;
 
   if (!warm || (deadline >= 0 && deadline < cool)) {
     wait_until(w, PP_WANTS_INPUT, used, deadline);

@@ -115,7 +115,8 @@ local function new_run(server, name, f, source, options, all)
     buffer = o.buffer,
     fixed = o.chunk,
     chunk = o.chunk or 1,
-    bytes = 0, -- of an item and its result, about; 0: not known yet
+    sent = 0, -- bytes of the chunks under way
+    received = 0, -- of an item's result, about
     workers = math.max(1, server:get_ncpus()),
     at = 0, -- items sent
     out = {}, -- chunks under way, oldest first
@@ -177,8 +178,9 @@ end
 
 -- Send items; false when one of them cannot travel.
 function Run:send(first, n)
-  local job, why = self:chunk_of(self.items, first, n, self.at + 1)
+  local job, bytes = self:chunk_of(self.items, first, n, self.at + 1)
   if not job then
+    local why = bytes
     local k, text = why:match("^(%d+):(.*)$")
     local place = self.at + (k and k + 1 or 1)
     self.refusal = (text or why):gsub("item 1", function()
@@ -192,7 +194,9 @@ function Run:send(first, n)
     return false
   end
   self.high = self.high + 1
-  self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
+  self.out[self.high] =
+    { job = job, at = self.at, n = n, items = self.items, first = first, bytes = bytes }
+  self.sent = self.sent + bytes
   self.at = self.at + n
   if self.watched and self.expected_n then
     core.watched(n)
@@ -214,6 +218,8 @@ function Run:split(c)
   for i = self.low, self.high do
     if out[i] ~= c then
       new[#new + 1] = out[i]
+    else
+      self.sent = self.sent - c.bytes
     end
   end
   local place = 1
@@ -221,8 +227,10 @@ function Run:split(c)
     place = place + 1
   end
   for k = 0, c.n - 1 do
-    local job = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
+    local job, bytes = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
     local one = { job = job, at = c.at + k, n = 1, items = c.items, first = c.first + k }
+    one.bytes = bytes
+    self.sent = self.sent + bytes
     table.insert(new, place + k, one)
   end
   self.out, self.low, self.high = new, 1, #new
@@ -233,7 +241,10 @@ function Run:fill()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
-    if self.waiting >= 2 * self.workers and self.waiting * self.bytes > AHEAD_BYTES then
+    if
+      self.waiting >= 2 * self.workers
+      and self.sent + self.waiting * self.received > AHEAD_BYTES
+    then
       return
     end
     if self.buffer then
@@ -255,9 +266,8 @@ end
 
 -- A chunk is over: learn from it how long items take.
 function Run:learn(c)
-  local moved = c.job.bytes
-  local bytes = (moved.sent + moved.received) / c.n
-  self.bytes = self.bytes > 0 and self.bytes + (bytes - self.bytes) / 2 or bytes
+  local received = c.job.bytes.received / c.n
+  self.received = self.received + (received - self.received) / 2
   if self.fixed then
     return
   end
@@ -265,7 +275,8 @@ function Run:learn(c)
   self.each = self.each and self.each + (each - self.each) / 2 or each
   local n = self.each > 0 and CHUNK_TIME // self.each or CHUNK_MAX
   n = math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX)
-  self.chunk = math.max(1, math.min(n, math.tointeger(CHUNK_BYTES // math.max(self.bytes, 1))))
+  n = math.min(n, math.tointeger(CHUNK_BYTES // math.max(c.bytes / c.n, received, 1)))
+  self.chunk = math.max(1, n)
 end
 
 -- The place in self.out of a chunk that is over: the oldest if they are to be
@@ -297,6 +308,7 @@ function Run:remove(i)
   end
   self.out[self.low] = nil
   self.low = self.low + 1
+  self.sent = self.sent - c.bytes
   return c
 end
 
