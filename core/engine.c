@@ -192,7 +192,7 @@ static void on_tick(uv_timer_t *t) {
 /* --- memory for large payloads ------------------------------------------- */
 
 size_t pp_engine_warm(const pp_engine *e) {
-  return e->hold.warm + e->berths.warm + e->berths.windows.warm +
+  return e->hanging + e->hold.warm + e->berths.warm + e->berths.windows.warm +
          (e->blocks != NULL ? atomic_load(&e->blocks->warm) : 0);
 }
 
@@ -207,6 +207,9 @@ int64_t pp_engine_cool(pp_engine *e, int64_t now) {
     return -1;
   if (now - e->warm_since < COOL_NS)
     return e->warm_since + COOL_NS;
+  for (uint32_t i = 0; i < e->nlinks && e->hanging > 0; i++)
+    if (e->links[i] != NULL && !e->links[i]->dead)
+      pp_link_unhang(e->links[i], false);
   pp_hold_trim(&e->hold);
   pp_berths_trim(&e->berths);
   if (e->blocks != NULL)

@@ -81,6 +81,7 @@ struct pp_engine {
   struct pp_blocks *blocks; /* reference: of the script's Lua heap */
   size_t warm;              /* bytes kept for the next payload, as last seen */
   int64_t warm_since;
+  size_t hanging; /* bytes of cargo that workers may still look at */
   pp_berths berths;
   pp_blobs blobs;
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */

@@ -109,6 +109,8 @@ void pp_link_last_words(pp_link *l);
 void pp_link_drop(pp_link *l, uint32_t id);
 /* A slot of its worker's is needed no more; cold: its memory is gone. */
 void pp_link_release(pp_link *l, uint64_t at, size_t cap, bool cold);
+/* Let go the cargo its worker has handled; all of it, when that is gone. */
+void pp_link_unhang(pp_link *l, bool all);
 /* Has it output that waits to be passed on? Then drain again soon. (An agent
  * says when its workers' is settled.) */
 static inline bool pp_link_unsettled(const pp_link *l) {

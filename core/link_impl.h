@@ -51,8 +51,6 @@ bool pp_link_want(pp_link *l, const unsigned char *p, size_t len);
 bool pp_link_taken(const pp_link *l, const pp_job *j);
 /* Keep cargo (its reference passes) until what was sent so far is handled. */
 void pp_link_hang(pp_link *l, pp_cargo *c);
-/* Let go what has been handled; all of it, when the worker is gone. */
-void pp_link_unhang(pp_link *l, bool all);
 /* Nothing will be sent any more: let go what waits. */
 void pp_link_unsend(pp_link *l);
 

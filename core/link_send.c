@@ -55,6 +55,7 @@ void pp_link_unhang(pp_link *l, bool all) {
     pp_cargo *c = l->hanging[0].cargo;
 
     memmove(l->hanging, l->hanging + 1, --l->nhanging * sizeof *l->hanging);
+    l->engine->hanging -= c->len;
     n--;
     pp_cargo_unref(c);
   }
@@ -77,6 +78,7 @@ void pp_link_hang(pp_link *l, pp_cargo *c) {
     l->hanging = v;
     l->cap_hanging = cap;
   }
+  l->engine->hanging += c->len;
   l->hanging[l->nhanging++] = (pp_hanging){
       atomic_load_explicit(&l->map.lane->in.tail, memory_order_relaxed), c};
 }
@@ -514,14 +516,14 @@ const pp_place_ops pp_link_far_ops = {
     .stop = pp_link_stop,
 };
 
-/* Send a small frame that is not worth waking the worker for; cargo: a
+/* Send a small frame that is not worth waking the worker for, but for cargo: a
  * reference that passes, or NULL, see pp_link_hang. */
 static void send_quietly(pp_link *l, const unsigned char *f, size_t len,
                          pp_cargo *cargo) {
   if (l->tx_n == 0 && pp_ring_room(&l->map.lane->in) >= len) {
     memcpy(pp_ring_end(&l->map.lane->in, l->map.in), f, len);
     pp_ring_publish(&l->map.lane->in, len);
-    if (l->far != NULL)
+    if (l->far != NULL || cargo != NULL)
       pp_link_wake(l);
     if (cargo != NULL)
       pp_link_hang(l, cargo);

@@ -283,6 +283,81 @@ local work = [[
   print "all there"
 ]]
 
+describe("the memory of large payloads", function()
+  after_each(child.clean)
+
+  -- Bytes of the shared file that have memory, and what is open here.
+  local looking = [[
+    local pp = require "pp"
+    local function output_of(command)
+      local pipe <close> = io.popen(command)
+      return pipe:read("a")
+    end
+    local stat <close> = io.open("/proc/self/stat")
+    local me = stat:read("n")
+    local shared = output_of(("ls -l /proc/%d/fd"):format(me)):match(
+      "(%d+) %-> /memfd:pp%-lanes")
+    local path = ("/proc/%d/fd/%s"):format(me, shared)
+    local function filled()
+      return tonumber(output_of("stat -L -c '%b' " .. path)) * 512
+    end
+    local function descriptors()
+      return select(2, output_of(("ls /proc/%d/fd"):format(me)):gsub("\n", ""))
+    end
+  ]]
+
+  it("is given back, and no descriptor is left", function()
+    local r = child.run(looking .. [[
+      local server <close> = pp.Server{ncpus = 2, retries = 0}
+      local function echo(s) return s, {s} end
+      server:spawn(echo, "x")()
+      local before, open = filled(), descriptors()
+      local kept = {}
+      for i = 1, 60 do
+        local s = ("x"):rep(60000 + 37000 * i)
+        local job = server:spawn(echo, s)
+        if i % 7 == 0 then job:cancel() end
+        if i % 5 == 0 then server:spawn(function() os.exit(1) end):pcall() end
+        if i % 3 == 0 then job:pcall() else kept[#kept + 1] = job end
+        local ref = server:put(s)
+        server:spawn(function(v) return #v end, ref):pcall()
+      end
+      server:wait()
+      assert(filled() > before)
+      for _, job in ipairs(kept) do job:pcall() end
+      kept = nil
+      local left
+      for _ = 1, 300 do
+        collectgarbage()
+        pp.sleep(0.1)
+        left = filled() - before
+        if left < 1 << 20 then break end
+      end
+      assert(left < 1 << 20, left .. " bytes are left")
+      assert(descriptors() == open)
+      print "given back"
+    ]], {timeout = 120})
+    assert.equal("given back\n", r.out, r.err)
+    assert.equal(0, r.status, r.err)
+  end)
+
+  it("cannot be cut short by anybody", function()
+    local r = child.run(looking .. [[
+      local server <close> = pp.Server(1)
+      local job = server:spawn(function() return ("x"):rep(1000000) end)
+      job:wait()
+      local cut = server:spawn(function(p)
+        return (os.execute("truncate -s 4096 " .. p .. " 2>/dev/null"))
+      end, path)
+      assert(not cut())
+      assert(#job() == 1000000)
+      print "whole"
+    ]])
+    assert.equal("whole\n", r.out, r.err)
+    assert.equal(0, r.status, r.err)
+  end)
+end)
+
 describe("where large payloads cannot be shared", function()
   after_each(child.clean)
 

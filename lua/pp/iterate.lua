@@ -364,13 +364,14 @@ end
 -- @tfield[opt] boolean ordered whether imap hands out results in the order of
 --   the items; true. map always does
 -- @tfield[opt] integer|string chunk items that travel together, or "auto": by
---   the time items take. 1 where `timeout`, `retry_errors` or `retries = 0` are
---   to hold for each
+--   the time items take, and of no more than about 1 MB. 1 where `timeout`,
+--   `retry_errors` or `retries = 0` are to hold for each
 -- @tfield[opt] integer buffer most items imap has taken from the source and not
 --   yet handed out. Default: as many as keep the workers busy, which is up to
 --   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
 --   take microseconds a chunk has up to 4000. Set it where the source has side
---   effects
+--   effects. Whatever it is, no item is taken while there are two for each
+--   worker and these and their results are more than 64 MB
 -- @tfield[opt] string on_error "raise": the first failure is raised and stops
 --   the rest; "keep": the error stands in the item's place
 -- @tfield[opt] boolean spread items are lists of arguments
