@@ -4,7 +4,6 @@ Jobs and their errors.
 @module pp.jobs
 */
 #include <lauxlib.h>
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@ Jobs and their errors.
 #include "marshal.h"
 #include "nest.h"
 #include "serial.h"
+#include "state.h"
 
 static pp_ujob *check_job(lua_State *L, int idx) {
   pp_ujob *u = luaL_checkudata(L, idx, PP_JOB_META);
@@ -241,16 +241,13 @@ static int unpack_string(lua_State *L, const unsigned char *p, size_t len) {
  * string is copied as it is opened; of all else a copy of our own is opened.
  */
 int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
-  size_t k = j->result_len / 1024;
   unsigned char *copy;
   int n;
 
   if (j->load == NULL)
     return pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
-  /* The collector sees what is large only once it is there. What the last
-   * result was may be garbage by now, and its memory what this one needs. */
-  if (k >= 1024 && lua_gc(L, LUA_GCISRUNNING))
-    lua_gc(L, LUA_GCSTEP, k < INT_MAX ? (int)k : INT_MAX);
+  /* What the last result was may be garbage, and its memory what this needs. */
+  pp_state_expect(L, j->result_len);
   n = unpack_string(L, j->result, j->result_len);
   if (n != 0)
     return n;

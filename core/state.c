@@ -15,6 +15,8 @@
 typedef struct outside {
   pp_memory memory;          /* first: pp_state_memory hands out its address */
   pp_blocks *blocks;         /* a reference */
+  size_t expected;           /* bytes of large strings since then: */
+  int64_t collecting;        /* ns it took to collect all, the last time */
   lua_State *main;           /* NULL until made */
   lua_State *volatile *slot; /* pp_state_at_close */
   lua_State *volatile running; /* read by signal handlers */
@@ -36,6 +38,10 @@ static outside *outside_of(lua_State *L) {
   lua_getallocf(L, &ud);
   return ud;
 }
+
+/* Fresh memory for this much costs more than the bytes. */
+#define EXPECT_LARGE ((size_t)4 << 20)
+#define BYTES_PER_NS 8 /* how fast they are copied, at best */
 
 /* A block that is large, or was, or is to be. */
 static void *move(outside *o, void *p, size_t osize, size_t nsize) {
@@ -324,6 +330,22 @@ void pp_state_close(lua_State *L) {
 
 void pp_state_at_close(lua_State *L, lua_State *volatile *slot) {
   outside_of(L)->slot = slot;
+}
+
+void pp_state_expect(lua_State *L, size_t bytes) {
+  outside *o = outside_of(L);
+  int64_t began;
+
+  if (bytes < EXPECT_LARGE || !lua_gc(L, LUA_GCISRUNNING))
+    return;
+  o->expected += bytes;
+  if ((int64_t)(o->expected / BYTES_PER_NS) < 2 * o->collecting)
+    return;
+  began = pp_now_ns();
+  lua_gc(L, LUA_GCCOLLECT);
+  lua_gc(L, LUA_GCCOLLECT); /* what finalizers had to be kept for */
+  o->collecting = pp_now_ns() - began;
+  o->expected = 0;
 }
 
 pp_blocks *pp_state_blocks(lua_State *L) {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,8 +35,6 @@
 #define BATCH 64u
 /* Memory is kept for the next large payload so long. */
 #define COOL_NS 1000000000
-/* An idle worker collects what so many bytes of payloads were. */
-#define MOVED_MUCH ((size_t)1 << 20)
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
@@ -619,14 +616,10 @@ static void await(worker *w, size_t used, int64_t deadline) {
   int64_t cool;
   bool warm;
 
-  if (w->moved >= MOVED_MUCH && pp_nest_at(w->nest) == NULL) {
+  if (w->moved > 0 && pp_nest_at(w->nest) == NULL) {
     /* It is garbage by now: the next may have its memory. */
-    lua_State *L = pp_runner_state(w->runner);
-    size_t k = w->moved / 1024;
-
+    pp_state_expect(pp_runner_state(w->runner), w->moved);
     w->moved = 0;
-    if (lua_gc(L, LUA_GCISRUNNING))
-      lua_gc(L, LUA_GCSTEP, k < INT_MAX ? (int)k : INT_MAX);
   }
   warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
   cool = warm ? pp_now_ns() + COOL_NS : -1;

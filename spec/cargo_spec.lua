@@ -27,7 +27,7 @@ end
 
 local function same(a, b) return a == b end
 
-describe("a payload", function()
+describe("a payload #tsan", function()
   local server
 
   before_each(function() server = pp.Server(2) end)
