@@ -579,7 +579,8 @@ static int report(lua_State *L) {
   return append_error(L, c, c->kind);
 }
 
-int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
+                  const unsigned char *rest, size_t rest_len, pp_buf *out,
                   void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;
   uint32_t deps[64], *big = NULL, setting;
@@ -597,18 +598,23 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   c.memory = (size_t)pp_get64(p + PP_JOB_MEMORY);
   c.seed = pp_get64(p + PP_JOB_SEED);
   c.index = pp_get64(p + PP_JOB_INDEX);
-  if (c.ndeps > (len - PP_JOB_HEAD) / 4 ||
-      extra > len - PP_JOB_HEAD - 4 * (size_t)c.ndeps)
+  if (c.ndeps > (len - PP_JOB_HEAD) / 4)
+    return PP_EBAD;
+  if (rest == NULL) {
+    rest = p + PP_JOB_HEAD + 4 * (size_t)c.ndeps;
+    rest_len = len - (size_t)(rest - p);
+  }
+  if (extra > rest_len)
     return PP_EBAD;
   if (c.ndeps > 64 && (big = malloc(4 * (size_t)c.ndeps)) == NULL)
     return PP_ENOMEM;
   for (uint32_t i = 0; i < c.ndeps; i++)
     (big ? big : deps)[i] = pp_get32(p + PP_JOB_HEAD + 4 * (size_t)i);
   c.deps = big ? big : deps;
-  c.modules = p + PP_JOB_HEAD + 4 * (size_t)c.ndeps;
+  c.modules = rest;
   c.modules_len = extra;
   c.args = c.modules + extra;
-  c.args_len = len - (size_t)(c.args - p);
+  c.args_len = rest_len - extra;
   if (pp_buf_reserve(out, PP_RES_HEAD) != 0) {
     free(big);
     return PP_ENOMEM;

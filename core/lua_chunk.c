@@ -58,9 +58,9 @@ static int fill_in(pp_job *j, const pp_uparcel *u, uint32_t n, uint64_t index) {
 
 /* core.chunk(server, parcel, items, first, n, flags, group, index of the first
  * item in the whole) -> a job that calls
- * the parcel's function for items[first .. first + n - 1]; flags has letters: s
- * spread, k keep errors, a all results. Or nil and a refusal: "K:message", K
- * the number of the item, from 0. */
+ * the parcel's function for items[first .. first + n - 1], and its bytes; flags
+ * has letters: s spread, k keep errors, a all results. Or nil and a refusal:
+ * "K:message", K the number of the item, from 0. */
 static int chunk(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -76,6 +76,7 @@ static int chunk(lua_State *L) {
   pp_ujob *handle;
   pp_job *j;
   int64_t now;
+  lua_Integer bytes;
 
   if (strchr(how, 's') != NULL)
     flags |= PP_JOBF_SPREAD;
@@ -135,6 +136,7 @@ static int chunk(lua_State *L) {
     return luaL_error(L, "not enough memory");
   }
   handle->j = j;
+  bytes = (lua_Integer)pp_job_bytes(j);
   pp_engine_look(e, now);
   j->group = pp_groups_get(&s->groups, group, group_len);
   if (!u->has_id)
@@ -148,7 +150,8 @@ static int chunk(lua_State *L) {
   pp_engine_leave(e);
   if (!s->anchored)
     pp_anchor(L, s, 1);
-  return 1;
+  lua_pushinteger(L, bytes);
+  return 2;
 }
 
 /* core.collect(job, into, first): put the results of a job that is over into a
@@ -173,7 +176,7 @@ static int collect(lua_State *L) {
       return 2;
     }
   } else {
-    n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+    n = pp_unpack_result(L, e, j);
     if (n < 0) {
       lua_settop(L, 3);
       pp_push_results(L, 1); /* makes an error of it */
@@ -181,6 +184,9 @@ static int collect(lua_State *L) {
       lua_insert(L, -2);
       return 2;
     }
+    pp_engine_enter(e);
+    pp_job_clear_result(j); /* nobody else has its handle */
+    pp_engine_leave(e);
   }
   for (int i = n; i >= 1; i--) {
     lua_rawseti(L, 2, first + i - 1);

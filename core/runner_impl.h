@@ -9,7 +9,8 @@
 
 /* A blob as a worker holds it. */
 typedef struct pp_held {
-  unsigned char *bytes; /* owned; NULL: not held */
+  unsigned char *bytes; /* owned, or the window's; NULL: not held */
+  pp_window window;     /* open: p is not NULL */
   size_t len;
   pp_hash hash;
   uint32_t *deps; /* owned numbers of blobs it refers to */
@@ -68,8 +69,12 @@ struct pp_runner {
   int path;             /* package.path as the submitting side has it */
   pp_runner_want *want; /* NULL: nobody is asked */
   void *want_ud;
-  pp_buf answer; /* scratch */
+  pp_buf answer;       /* scratch */
+  pp_windows *windows; /* where those of blobs are closed */
 };
+
+/* Let the packed bytes of a blob go, but for what says that it is held. */
+void pp_held_shrink(pp_runner *r, pp_held *h);
 
 /* setting.c: put a setting (number + 1) in force; 0: what was there first. */
 void pp_runner_set(pp_runner *r, uint32_t setting);

@@ -18,6 +18,11 @@ local CHUNK_TIME = 0.003
 local CHUNK_MAX = 4000
 -- Chunks under way for each worker.
 local AHEAD = 3
+-- Bytes of items and their results in one chunk, and under way in all: what is
+-- large is worth a chunk of its own, and there are no more of those than keep
+-- the workers supplied.
+local CHUNK_BYTES = 1 << 20
+local AHEAD_BYTES = 64 << 20
 
 local function bad(level, number, name, text, ...)
   error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), level + 1)
@@ -110,6 +115,8 @@ local function new_run(server, name, f, source, options, all)
     buffer = o.buffer,
     fixed = o.chunk,
     chunk = o.chunk or 1,
+    sent = 0, -- bytes of the chunks under way
+    received = 0, -- of an item's result, about
     workers = math.max(1, server:get_ncpus()),
     at = 0, -- items sent
     out = {}, -- chunks under way, oldest first
@@ -171,8 +178,9 @@ end
 
 -- Send items; false when one of them cannot travel.
 function Run:send(first, n)
-  local job, why = self:chunk_of(self.items, first, n, self.at + 1)
+  local job, bytes = self:chunk_of(self.items, first, n, self.at + 1)
   if not job then
+    local why = bytes
     local k, text = why:match("^(%d+):(.*)$")
     local place = self.at + (k and k + 1 or 1)
     self.refusal = (text or why):gsub("item 1", function()
@@ -186,7 +194,9 @@ function Run:send(first, n)
     return false
   end
   self.high = self.high + 1
-  self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
+  self.out[self.high] =
+    { job = job, at = self.at, n = n, items = self.items, first = first, bytes = bytes }
+  self.sent = self.sent + bytes
   self.at = self.at + n
   if self.watched and self.expected_n then
     core.watched(n)
@@ -208,6 +218,8 @@ function Run:split(c)
   for i = self.low, self.high do
     if out[i] ~= c then
       new[#new + 1] = out[i]
+    else
+      self.sent = self.sent - c.bytes
     end
   end
   local place = 1
@@ -215,8 +227,10 @@ function Run:split(c)
     place = place + 1
   end
   for k = 0, c.n - 1 do
-    local job = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
+    local job, bytes = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
     local one = { job = job, at = c.at + k, n = 1, items = c.items, first = c.first + k }
+    one.bytes = bytes
+    self.sent = self.sent + bytes
     table.insert(new, place + k, one)
   end
   self.out, self.low, self.high = new, 1, #new
@@ -227,6 +241,12 @@ function Run:fill()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
+    if
+      self.waiting >= 2 * self.workers
+      and self.sent + self.waiting * self.received > AHEAD_BYTES
+    then
+      return
+    end
     if self.buffer then
       local share = math.max(1, self.buffer // (2 * self.workers))
       want = math.min(want, self.buffer - self.waiting, share)
@@ -246,13 +266,17 @@ end
 
 -- A chunk is over: learn from it how long items take.
 function Run:learn(c)
+  local received = c.job.bytes.received / c.n
+  self.received = self.received + (received - self.received) / 2
   if self.fixed then
     return
   end
   local each = c.job.time.run / c.n
   self.each = self.each and self.each + (each - self.each) / 2 or each
   local n = self.each > 0 and CHUNK_TIME // self.each or CHUNK_MAX
-  self.chunk = math.max(1, math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX))
+  n = math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX)
+  n = math.min(n, math.tointeger(CHUNK_BYTES // math.max(c.bytes / c.n, received, 1)))
+  self.chunk = math.max(1, n)
 end
 
 -- The place in self.out of a chunk that is over: the oldest if they are to be
@@ -284,6 +308,7 @@ function Run:remove(i)
   end
   self.out[self.low] = nil
   self.low = self.low + 1
+  self.sent = self.sent - c.bytes
   return c
 end
 
@@ -339,13 +364,14 @@ end
 -- @tfield[opt] boolean ordered whether imap hands out results in the order of
 --   the items; true. map always does
 -- @tfield[opt] integer|string chunk items that travel together, or "auto": by
---   the time items take. 1 where `timeout`, `retry_errors` or `retries = 0` are
---   to hold for each
+--   the time items take, and of no more than about 1 MB. 1 where `timeout`,
+--   `retry_errors` or `retries = 0` are to hold for each
 -- @tfield[opt] integer buffer most items imap has taken from the source and not
 --   yet handed out. Default: as many as keep the workers busy, which is up to
 --   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
 --   take microseconds a chunk has up to 4000. Set it where the source has side
---   effects
+--   effects. Whatever it is, no item is taken while there are two for each
+--   worker and these and their results are more than 64 MB
 -- @tfield[opt] string on_error "raise": the first failure is raised and stops
 --   the rest; "keep": the error stands in the item's place
 -- @tfield[opt] boolean spread items are lists of arguments
