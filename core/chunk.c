@@ -1,10 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* A chunk: a function called once for each of many items, each time in globals
- * of its own; what becomes of results that cannot travel, and of errors. */
+/*
+ * A chunk: a function called once for each of many items, each time in globals
+ * of its own; what becomes of results that cannot travel, and of errors.
+ *
+ * Results go straight to where they are sent from as long as they are plain
+ * (and, where all of an item's are wanted, one each); else they gather on the
+ * stack, to be packed together. Pure functions (pure.h) share their globals
+ * and are called in a loop without more, until one of them fails.
+ */
 #include <lauxlib.h>
 #include <string.h>
 
-#include "execute_impl.h"
+#include "items.h"
+#include "pure.h"
+#include "state.h"
+
+typedef struct chunk {
+  pp_call *c;
+  pp_items items;
+  bool all;      /* of all results of each item, behind their number */
+  bool pure;     /* one table of globals will do */
+  bool seeds;    /* each item has random numbers of its own */
+  bool direct;   /* results so far are in out */
+  bool taken;    /* the stacked items are on the stack */
+  int status;    /* of the item that ended the loop */
+  uint64_t done; /* results in out, the mark not counted */
+  pp_plain_out out;
+} chunk;
 
 /* Is the value at idx the error of a job? */
 static bool is_job_error(lua_State *L, int idx) {
@@ -117,100 +139,148 @@ static void weed_groups(lua_State *L, pp_call *c, int first) {
   pp_buf_clear(&trial);
 }
 
-/* The arguments of the item at index i: pushes them; how many. */
-static int push_item(lua_State *L, const pp_call *c, int i) {
-  lua_Integer n;
+/* --- the loop for pure functions ---------------------------------------- */
 
-  if (!(c->flags & PP_JOBF_SPREAD) || !lua_istable(L, i)) {
-    lua_pushvalue(L, i);
-    return 1;
-  }
-  lua_pushliteral(L, "n");
-  lua_rawget(L, i);
-  n = lua_isinteger(L, -1) ? lua_tointeger(L, -1)
-                           : (lua_Integer)lua_rawlen(L, i);
-  lua_pop(L, 1);
-  if (n < 0 || n > 200000)
-    luaL_error(L, "too many arguments in an item");
-  luaL_checkstack(L, (int)n + 30, "too many arguments");
-  for (lua_Integer k = 1; k <= n; k++)
-    lua_rawgeti(L, i, k);
-  return (int)n;
-}
+/* chunk, function -> nothing when all is done, or the results of an item that
+ * are not to be had so easily. */
+static int run_pure(lua_State *L) {
+  chunk *k = lua_touserdata(L, 1);
+  pp_runner *r = k->c->r;
+  int results = k->all ? LUA_MULTRET : 1, rc;
 
-/* Push the arguments of the next item; how many. Items are either on the
- * stack, from 2 on, or packed one by one. */
-static int next_item(lua_State *L, pp_call *c, int i, pp_rd *packed) {
-  const unsigned char *p;
-  uint64_t len;
-  int at, n;
-
-  if (!(c->flags & PP_JOBF_EACH)) {
-    if (pp_codec_settle(c->r->codec, L) != 0)
+  luaL_checkstack(L, 30, "job");
+  while (k->items.at < k->items.n) {
+    if (PP_UNLIKELY(r->stop != NULL)) {
+      lua_pushstring(L, r->stop);
       return lua_error(L);
-    return push_item(L, c, i);
+    }
+    if (k->seeds)
+      pp_execute_seed(L, k->c, k->c->index + k->items.at, true);
+    lua_pushvalue(L, 2);
+    pp_items_plain(L, &k->items);
+    lua_call(L, 1, results);
+    if (PP_UNLIKELY(results != 1 && lua_gettop(L) != 3))
+      return lua_gettop(L) - 2;
+    rc = pp_plain_put(&k->out, L);
+    if (PP_UNLIKELY(rc <= 0)) {
+      if (rc < 0)
+        return luaL_error(L, "not enough memory");
+      return 1;
+    }
+    k->done++;
+    lua_settop(L, 2);
   }
-  if (pp_rd_varint(packed, &len) != 0 || len > pp_rd_left(packed) ||
-      pp_rd_bytes(packed, len, &p) != 0)
-    return luaL_error(L, "malformed chunk");
-  if (pp_execute_args(L, c, p, len) != 1)
-    return lua_error(L);
-  at = lua_gettop(L);
-  n = push_item(L, c, at);
-  lua_remove(L, at);
-  return n;
+  return 0;
 }
 
-/* A chunk: the function once for each item, each time in globals of its own.
- * Results gather on the stack: the first of each, or all behind their number.
- */
-int pp_chunk_run(lua_State *L) {
-  pp_call *c = lua_touserdata(L, 1);
-  pp_runner *r = c->r;
-  bool all = c->flags & PP_JOBF_ALL, each = c->flags & PP_JOBF_EACH;
-  pp_rd packed = pp_rd_of(c->args, c->args_len);
-  int n = 0, first, count;
+/* --- the loop for all others -------------------------------------------- */
 
-  lua_settop(L, 0);
+/* Results come to the stack from now on, and those there are go there, below
+ * the n of the item at work. */
+static void leave_direct(lua_State *L, chunk *k, int n) {
+  pp_buf *out = k->c->out;
+  int top = lua_gettop(L), count;
+  pp_plain_in in;
+
+  if (pp_plain_end(&k->out) < 0)
+    luaL_error(L, "not enough memory");
+  luaL_checkstack(L, (int)k->done * 2 + 30, "too many results");
+  in.r = pp_rd_of(out->data + k->out.body, out->len - k->out.body);
+  in.run.n = 0;
+  in.left = k->done + k->all;
+  for (uint64_t i = 0; i < k->done + k->all; i++) {
+    if (k->all && i > 0)
+      lua_pushinteger(L, 1);
+    if (pp_plain_next(&in, L) <= 0)
+      luaL_error(L, "malformed results");
+    if (k->all && i == 0)
+      lua_pop(L, 1); /* the mark */
+  }
+  count = lua_gettop(L) - top;
+  if (n > 0)
+    lua_rotate(L, top - n + 1, count);
+  out->len = k->out.start;
+  k->direct = false;
+}
+
+/* The results of an item, or its error if k->status says so, are all above
+ * `top`. Whether to go on. */
+static bool take_results(lua_State *L, chunk *k, int top) {
+  pp_call *c = k->c;
+  int n = lua_gettop(L) - top, rc;
+
+  if (k->status != LUA_OK) {
+    item_error(L, c, c->kind);
+    c->failed_items++;
+  } else if (k->direct && n == 1) {
+    rc = pp_plain_put(&k->out, L);
+    if (rc < 0)
+      luaL_error(L, "not enough memory");
+    if (rc > 0) {
+      k->done++;
+      lua_settop(L, top);
+      return true;
+    }
+  }
+  if (k->direct)
+    leave_direct(L, k, n);
+  if (k->all) {
+    lua_pushinteger(L, k->status == LUA_OK ? n : -1);
+    lua_insert(L, -1 - n);
+  }
+  return !k->all || k->status == LUA_OK || c->flags & PP_JOBF_KEEP;
+}
+
+/* chunk[, what the item at work has given so far] -> false. Items that are left
+ * are called one by one. */
+static int run_items(lua_State *L) {
+  chunk *k = lua_touserdata(L, 1);
+  pp_call *c = k->c;
+  pp_runner *r = c->r;
+  int given = lua_gettop(L) - 1, first, count;
+  bool on = true;
+
   luaL_checkstack(L, 30, "job");
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
-  if (!each) {
-    n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
+  lua_replace(L, 1);
+  if (k->items.kind == PP_ITEMS_STACKED) {
+    int n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
+
     if (n < 0)
       return lua_error(L);
+    k->items.base = 2;
     if (c->modules_len == 0) { /* else its bytes are needed to the end */
       c->taken(c->ud);
       c->taken = NULL;
     }
   }
-  first = 2 + n;
-  c->started = pp_now_ns();
-  for (int i = 2; each ? pp_rd_left(&packed) > 0 : i < 2 + n; i++) {
-    int top = lua_gettop(L), status;
+  first = lua_gettop(L) + 1 - given;
+  if (k->done < k->items.at)
+    on = take_results(L, k, first - 1);
+  while (on && k->items.at < k->items.n) {
+    int top = lua_gettop(L);
 
     luaL_checkstack(L, 30, "too many results");
-    if (all)
-      lua_pushnil(L); /* their number */
-    if (c->flags & PP_JOBF_SEEDED)
-      pp_execute_seed(L, c, c->index + (uint64_t)i - 2, true);
-    pp_execute_begin(L, c);
-    status = pp_execute_user(L, c, next_item(L, c, i, &packed),
-                             all ? LUA_MULTRET : 1, 1);
-    if (status != LUA_OK) {
-      if (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL)))
-        return lua_error(L);
-      item_error(L, c, c->kind);
-      c->failed_items++;
-    }
-    pp_execute_end(L, c);
-    if (!all)
-      continue;
-    lua_pushinteger(L, status == LUA_OK ? lua_gettop(L) - top - 1 : -1);
-    lua_replace(L, top + 1);
-    if (status != LUA_OK && !(c->flags & PP_JOBF_KEEP))
-      break;
+    if (k->seeds)
+      pp_execute_seed(L, c, c->index + k->items.at, true);
+    if (k->pure)
+      pp_execute_again(L, c);
+    else
+      pp_execute_begin(L, c);
+    k->status = pp_execute_user(L, c, pp_items_next(L, &k->items),
+                                k->all ? LUA_MULTRET : 1, 1);
+    if (k->status != LUA_OK &&
+        (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))))
+      return lua_error(L);
+    on = take_results(L, k, top);
+    if (!k->pure)
+      pp_execute_end(L, c);
   }
   c->run = pp_now_ns() - c->started;
+  if (k->direct)
+    return 0;
+  if (k->pure)
+    pp_execute_end(L, c);
   count = lua_gettop(L) - first + 1;
   if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0) {
     if (!(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))) {
@@ -219,7 +289,7 @@ int pp_chunk_run(lua_State *L) {
       return lua_error(L);
     }
     lua_pop(L, 1);
-    if (all)
+    if (k->all)
       weed_groups(L, c, first);
     else
       weed_out(L, c, first, count);
@@ -227,6 +297,77 @@ int pp_chunk_run(lua_State *L) {
     if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0)
       return lua_error(L);
   }
-  lua_pushboolean(L, 0);
-  return 1;
+  return 0;
+}
+
+/* --- all of it ---------------------------------------------------------- */
+
+/* chunk -> message handler[, function to be called in a loop] */
+static int begin(lua_State *L) {
+  chunk *k = lua_touserdata(L, 1);
+  pp_call *c = k->c;
+  int pure = PP_PURE_NOT;
+
+  luaL_checkstack(L, 30, "job");
+  pp_items_open(L, &k->items, c);
+  if (k->items.n >= 16 && k->items.kind <= PP_ITEMS_RANGE)
+    pure = pp_execute_pure(L, c);
+  k->pure = pure >= PP_PURE;
+  k->seeds = c->flags & PP_JOBF_SEEDED && pure != PP_PURE;
+  if (pp_plain_begin(&k->out, c->out, k->items.n + k->all) < 0 ||
+      (k->all && pp_runs_integer(&k->out.runs, PP_ONE_EACH) < 0))
+    return luaL_error(L, "not enough memory");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->handler);
+  if (!k->pure)
+    return 1;
+  pp_execute_begin(L, c);
+  return 2;
+}
+
+/* Leave the error on top alone there. */
+static int failed(lua_State *L, int base, int status) {
+  lua_insert(L, base + 1);
+  lua_settop(L, base + 1);
+  return status;
+}
+
+int pp_chunk_run(lua_State *L, pp_call *c) {
+  chunk k = {.c = c, .direct = true, .all = c->flags & PP_JOBF_ALL};
+  pp_runner *r = c->r;
+  int base = lua_gettop(L), status;
+
+  lua_pushcfunction(L, begin);
+  lua_pushlightuserdata(L, &k);
+  status = lua_pcall(L, 1, LUA_MULTRET, 0);
+  if (status != LUA_OK)
+    return status;
+  c->started = pp_now_ns();
+  if (k.pure) {
+    lua_pushcfunction(L, run_pure);
+    lua_insert(L, -2);
+    lua_pushlightuserdata(L, &k);
+    lua_insert(L, -2);
+    status = pp_execute_user(L, c, 2, LUA_MULTRET, base + 1);
+    if (status != LUA_OK &&
+        (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))))
+      return failed(L, base, status);
+    if (status == LUA_OK && k.done == k.items.n)
+      goto done;
+    k.status = status;
+  }
+  lua_pushcfunction(L, run_items);
+  lua_replace(L, base + 1);
+  lua_pushlightuserdata(L, &k);
+  lua_insert(L, base + 2);
+  status = lua_pcall(L, lua_gettop(L) - base - 1, 0, 0);
+  if (status != LUA_OK)
+    return failed(L, base, status);
+done:
+  if (c->run == 0)
+    c->run = pp_now_ns() - c->started;
+  lua_settop(L, base);
+  if (!k.direct || pp_plain_end(&k.out) == 0)
+    return LUA_OK;
+  lua_pushstring(L, "not enough memory"); /* Lua has this string ready */
+  return LUA_ERRMEM;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "execute_impl.h"
+#include "pure.h"
 #include "state.h"
 
 /* The code blobs of these numbers in r->codes; PP_EBAD if one is missing. */
@@ -202,6 +203,37 @@ void pp_execute_begin(lua_State *L, pp_call *c) {
   lua_remove(L, env); /* the registry holds it */
 }
 
+int pp_execute_pure(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  pp_held *h = pp_held_at(r, c->fn);
+  int top = lua_gettop(L), pure;
+
+  if (h == NULL || h->values || h->pure == PP_PURE_NOT || c->modules_len > 0 ||
+      c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE))
+    return PP_PURE_NOT;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
+  if (h->pure == PP_PURE_UNKNOWN) {
+    push_function(L, c);
+    pure = pp_pure_look(L, r, top + 2, top + 3);
+    h = pp_held_at(r, c->fn); /* a module it loaded may have waited for blobs */
+    h->pure = (uint8_t)pure;
+    if (pure >= PP_PURE)
+      lua_rawseti(L, top + 1, -1 - (lua_Integer)c->fn);
+  }
+  pure = h->pure;
+  lua_rawgeti(L, top + 1, -1 - (lua_Integer)c->fn);
+  if (pure >= PP_PURE && !pp_pure_holds(L, r, -1))
+    pure = PP_PURE_NOT;
+  lua_settop(L, top);
+  return pure;
+}
+
+void pp_execute_again(lua_State *L, pp_call *c) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->cache);
+  lua_rawgeti(L, -1, (lua_Integer)c->fn * 2);
+  lua_remove(L, -2);
+}
+
 /* What a job has set that is not a global: default files, a hook. */
 static void reset(lua_State *L, pp_runner *r) {
   static const char *const keys[] = {"_IO_input", "_IO_output"};
@@ -273,8 +305,7 @@ void pp_execute_untraced(lua_State *L, pp_call *c) {
   lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
 }
 
-/* Runs protected. Leaves the RESULT body in c->out; pushes true if it is an
- * error. */
+/* Runs protected. Leaves the RESULT body in c->out. */
 static int run(lua_State *L) {
   pp_call *c = lua_touserdata(L, 1);
   pp_runner *r = c->r;
@@ -314,8 +345,7 @@ static int run(lua_State *L) {
     pp_execute_untraced(L, c);
     return lua_error(L);
   }
-  lua_pushboolean(L, 0);
-  return 1;
+  return 0;
 }
 
 static int report(lua_State *L) {
@@ -376,9 +406,13 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   c.started = pp_now_ns();
   c.run = 0;
   lua_settop(L, 0);
-  lua_pushcfunction(L, c.flags & PP_JOBF_CHUNK ? pp_chunk_run : run);
-  lua_pushlightuserdata(L, &c);
-  failed = lua_pcall(L, 1, 1, 0) != LUA_OK;
+  if (c.flags & PP_JOBF_CHUNK) {
+    failed = pp_chunk_run(L, &c) != LUA_OK;
+  } else {
+    lua_pushcfunction(L, run);
+    lua_pushlightuserdata(L, &c);
+    failed = lua_pcall(L, 1, 0, 0) != LUA_OK;
+  }
   pp_state_memory(L)->limit = 0;
   if (failed && r->with.no_memory && c.memory > 0)
     c.kind = PP_KIND_MEMORY; /* what it was given takes too much */

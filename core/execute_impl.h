@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* execute_impl: what execute.c (one execution) and chunk.c (many) share. All of
- * it runs protected and may raise. */
+/* execute_impl: what execute.c (one execution) and chunk.c (many) share. All
+ * but pp_chunk_run runs protected and may raise. */
 #ifndef PP_EXECUTE_IMPL_H
 #define PP_EXECUTE_IMPL_H
 
@@ -48,7 +48,13 @@ void pp_execute_message(lua_State *L, int err);
 /* The failure is not where the job's code was. */
 void pp_execute_untraced(lua_State *L, pp_call *c);
 
-/* The lua_CFunction of a chunk (chunk.c): the pp_call is its argument. */
-int pp_chunk_run(lua_State *L);
+/* Is the function of a chunk a pure one (PP_PURE_x)? Nothing is bound yet. */
+int pp_execute_pure(lua_State *L, pp_call *c);
+/* Push the function of an execution that has begun once more. */
+void pp_execute_again(lua_State *L, pp_call *c);
+
+/* Run a chunk (chunk.c). Unprotected; does not raise. A status; unless it is
+ * LUA_OK the error has been pushed. */
+int pp_chunk_run(lua_State *L, pp_call *c);
 
 #endif

@@ -110,18 +110,16 @@ lua_Integer pp_run_set(pp_run *run, lua_State *L, int t, lua_Integer n) {
 /* --- writing ------------------------------------------------------------ */
 
 int pp_plain_begin(pp_plain_out *o, pp_buf *out, uint64_t n) {
-  unsigned char head[2] = {MSG_FORMAT | MSG_PLAIN, (unsigned char)n};
-
   o->start = out->len;
   o->strings = o->has_long = false;
   o->runs.out = out;
   o->runs.n = 0;
-  if (n < 128)
-    return pp_buf_put(out, head, 2);
   if (pp_buf_reserve(out, 1 + PP_VARINT_MAX) < 0)
     return PP_ENOMEM;
-  pp_buf_byte(out, head[0]); /* room was reserved */
-  return pp_buf_varint(out, n);
+  pp_buf_byte(out, MSG_FORMAT | MSG_PLAIN); /* room was reserved */
+  pp_buf_varint(out, n);
+  o->body = out->len;
+  return 0;
 }
 
 static int put_string(pp_plain_out *o, lua_State *L) {

@@ -69,7 +69,7 @@ int pp_plain_unpack(lua_State *L, const void *bytes, size_t len);
 
 /* A message on its way to out. Only what pp_plain_begin sets need be set. */
 typedef struct pp_plain_out {
-  size_t start;
+  size_t start, body; /* of the message, of its values */
   bool strings, has_long;
   pp_runs runs;
 } pp_plain_out;

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "pure.h"
 #include "state.h"
 
 /* --- making the state a worker's ---------------------------------------- */
@@ -269,6 +270,7 @@ static int prepare(lua_State *L) {
   r->handler = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
   lua_setfield(L, LUA_REGISTRYINDEX, "pp.runner");
+  pp_pure_prepare(L, r);
   return 0;
 }
 
@@ -305,6 +307,8 @@ void pp_runner_free(pp_runner *r) {
   pp_buf_clear(&r->with.todo);
   pp_buf_clear(&r->with.sources);
   pp_buf_clear(&r->answer);
+  pp_buf_clear(&r->look[0]);
+  pp_buf_clear(&r->look[1]);
   pp_codec_free(r->codec);
   free(r);
 }
@@ -428,6 +432,10 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_rawseti(r->L, -2, (lua_Integer)id * 2);
     lua_pushnil(r->L);
     lua_rawseti(r->L, -2, (lua_Integer)id * 2 + 1);
+    if (h->pure != PP_PURE_UNKNOWN) {
+      lua_pushnil(r->L);
+      lua_rawseti(r->L, -2, -1 - (lua_Integer)id);
+    }
     lua_pop(r->L, 1);
   }
   if (r->setting == id + 1)

@@ -305,9 +305,17 @@ function Run:call_back(...)
 end
 
 -- Give out a chunk of map's: all results of each item stand in values, behind
--- their number; -1 is an error.
+-- their number; -1 is an error. Or each has one, behind the number -2 for all.
 function Run:give_out(c, values, results)
   local pos = 1
+  if values[1] == -2 then
+    for k = 1, c.n do
+      local value = values[k + 1]
+      results[c.at + k] = value
+      self:call_back(value)
+    end
+    return
+  end
   for k = c.at + 1, c.at + c.n do
     local count, from = values[pos], pos + 1
     if count == -1 then
@@ -451,11 +459,21 @@ function Stream:step()
       end
     end
     self.values, self.pos, self.index, self.left = values, 1, c.at, c.n
+    self.one_each = values[1] == -2
+    if self.one_each then
+      self.pos = 2
+    end
     ::continue::
   end
   run.waiting = run.waiting - 1
   self.left = self.left - 1
   self.index = self.index + 1
+  if self.one_each then
+    local at = self.pos
+    self.pos = at + 1
+    run:call_back(self.values[at])
+    return self.index, at, at
+  end
   local count = self.values[self.pos]
   local from = self.pos + 1
   if count == -1 then
