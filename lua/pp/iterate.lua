@@ -72,6 +72,19 @@ local function read_options(name, options)
   return o, spec
 end
 
+-- Is it a pp.range as it was made?
+local function is_range(source)
+  if getmetatable(source) ~= range.Range then
+    return false
+  end
+  for k in next, source do
+    if k ~= "first" and k ~= "step" and k ~= "n" then
+      return false
+    end
+  end
+  return math.type(source.first) and math.type(source.step) and true
+end
+
 -- What a run of items is: where they come from, what is under way.
 local Run = {}
 Run.__index = Run
@@ -123,6 +136,9 @@ local function new_run(server, name, f, source, options, all)
   else
     run.items = source
     run.n = n or #source
+    if is_range(source) then
+      run.flags = run.flags .. "r"
+    end
   end
   run.asked = o.progress == true
   run.expected_n = run.n
