@@ -55,10 +55,10 @@ static int pack_range(lua_State *L, pp_engine *e, lua_Integer first, int n) {
 }
 
 /* core.chunk(server, parcel, items, first, n, flags, group, index of the first
- * item in the whole) -> a job that calls
- * the parcel's function for items[first .. first + n - 1]; flags has letters: s
- * spread, k keep errors, a all results, r items is a pp.range. Or nil and a
- * refusal: "K:message", K the number of the item, from 0. */
+ * item in the whole) -> a job that calls the parcel's function for items[first
+ * .. first + n - 1], and the bytes of these; flags has letters: s spread, k
+ * keep errors, a all results, r items is a pp.range. Or nil and a refusal:
+ * "K:message", K the number of the item, from 0. */
 static int chunk(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -70,6 +70,7 @@ static int chunk(lua_State *L) {
   const char *how = luaL_checkstring(L, 6);
   const char *group = luaL_optlstring(L, 7, "default", &group_len);
   uint64_t index;
+  size_t bytes;
   pp_deps deps = {0};
   pp_parcel parcel = u->parcel;
   pp_blob *set;
@@ -111,6 +112,7 @@ static int chunk(lua_State *L) {
   lua_getiuservalue(L, 2, 1);
   lua_rawseti(L, base, (lua_Integer)lua_rawlen(L, base) + 1);
   set = pp_setting(L, e);
+  bytes = e->scratch.len;
   pp_engine_enter(e);
   pp_blob_ref(parcel.blob);
   pp_engine_leave(e);
@@ -145,11 +147,29 @@ static int chunk(lua_State *L) {
   pp_engine_leave(e);
   if (!s->anchored)
     pp_anchor(L, s, 1);
-  return 1;
+  lua_pushinteger(L, (lua_Integer)bytes);
+  return 2;
+}
+
+/* The n results of the job at 1 have been read: how many, and their bytes,
+ * which are needed no more. */
+static int collected(lua_State *L, pp_engine *e, pp_job *j, int n) {
+  lua_pushinteger(L, n);
+  lua_pushinteger(L, (lua_Integer)j->result_len);
+  if (j->promise == NULL) { /* else others may be given them */
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, PP_UV_KEPT);
+    pp_engine_enter(e);
+    pp_job_clear_result(j);
+    pp_job_done_with(j, &e->blobs);
+    pp_engine_leave(e);
+  }
+  return 2;
 }
 
 /* core.collect(job, into, first): put the results of a job that is over into a
- * table, from first on, and forget them: how many; or nil, its error. */
+ * table, from first on, and forget them: how many, and their bytes; or nil, its
+ * error. */
 static int collect(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   pp_engine *e = pp_check_engine(L);
@@ -167,8 +187,7 @@ static int collect(lua_State *L) {
       pp_plain_open(&in, j->result, j->result_len) > 0) {
     n = (int)in.left;
     if (pp_plain_set(&in, L, 2, first - 1) > 0) {
-      lua_pushinteger(L, n);
-      return 1;
+      return collected(L, e, j, n);
     } /* else it is not that plain */
   }
   n = -1;
@@ -186,8 +205,7 @@ static int collect(lua_State *L) {
   for (int i = n; i >= 1; i--) {
     lua_rawseti(L, 2, first + i - 1);
   }
-  lua_pushinteger(L, n);
-  return 1;
+  return collected(L, e, j, n);
 }
 
 static int parcel_gc(lua_State *L) {
