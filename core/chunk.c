@@ -266,21 +266,18 @@ static int run_items(lua_State *L) {
     if (k->pure)
       pp_execute_again(L, c);
     else
-      pp_execute_begin(L, c);
+      pp_execute_renew(L, c);
     k->status = pp_execute_user(L, c, pp_items_next(L, &k->items),
                                 k->all ? LUA_MULTRET : 1, 1);
     if (k->status != LUA_OK &&
         (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))))
       return lua_error(L);
     on = take_results(L, k, top);
-    if (!k->pure)
-      pp_execute_end(L, c);
   }
   c->run = pp_now_ns() - c->started;
+  pp_execute_end(L, c);
   if (k->direct)
     return 0;
-  if (k->pure)
-    pp_execute_end(L, c);
   count = lua_gettop(L) - first + 1;
   if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0) {
     if (!(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))) {

@@ -143,6 +143,8 @@ static int set_up(lua_State *L) {
   keep(c, L, REF_FRAMES);
   lua_newtable(L);
   keep(c, L, REF_LATE);
+  lua_pushliteral(L, "_G");
+  keep(c, L, REF_G);
   return 0;
 }
 

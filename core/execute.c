@@ -236,14 +236,45 @@ void pp_execute_again(lua_State *L, pp_call *c) {
 
 /* What a job has set that is not a global: default files, a hook. */
 static void reset(lua_State *L, pp_runner *r) {
-  static const char *const keys[] = {"_IO_input", "_IO_output"};
-
   if (lua_gethook(L) != NULL)
     lua_sethook(L, NULL, 0, 0);
   for (int i = 0; i < 2; i++) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, r->files[i]);
-    lua_setfield(L, LUA_REGISTRYINDEX, keys[i]);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->file_keys[i]);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (PP_UNLIKELY(!lua_rawequal(L, -1, -2))) {
+      lua_rawgeti(L, LUA_REGISTRYINDEX, r->file_keys[i]);
+      lua_pushvalue(L, -3);
+      lua_rawset(L, LUA_REGISTRYINDEX);
+    }
+    lua_pop(L, 2);
   }
+}
+
+void pp_execute_renew(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  const pp_held *h = pp_held_at(r, c->fn);
+  int top = lua_gettop(L);
+
+  if (c->bound && h != NULL && h->opened && !h->values && !r->with.has_given &&
+      c->modules_len == 0 &&
+      !(c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE))) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
+    lua_rawgeti(L, top + 1, (lua_Integer)c->fn * 2);
+    lua_rawgeti(L, top + 1, (lua_Integer)c->fn * 2 + 1);
+    lua_createtable(L, 0, 2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
+    lua_setmetatable(L, -2);
+    if (pp_codec_renew(r->codec, L, top + 4, top + 3)) {
+      reset(L, r);
+      lua_settop(L, top + 2);
+      lua_remove(L, top + 1);
+      return;
+    }
+    lua_settop(L, top);
+  }
+  pp_execute_end(L, c);
+  pp_execute_begin(L, c);
 }
 
 void pp_execute_end(lua_State *L, pp_call *c) {

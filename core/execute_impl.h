@@ -31,6 +31,9 @@ typedef struct pp_call {
  * top. They are fresh ones, over those of the base, but for a call of
  * everywhere. */
 void pp_execute_begin(lua_State *L, pp_call *c);
+/* Begin another execution of the same function: end the one at work, if any, in
+ * whatever way is quickest, and leave the function at the top. */
+void pp_execute_renew(lua_State *L, pp_call *c);
 /* The execution is over, and what it has set that is not a global. */
 void pp_execute_end(lua_State *L, pp_call *c);
 /* Push what is in these bytes, arguments of the job; how many, or an error as

@@ -259,10 +259,13 @@ static int prepare(lua_State *L) {
   lua_pushcclosure(L, env_newindex, 1);
   lua_setfield(L, -2, "__newindex");
   r->env_meta = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_input");
-  r->files[0] = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
-  r->files[1] = luaL_ref(L, LUA_REGISTRYINDEX);
+  for (int i = 0; i < 2; i++) {
+    lua_pushstring(L, i == 0 ? "_IO_input" : "_IO_output");
+    lua_pushvalue(L, -1);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    r->files[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    r->file_keys[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
   lua_pushboolean(L, 0);
   r->traceback = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);

@@ -70,6 +70,7 @@ struct pp_runner {
   int traceback;        /* registry slot for the failing job's traceback */
   int randomseed;       /* math.randomseed as it was */
   int files[2];         /* default input and output */
+  int file_keys[2];     /* what the io library has these under there */
   int handler;          /* message handler */
   int path;             /* package.path as the submitting side has it */
   pp_runner_want *want; /* NULL: nobody is asked */
