@@ -20,6 +20,7 @@ typedef struct chunk {
   pp_items items;
   bool all;      /* of all results of each item, behind their number */
   bool pure;     /* one table of globals will do */
+  bool stores;   /* but some are to be put back in it */
   bool seeds;    /* each item has random numbers of its own */
   bool direct;   /* results so far are in out */
   bool taken;    /* the stacked items are on the stack */
@@ -141,7 +142,11 @@ static void weed_groups(lua_State *L, pp_call *c, int first) {
 
 /* --- the loop for pure functions ---------------------------------------- */
 
-/* chunk, function -> nothing when all is done, or the results of an item that
+/* Where the loops have what belongs to a pure function: itself, the globals it
+ * assigns (or nil), the table of globals. */
+enum { AT_FUNCTION = 2, AT_STORES, AT_GLOBALS };
+
+/* chunk and these -> nothing when all is done, or the results of an item that
  * are not to be had so easily. */
 static int run_pure(lua_State *L) {
   chunk *k = lua_touserdata(L, 1);
@@ -149,6 +154,7 @@ static int run_pure(lua_State *L) {
   int results = k->all ? LUA_MULTRET : 1, rc;
 
   luaL_checkstack(L, 30, "job");
+  lua_settop(L, AT_GLOBALS);
   while (k->items.at < k->items.n) {
     if (PP_UNLIKELY(r->stop != NULL)) {
       lua_pushstring(L, r->stop);
@@ -156,11 +162,13 @@ static int run_pure(lua_State *L) {
     }
     if (k->seeds)
       pp_execute_seed(L, k->c, k->c->index + k->items.at, true);
-    lua_pushvalue(L, 2);
+    if (k->stores)
+      pp_pure_restore(L, r, AT_STORES, AT_GLOBALS);
+    lua_pushvalue(L, AT_FUNCTION);
     pp_items_plain(L, &k->items);
     lua_call(L, 1, results);
-    if (PP_UNLIKELY(results != 1 && lua_gettop(L) != 3))
-      return lua_gettop(L) - 2;
+    if (PP_UNLIKELY(results != 1 && lua_gettop(L) != AT_GLOBALS + 1))
+      return lua_gettop(L) - AT_GLOBALS;
     rc = pp_plain_put(&k->out, L);
     if (PP_UNLIKELY(rc <= 0)) {
       if (rc < 0)
@@ -168,7 +176,7 @@ static int run_pure(lua_State *L) {
       return 1;
     }
     k->done++;
-    lua_settop(L, 2);
+    lua_settop(L, AT_GLOBALS);
   }
   return 0;
 }
@@ -231,13 +239,13 @@ static bool take_results(lua_State *L, chunk *k, int top) {
   return !k->all || k->status == LUA_OK || c->flags & PP_JOBF_KEEP;
 }
 
-/* chunk[, what the item at work has given so far] -> false. Items that are left
- * are called one by one. */
+/* chunk[, and what run_pure had, what it has returned] -> nothing. Items that
+ * are left are called one by one. */
 static int run_items(lua_State *L) {
   chunk *k = lua_touserdata(L, 1);
   pp_call *c = k->c;
   pp_runner *r = c->r;
-  int given = lua_gettop(L) - 1, first, count;
+  int given = lua_gettop(L) - (k->pure ? AT_GLOBALS : 1), first, count;
   bool on = true;
 
   luaL_checkstack(L, 30, "job");
@@ -263,8 +271,10 @@ static int run_items(lua_State *L) {
     luaL_checkstack(L, 30, "too many results");
     if (k->seeds)
       pp_execute_seed(L, c, c->index + k->items.at, true);
+    if (k->stores)
+      pp_pure_restore(L, r, AT_STORES, AT_GLOBALS);
     if (k->pure)
-      pp_execute_again(L, c);
+      lua_pushvalue(L, AT_FUNCTION);
     else
       pp_execute_renew(L, c);
     k->status = pp_execute_user(L, c, pp_items_next(L, &k->items),
@@ -299,18 +309,20 @@ static int run_items(lua_State *L) {
 
 /* --- all of it ---------------------------------------------------------- */
 
-/* chunk -> message handler[, function to be called in a loop] */
+/* chunk -> message handler[, and for a pure function what the loops have of it]
+ */
 static int begin(lua_State *L) {
   chunk *k = lua_touserdata(L, 1);
   pp_call *c = k->c;
-  int pure = PP_PURE_NOT;
+  int pure = PP_PURE_NOT, needs = lua_gettop(L) + 1;
 
   luaL_checkstack(L, 30, "job");
   pp_items_open(L, &k->items, c);
   if (k->items.n >= 16 && k->items.kind <= PP_ITEMS_RANGE)
     pure = pp_execute_pure(L, c);
-  k->pure = pure >= PP_PURE;
-  k->seeds = c->flags & PP_JOBF_SEEDED && pure != PP_PURE;
+  k->pure = pure & PP_PURE;
+  k->stores = pure & PP_PURE_STORES;
+  k->seeds = c->flags & PP_JOBF_SEEDED && (!k->pure || pure & PP_PURE_RANDOM);
   if (pp_plain_begin(&k->out, c->out, k->items.n + k->all) < 0 ||
       (k->all && pp_runs_integer(&k->out.runs, PP_ONE_EACH) < 0))
     return luaL_error(L, "not enough memory");
@@ -318,7 +330,9 @@ static int begin(lua_State *L) {
   if (!k->pure)
     return 1;
   pp_execute_begin(L, c);
-  return 2;
+  pp_pure_stores(L, needs);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  return AT_GLOBALS;
 }
 
 /* Leave the error on top alone there. */
@@ -341,10 +355,10 @@ int pp_chunk_run(lua_State *L, pp_call *c) {
   c->started = pp_now_ns();
   if (k.pure) {
     lua_pushcfunction(L, run_pure);
-    lua_insert(L, -2);
     lua_pushlightuserdata(L, &k);
-    lua_insert(L, -2);
-    status = pp_execute_user(L, c, 2, LUA_MULTRET, base + 1);
+    for (int i = AT_FUNCTION; i <= AT_GLOBALS; i++)
+      lua_pushvalue(L, base + i);
+    status = pp_execute_user(L, c, AT_GLOBALS, LUA_MULTRET, base + 1);
     if (status != LUA_OK &&
         (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))))
       return failed(L, base, status);

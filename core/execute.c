@@ -222,16 +222,13 @@ int pp_execute_pure(lua_State *L, pp_call *c) {
   }
   pure = h->pure;
   lua_rawgeti(L, top + 1, -1 - (lua_Integer)c->fn);
-  if (pure >= PP_PURE && !pp_pure_holds(L, r, -1))
-    pure = PP_PURE_NOT;
+  if (pure >= PP_PURE && pp_pure_holds(L, r, -1)) {
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+    return pure;
+  }
   lua_settop(L, top);
-  return pure;
-}
-
-void pp_execute_again(lua_State *L, pp_call *c) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->cache);
-  lua_rawgeti(L, -1, (lua_Integer)c->fn * 2);
-  lua_remove(L, -2);
+  return PP_PURE_NOT;
 }
 
 /* What a job has set that is not a global: default files, a hook. */

@@ -51,10 +51,9 @@ void pp_execute_message(lua_State *L, int err);
 /* The failure is not where the job's code was. */
 void pp_execute_untraced(lua_State *L, pp_call *c);
 
-/* Is the function of a chunk a pure one (PP_PURE_x)? Nothing is bound yet. */
+/* Is the function of a chunk a pure one (PP_PURE_x)? Nothing is bound yet. If
+ * so pushes what it needs. */
 int pp_execute_pure(lua_State *L, pp_call *c);
-/* Push the function of an execution that has begun once more. */
-void pp_execute_again(lua_State *L, pp_call *c);
 
 /* Run a chunk (chunk.c). Unprotected; does not raise. A status; unless it is
  * LUA_OK the error has been pushed. */

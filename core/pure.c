@@ -91,8 +91,8 @@ enum { OTHER, GLOBALS, TABLE };
 typedef struct look {
   pp_runner *r;
   lua_State *L;
-  int allowed, seen, todo, needs, own, base; /* stack indices */
-  lua_Integer ntodo, nneeds;
+  int allowed, seen, todo, needs, own, base, stores; /* stack indices */
+  lua_Integer ntodo, nneeds, nstores;
   bool escapes; /* a standard table, not just a field of it, is used */
   bool random;
   const unsigned char *kinds; /* of the upvalues of the function at work */
@@ -222,7 +222,7 @@ static bool use_global(look *k, pp_bc_str name, pp_bc_str field) {
   } else {
     lua_pushlstring(L, name.p, name.n);
     lua_rawget(L, k->base);
-    if (lua_isnil(L, -1) || (lua_isfunction(L, -1) && !lua_iscfunction(L, -1)))
+    if (lua_isfunction(L, -1) && !lua_iscfunction(L, -1))
       return false;
     need(k, k->base, name);
     ok = may_use(k);
@@ -244,6 +244,29 @@ static bool use_global(look *k, pp_bc_str name, pp_bc_str field) {
   return ok;
 }
 
+/* A global is assigned; not "_G", which is bound to be there. */
+static bool store(look *k, pp_bc_str name) {
+  lua_State *L = k->L;
+  int top = lua_gettop(L);
+
+  if (named(name, "_G"))
+    return false;
+  lua_pushlstring(L, name.p, name.n);
+  lua_pushvalue(L, -1);
+  if (lua_rawget(L, k->seen) == LUA_TNIL) {
+    lua_pushvalue(L, top + 1);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, k->seen);
+    lua_pushvalue(L, top + 1);
+    lua_rawseti(L, k->stores, k->nstores + 1);
+    if (push_own(k, name))
+      lua_rawseti(L, k->stores, k->nstores + 2);
+    k->nstores += 2;
+  }
+  lua_settop(L, top);
+  return true;
+}
+
 /* 1 if this is not to be. */
 static int use(void *ud, const pp_bc_use *u) {
   static const pp_bc_str none = {NULL, 0};
@@ -256,8 +279,10 @@ static int use(void *ud, const pp_bc_use *u) {
   kind = k->kinds[u->up];
   if (u->kind == PP_BC_ASSIGN)
     return 1;
+  if (kind == GLOBALS && u->kind == PP_BC_STORE)
+    return !store(k, u->name);
   if (kind == GLOBALS)
-    return u->kind == PP_BC_ESCAPE || u->kind == PP_BC_STORE ||
+    return u->kind == PP_BC_ESCAPE ||
            !use_global(k, u->name, u->kind == PP_BC_PAIR ? u->field : none);
   if (kind == TABLE) {
     lua_getupvalue(L, k->fn, (int)u->up + 1);
@@ -376,11 +401,21 @@ int pp_pure_look(lua_State *L, pp_runner *r, int fn, int bindings) {
   k.own = top + 5;
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
   k.base = top + 6;
+  lua_newtable(L);
+  k.stores = top + 7;
   r->looking = true; /* should memory run out, this was the last one */
   is = look_at_all(&k, fn, bindings);
   r->looking = false;
+  if (k.nstores > 0) {
+    lua_settop(L, k.stores);
+    lua_pushinteger(L, k.nstores);
+    lua_rawseti(L, k.stores, 0);
+    lua_setfield(L, k.needs, "stores");
+  }
   lua_settop(L, k.needs);
-  return !is ? PP_PURE_NOT : k.random ? PP_PURE_RANDOM : PP_PURE;
+  return !is ? PP_PURE_NOT
+             : PP_PURE | (k.random ? PP_PURE_RANDOM : 0) |
+                   (k.nstores > 0 ? PP_PURE_STORES : 0);
 }
 
 /* --- as it was? --------------------------------------------------------- */
@@ -438,6 +473,8 @@ bool pp_pure_holds(lua_State *L, pp_runner *r, int needs) {
   same = same && !has_meta(L);
   lua_pushthread(L);
   same = same && !has_meta(L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  same = same && !has_meta(L);
   lua_settop(L, top);
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->whole);
   for (lua_Integer i = 1; same && lua_rawgeti(L, whole, i) == LUA_TTABLE;
@@ -458,4 +495,27 @@ bool pp_pure_holds(lua_State *L, pp_runner *r, int needs) {
   }
   lua_settop(L, top);
   return same;
+}
+
+/* --- what it assigns ---------------------------------------------------- */
+
+void pp_pure_stores(lua_State *L, int needs) {
+  needs = lua_absindex(L, needs);
+  lua_pushliteral(L, "stores");
+  lua_rawget(L, needs);
+}
+
+void pp_pure_restore(lua_State *L, pp_runner *r, int stores, int env) {
+  lua_Integer n;
+
+  lua_rawgeti(L, stores, 0);
+  n = lua_tointegerx(L, -1, NULL);
+  lua_pop(L, 1);
+  for (lua_Integer i = 1; i < n; i += 2) {
+    lua_rawgeti(L, stores, i);
+    lua_rawgeti(L, stores, i + 1);
+    lua_rawset(L, env);
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta); /* it may hide others now */
+  lua_setmetatable(L, env);
 }
