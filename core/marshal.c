@@ -459,6 +459,7 @@ static int put_numbers(pp_enc *e, pp_frame *f) {
 
   runs.out = e->out;
   runs.n = 0;
+  runs.floats = false;
   do {
     n++;
     if (pp_put_number(&runs, L) < 0)

@@ -30,11 +30,11 @@ int pp_put_float(pp_buf *out, double v);
 
 #define PP_RUN_MAX 512 /* numbers that gather before they are written */
 
-/* Numbers on their way to out, in order. Only the first two need be set. */
+/* Numbers on their way to out, in order. All but v is to be set first. */
 typedef struct pp_runs {
   pp_buf *out; /* borrowed */
   unsigned n;  /* that have gathered */
-  bool floats; /* what they are */
+  bool floats; /* what they are, or were when there were some */
   union {
     int64_t i[PP_RUN_MAX];
     double d[PP_RUN_MAX];

@@ -114,6 +114,7 @@ int pp_plain_begin(pp_plain_out *o, pp_buf *out, uint64_t n) {
   o->strings = o->has_long = false;
   o->runs.out = out;
   o->runs.n = 0;
+  o->runs.floats = false;
   if (pp_buf_reserve(out, 1 + PP_VARINT_MAX) < 0)
     return PP_ENOMEM;
   pp_buf_byte(out, MSG_FORMAT | MSG_PLAIN); /* room was reserved */

@@ -28,11 +28,19 @@ enum {
 int pp_put_scalar(pp_buf *out, lua_State *L, int idx, int t);
 /* Append a string shorter than SHORT_STR. */
 int pp_put_short(pp_buf *out, const char *s, size_t n);
-/* The number on top, to the runs. */
+/* The number on top, to the runs. Where the last was a float it is likely one
+ * more, and one with a fraction needs no other call to know. */
 static inline int pp_put_number(pp_runs *r, lua_State *L) {
-  if (lua_isinteger(L, -1))
-    return pp_runs_integer(r, lua_tointegerx(L, -1, NULL));
-  return pp_runs_float(r, lua_tonumberx(L, -1, NULL));
+  if (r->floats) {
+    lua_Number d = lua_tonumberx(L, -1, NULL);
+
+    if ((d > -1e15 && d < 1e15 && d != (lua_Number)(lua_Integer)d) ||
+        !lua_isinteger(L, -1))
+      return pp_runs_float(r, d);
+  } else if (!lua_isinteger(L, -1)) {
+    return pp_runs_float(r, lua_tonumberx(L, -1, NULL));
+  }
+  return pp_runs_integer(r, lua_tointegerx(L, -1, NULL));
 }
 
 /* Read a number, boolean or nil whose lead byte has been read and push it.
@@ -80,7 +88,7 @@ int pp_plain_begin(pp_plain_out *o, pp_buf *out, uint64_t n);
  * may be one), PP_ENOMEM. Does not raise. */
 int pp_plain_put_other(pp_plain_out *o, lua_State *L);
 static inline int pp_plain_put(pp_plain_out *o, lua_State *L) {
-  if (lua_isinteger(L, -1))
+  if (!o->runs.floats && lua_isinteger(L, -1))
     return pp_runs_integer(&o->runs, lua_tointegerx(L, -1, NULL)) < 0
                ? PP_ENOMEM
                : 1;
