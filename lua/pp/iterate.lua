@@ -19,8 +19,8 @@ local CHUNK_TIME = 0.003
 local CHUNK_MAX = 16000
 local CHUNK_BYTES = 65536
 -- Bytes of items and results under way for each worker, where these are more
--- than a chunk for each.
-local AHEAD_BYTES = 8 << 20
+-- than two chunks for each; a place in a list is 16.
+local AHEAD_BYTES = 2 << 20
 -- Chunks under way for each worker.
 local AHEAD = 3
 
@@ -138,6 +138,7 @@ local function new_run(server, name, f, source, options, all)
   if type(source) == "function" then
     run.pull = source
     run.items = {}
+    run.lists = {} -- that can be filled again
   else
     run.items = source
     run.n = n or #source
@@ -169,7 +170,7 @@ function Run:take(want)
     end
     return self.at + 1, math.min(want, left)
   end
-  local items, n, pull = core.list(want), 0, self.pull
+  local items, n, pull = table.remove(self.lists) or core.list(want), 0, self.pull
   while n < want do
     local item = pull()
     if item == nil then
@@ -211,7 +212,10 @@ function Run:send(first, n)
     return false
   end
   self.high = self.high + 1
-  self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
+  self.out[self.high] = {
+    job = job, at = self.at, n = n, items = self.items, first = first,
+    again = self.pull and why <= CHUNK_BYTES, -- a list of ours that is not worth letting go
+  }
   self.at = self.at + n
   if self.watched and self.expected_n then
     core.watched(n)
@@ -252,8 +256,8 @@ function Run:fill()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
-    local bytes = self.waiting * ((self.sent or 0) + (self.received or 0))
-    if bytes > AHEAD_BYTES * self.workers and self.high - self.low >= self.workers then
+    local bytes = self.waiting * (16 + (self.sent or 0) + (self.received or 0))
+    if bytes > AHEAD_BYTES * self.workers and self.high - self.low + 1 >= 2 * self.workers then
       return
     end
     if self.buffer then
@@ -314,6 +318,9 @@ function Run:remove(i)
   end
   self.out[self.low] = nil
   self.low = self.low + 1
+  if c.again then
+    self.lists[#self.lists + 1] = c.items
+  end
   return c
 end
 
@@ -383,9 +390,9 @@ end
 --   yet handed out. Default: as many as keep the workers busy, which is up to
 --   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
 --   take microseconds a chunk has up to 16,000, of up to 64 KB in all (or one
---   item). Chunks and results of more than 8 MB for each worker are not under
---   way, unless a chunk for each is that large. Set it where the source has
---   side effects
+--   item). Items and results of more than 2 MB for each worker are not under
+--   way, unless two chunks for each are that large. Set it where the source
+--   has side effects
 -- @tfield[opt] string on_error "raise": the first failure is raised and stops
 --   the rest; "keep": the error stands in the item's place
 -- @tfield[opt] boolean spread items are lists of arguments
