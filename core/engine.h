@@ -98,7 +98,7 @@ struct pp_engine {
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
   size_t calls;                /* of everywhere, under way in a worker */
-  size_t callbacks;            /* due, of all servers */
+  _Atomic size_t callbacks;    /* due, of all servers */
   uint64_t ends;               /* jobs that have ended, of all servers */
   pp_jobs failing;             /* to fail with a job they waited for */
   bool fails;                  /* somebody sees to these */

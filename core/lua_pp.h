@@ -157,6 +157,7 @@ void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
 void pp_open_error(lua_State *L);
 void pp_open_chunk(lua_State *L);
+void pp_open_step(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);
 void pp_open_hosts(lua_State *L);

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "pure.h"
 #include "state.h"
 
 /* --- making the state a worker's ---------------------------------------- */
@@ -258,10 +259,13 @@ static int prepare(lua_State *L) {
   lua_pushcclosure(L, env_newindex, 1);
   lua_setfield(L, -2, "__newindex");
   r->env_meta = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_input");
-  r->files[0] = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
-  r->files[1] = luaL_ref(L, LUA_REGISTRYINDEX);
+  for (int i = 0; i < 2; i++) {
+    lua_pushstring(L, i == 0 ? "_IO_input" : "_IO_output");
+    lua_pushvalue(L, -1);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    r->files[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    r->file_keys[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
   lua_pushboolean(L, 0);
   r->traceback = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
@@ -269,6 +273,7 @@ static int prepare(lua_State *L) {
   r->handler = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
   lua_setfield(L, LUA_REGISTRYINDEX, "pp.runner");
+  pp_pure_prepare(L, r);
   return 0;
 }
 
@@ -313,6 +318,8 @@ void pp_runner_free(pp_runner *r) {
   pp_buf_clear(&r->with.todo);
   pp_buf_clear(&r->with.sources);
   pp_buf_clear(&r->answer);
+  pp_buf_clear(&r->look[0]);
+  pp_buf_clear(&r->look[1]);
   pp_codec_free(r->codec);
   free(r);
 }
@@ -447,6 +454,10 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_rawseti(r->L, -2, (lua_Integer)id * 2);
     lua_pushnil(r->L);
     lua_rawseti(r->L, -2, (lua_Integer)id * 2 + 1);
+    if (h->pure != PP_PURE_UNKNOWN) {
+      lua_pushnil(r->L);
+      lua_rawseti(r->L, -2, -1 - (lua_Integer)id);
+    }
     lua_pop(r->L, 1);
   }
   if (r->setting == id + 1)

@@ -89,7 +89,8 @@ enum {
   PP_JOBF_SPREAD = 4,   /* each of those is a list of arguments */
   PP_JOBF_KEEP = 8,     /* an error takes the place of its result */
   PP_JOBF_ALL = 16,     /* all results, behind their number; an error is -1 and
-                           the error, and the last unless KEEP */
+                           the error, and the last unless KEEP; or
+                           PP_ONE_EACH and one for each */
   PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
   PP_JOBF_NOW = 256,    /* run it in the midst of the job that waits */
   PP_JOBF_BASE = 512,   /* run it in the base globals: a call of everywhere, and
@@ -97,9 +98,12 @@ enum {
   PP_JOBF_QUIET = 1024, /* nobody wants its results: send none */
   PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
                            tables with the others */
-  PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
+  PP_JOBF_EACH = 32,    /* the items are packed one by one, each behind its
                            length: they share nothing */
+  PP_JOBF_RANGE = 2048  /* the items are not there but these of their numbers:
+                           first, step, how many come before, how many */
 };
+#define PP_ONE_EACH (-2)
 
 /* WANT: sequence number of the job, then the name. MODULE: what there is, then
  * the chunk name behind its length and the source, or text. */
