@@ -128,8 +128,6 @@ local function new_run(server, name, f, source, options, all)
     buffer = o.buffer,
     fixed = o.chunk,
     chunk = o.chunk or 1,
-    sent = 0, -- bytes of the chunks under way
-    received = 0, -- of an item's result, about
     workers = math.max(1, server:get_ncpus()),
     at = 0, -- items sent
     out = {}, -- chunks under way, oldest first
@@ -239,8 +237,6 @@ function Run:split(c)
   for i = self.low, self.high do
     if out[i] ~= c then
       new[#new + 1] = out[i]
-    else
-      self.sent = self.sent - c.bytes
     end
   end
   local place = 1
@@ -248,10 +244,8 @@ function Run:split(c)
     place = place + 1
   end
   for k = 0, c.n - 1 do
-    local job, bytes = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
+    local job = self:chunk_of(c.items, c.first + k, 1, c.at + k + 1)
     local one = { job = job, at = c.at + k, n = 1, items = c.items, first = c.first + k }
-    one.bytes = bytes
-    self.sent = self.sent + bytes
     table.insert(new, place + k, one)
   end
   self.out, self.low, self.high = new, 1, #new
@@ -390,8 +384,8 @@ end
 -- @tfield[opt] boolean ordered whether imap hands out results in the order of
 --   the items; true. map always does
 -- @tfield[opt] integer|string chunk items that travel together, or "auto": by
---   the time items take, and of no more than about 1 MB. 1 where `timeout`,
---   `retry_errors` or `retries = 0` are to hold for each
+--   the time items take. 1 where `timeout`, `retry_errors` or `retries = 0` are
+--   to hold for each
 -- @tfield[opt] integer buffer most items imap has taken from the source and not
 --   yet handed out. Default: as many as keep the workers busy, which is up to
 --   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
