@@ -74,6 +74,8 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   *(j->prev != NULL ? &j->prev->next : &list->head) = ghost;
   *(j->next != NULL ? &j->next->prev : &list->tail) = ghost;
   j->prev = j->next = NULL;
+  if (l->rx == j) /* part of its result is here */
+    l->rx = ghost;
   j->worker = l->number;
   for (int k = 0; k < 2; k++) { /* what it has written so far is its own */
     pp_outlet *o = &l->outlet[k];
