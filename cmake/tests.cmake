@@ -26,7 +26,7 @@ file(GLOB driver_sources CONFIGURE_DEPENDS
 list(REMOVE_ITEM support_sources ${test_sources} ${driver_sources}
   ${CMAKE_CURRENT_SOURCE_DIR}/spec/c/tiny_agent.c)
 add_library(pptest INTERFACE)
-target_link_libraries(pptest INTERFACE ppflags)
+target_link_libraries(pptest INTERFACE ppflags PkgConfig::CRYPTO)
 target_compile_options(pptest INTERFACE
   "SHELL:-iquote ${CMAKE_CURRENT_SOURCE_DIR}/spec/c")
 if(support_sources)
