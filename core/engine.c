@@ -204,7 +204,7 @@ static int64_t tend(pp_engine *e, int64_t now) {
     earlier(&next, pp_server_expire(s, now));
     for (pp_node *n = s->local; n != NULL; n = n->next) {
       earlier(&next, pp_crew_tidy(n, now));
-      if (n->serving > 0 && s->sched.queue.head != NULL)
+      if (n->serving > 0 && pp_domain_due(&n->domain))
         pp_crew_serve(n);
       if (!pp_crew_missing(n))
         continue;

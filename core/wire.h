@@ -137,7 +137,9 @@ enum {
 #define PP_SUB_PRIORITY 24
 #define PP_SUB_ITEMS 32
 #define PP_SUB_SLOTS 36
-#define PP_SUB_HEAD 40
+#define PP_SUB_ON 40 /* bytes of `on`, which follow the head; 0: none */
+#define PP_SUB_HEAD 44
+#define PP_ON_MAX 65536 /* of these */
 
 /* CANCEL: parent, key. */
 #define PP_CANCEL_SIZE 8
@@ -173,8 +175,9 @@ enum {
 #define PP_CHILD_STATUS 8 /* as in a RESULT */
 #define PP_CHILD_WORKER 12
 #define PP_CHILD_ATTEMPTS 16
-#define PP_CHILD_NODE 20 /* bytes of its node's name, which come first behind  \
-                          */
+#define PP_CHILD_NODE                                                          \
+  20 /* bytes of its node's name, which come first behind                      \
+      */
 #define PP_CHILD_START 24
 #define PP_CHILD_RUN 32
 #define PP_CHILD_CPU 40

@@ -106,6 +106,7 @@ static void expect(conn *c, int64_t now) {
     if (n->expected == is)
       continue;
     n->expected = is;
+    pp_server_want(n->server);
     if (!is)
       pp_server_hopeless(n->server);
   }
