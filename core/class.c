@@ -169,7 +169,7 @@ int pp_domain_add(pp_sched *s, pp_domain *d) {
 
   d->sched = s;
   for (pp_class *c = s->classes; c != NULL; c = c->next)
-    if (c->has(c, d) && link_up(c, d) != 0) {
+    if (d != &s->own && c->has(c, d) && link_up(c, d) != 0) {
       pp_domain_remove(d);
       return PP_ENOMEM;
     }
@@ -203,7 +203,7 @@ void pp_domain_remove(pp_domain *d) {
 int pp_class_add(pp_sched *s, pp_class *c) {
   c->sched = s;
   for (pp_domain *d = s->domains; d != NULL; d = d->next)
-    if (c->has(c, d) && link_up(c, d) != 0) {
+    if (d != &s->own && c->has(c, d) && link_up(c, d) != 0) {
       pp_class_remove(c);
       return PP_ENOMEM;
     }
@@ -313,7 +313,8 @@ pp_job *pp_domain_first(const pp_domain *d) {
 bool pp_sched_may(const pp_place *p, const pp_job *j) {
   const pp_class *c = pp_class_of(p->sched, j);
 
-  return c == NULL || (p->domain != NULL && c->has(c, p->domain));
+  return c == NULL || (p->domain != NULL && p->domain != &p->sched->own &&
+                       c->has(c, p->domain));
 }
 
 pp_job *pp_sched_head(const pp_sched *s) {

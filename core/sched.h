@@ -148,7 +148,7 @@ struct pp_place {
 
 struct pp_sched {
   pp_jobs queue;           /* by priority, then as they came; use put, take */
-  pp_domain own;           /* of places that have no other */
+  pp_domain own;           /* of places that have no other; in no class */
   pp_domain *domains;      /* all, but for its own while that was not used */
   pp_domain *look;         /* ring of those a class may have something for */
   pp_class *classes, *due; /* all; those that have jobs queued */
