@@ -254,12 +254,18 @@ static void set_due(pp_class *c, bool due) {
 }
 
 void pp_class_put(pp_class *c, pp_job *j, bool front) {
+  pp_sched *s = c->sched;
+  bool open = false;
+
   pp_levels_put(&c->levels, &c->queue, j, front);
   if (c->queue.n == 1)
     set_due(c, true);
   if (c->queue.head != j)
     return;
   c->target = NULL;
+  for (uint32_t i = 0; i < c->ndomains && !open; i++)
+    open = c->domains[i]->nopen > 0;
+  s->stranded = s->stranded || !open;
   for (uint32_t i = 0; i < c->ndomains; i++)
     if (c->domains[i]->spare != NULL || c->domains[i]->more != NULL)
       pp_domain_look(c->domains[i]);

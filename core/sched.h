@@ -156,6 +156,8 @@ struct pp_sched {
                      stand in the general queue */
   size_t nheld;   /* domains that are held */
   double held_least; /* no job that holds one has less */
+  bool stranded;     /* a class got jobs and none of its places is open: whoever
+                        owns     them sees whether there will be one */
   bool look_all;
   pp_jobs held;     /* queued, of a later era: not to be placed yet */
   uint32_t era;     /* jobs of this one and those before it may be placed */
