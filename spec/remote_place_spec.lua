@@ -68,7 +68,9 @@ describe("with hosts", function()
       assert(s:wait_hosts(30))
       local log, jobs = {}, {}
       local function note(name) log[#log + 1] = name end
-      for i = 1, 4 do jobs[i] = s:submit{slow, on = "n1", callback = note, callbackargs = {"slow"}} end
+      for i = 1, 4 do
+        jobs[i] = s:submit{slow, on = "n1", callback = note, callbackargs = {"slow"}}
+      end
       s:submit{node, on = "n1", priority = 1, callback = note, callbackargs = {"urgent"}}
       assert(s:spawn(node)() == "local" and s:submit{node, on = "local"}() == "local")
       print(jobs[4].status)
