@@ -7,6 +7,7 @@
 #include "capture.h"
 #include "crew.h"
 #include "far.h"
+#include "link.h"
 #include "lua_pp.h"
 #include "serial.h"
 
@@ -57,6 +58,14 @@ void uv_update_time(uv_loop_t *loop) {
   NEVER;
 }
 
+void pp_link_unhang(pp_link *l, bool all) {
+  (void)l, (void)all;
+  NEVER;
+}
+void pp_berths_trim(pp_berths *b) {
+  (void)b;
+  NEVER;
+}
 bool pp_crew_missing(const pp_node *n) {
   (void)n;
   return false;

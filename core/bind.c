@@ -459,6 +459,26 @@ int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings) {
   return PP_ENOMEM;
 }
 
+bool pp_codec_renew(pp_codec *c, lua_State *L, int env, int bindings) {
+  int top = lua_gettop(L);
+
+  if (c->depth == 0 || c->depth > 64 || c->late > 0 ||
+      (c->touched >> (c->depth - 1) & 1) != 0)
+    return false;
+  env = lua_absindex(L, env);
+  bindings = lua_absindex(L, bindings);
+  luaL_checkstack(L, 8, NULL);
+  lua_pushvalue(L, env);
+  set_globals(c, L);
+  pp_ref(c, L, REF_G);
+  lua_pushvalue(L, env);
+  lua_rawset(L, env);
+  if (lua_istable(L, bindings))
+    pp_bind_install(c, L, bindings, true);
+  lua_settop(L, top);
+  return true;
+}
+
 void pp_codec_stay(pp_codec *c, lua_State *L) {
   pp_assert(c->depth > 0);
   pp_ref(c, L, REF_FRAMES);

@@ -74,30 +74,35 @@ static int set_deps(pp_blob *b, pp_blob *const *deps, size_t ndeps) {
   return 0;
 }
 
-/* A new blob of bytes to be copied, or none. */
+/* A new blob of bytes to be copied, or none, or those of cargo, whose reference
+ * passes. */
 static pp_blob *make(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
-                     size_t len, pp_blob *const *deps, size_t ndeps) {
+                     size_t len, pp_cargo *cargo, pp_blob *const *deps,
+                     size_t ndeps) {
   pp_blob *b;
   size_t at;
 
+  if (cargo == NULL && s->hold != NULL && kind != PP_BLOB_SETTING)
+    cargo = pp_cargo_copy(s->hold, bytes, len);
   if (s->n >= s->cap && grow(s) != 0)
-    return NULL;
-  b = malloc(sizeof *b + len);
+    goto fail;
+  b = malloc(sizeof *b + (cargo == NULL ? len : 0));
   if (b == NULL)
-    return NULL;
+    goto fail;
   memset(b, 0, sizeof *b);
   if (set_deps(b, deps, ndeps) != 0) {
     free(b);
-    return NULL;
+    goto fail;
   }
   b->hash = hash;
   b->kind = (uint8_t)kind;
   b->refs = 1;
   b->run_ns = -1;
   b->len = len;
-  b->bytes = b->room;
+  b->bytes = cargo != NULL ? cargo->p : b->room;
+  b->cargo = cargo;
   b->values |= kind == PP_BLOB_VALUE || kind == PP_BLOB_RESULT;
-  if (len > 0)
+  if (len > 0 && cargo == NULL)
     memcpy(b->room, bytes, len);
   b->id = s->nfree > 0 ? s->free_ids[s->nfree - 1] : s->next_id;
   if (b->id >= s->cap_ids) {
@@ -109,7 +114,7 @@ static pp_blob *make(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
         pp_blob_unref(s, b->deps[i]);
       free(b->deps);
       free(b);
-      return NULL;
+      goto fail;
     }
     memset(v + s->cap_ids, 0, (cap - s->cap_ids) * sizeof *v);
     s->by_id = v;
@@ -125,6 +130,9 @@ static pp_blob *make(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
   s->table[at] = b;
   s->n++;
   return b;
+fail:
+  pp_cargo_unref(cargo);
+  return NULL;
 }
 
 pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
@@ -132,13 +140,13 @@ pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
   pp_blob *b = pp_blobs_find(s, kind, hash);
 
   return b != NULL ? pp_blob_ref(b)
-                   : make(s, kind, hash, bytes, len, deps, ndeps);
+                   : make(s, kind, hash, bytes, len, NULL, deps, ndeps);
 }
 
 pp_blob *pp_blobs_value(pp_blobs *s, int kind, const void *bytes, size_t len,
                         pp_blob *const *deps, size_t ndeps) {
   pp_hash name = {++s->serial, 0};
-  pp_blob *b = make(s, kind, name, bytes, len, deps, ndeps);
+  pp_blob *b = make(s, kind, name, bytes, len, NULL, deps, ndeps);
 
   if (b != NULL && bytes == NULL) {
     b->state = PP_BLOB_PROMISED;
@@ -147,11 +155,24 @@ pp_blob *pp_blobs_value(pp_blobs *s, int kind, const void *bytes, size_t len,
   return b;
 }
 
+pp_blob *pp_blobs_value_of(pp_blobs *s, int kind, pp_buf *bytes,
+                           pp_blob *const *deps, size_t ndeps) {
+  pp_hash name = {++s->serial, 0};
+  size_t len = bytes->len;
+  pp_cargo *cargo = NULL;
+
+  if (s->hold != NULL && bytes->afar && bytes->home == &s->hold->home &&
+      (cargo = pp_cargo_of(s->hold, bytes)) == NULL)
+    return NULL;
+  return make(s, kind, name, bytes->data, len, cargo, deps, ndeps);
+}
+
 int pp_blob_fill(pp_blob *b, int state, unsigned char *bytes, size_t len,
-                 pp_blob *const *deps, size_t ndeps) {
+                 pp_cargo *cargo, pp_blob *const *deps, size_t ndeps) {
   b->waits = state == PP_BLOB_FAILED;
   b->state = (uint8_t)state;
-  b->bytes = bytes;
+  b->cargo = pp_cargo_ref(cargo);
+  b->bytes = cargo != NULL ? cargo->p : bytes;
   b->len = len;
   if (set_deps(b, deps, ndeps) == 0)
     return 0;
@@ -181,7 +202,9 @@ static void drop(pp_blobs *s, pp_blob *b) {
 }
 
 static void free_blob(pp_blob *b) {
-  if (b->bytes != b->room)
+  if (b->cargo != NULL)
+    pp_cargo_unref(b->cargo);
+  else if (b->bytes != b->room)
     free((void *)(uintptr_t)b->bytes);
   free(b->deps);
   free(b->holders);

@@ -12,6 +12,7 @@
 #ifndef PP_BLOB_H
 #define PP_BLOB_H
 
+#include "cargo.h"
 #include "codec.h"
 
 struct pp_blob {
@@ -37,7 +38,8 @@ struct pp_blob {
   struct pp_job *job; /* of a result: borrowed, NULL when that is gone */
   int64_t run_ns;     /* moving mean of how long its jobs run; -1 unknown */
   size_t len;
-  const unsigned char *bytes; /* owned if it is not room */
+  const unsigned char *bytes; /* cargo's, room, or owned */
+  pp_cargo *cargo;            /* reference, or NULL */
   unsigned char room[];
 };
 
@@ -56,6 +58,7 @@ typedef struct pp_blobs {
   uint32_t nfree, cap_free, next_id;
   uint32_t pass;   /* of walks */
   uint64_t serial; /* names of values */
+  pp_hold *hold;   /* where large ones go; NULL: they do not */
   /* Called before a blob goes, for each lane that holds it. */
   void (*dropped)(void *ud, uint32_t lane, uint32_t id);
   void *ud;
@@ -73,10 +76,15 @@ pp_blob *pp_blobs_intern(pp_blobs *s, int kind, pp_hash hash, const void *bytes,
  * memory. */
 pp_blob *pp_blobs_value(pp_blobs *s, int kind, const void *bytes, size_t len,
                         pp_blob *const *deps, size_t ndeps);
-/* A promised value comes true, or fails: bytes are taken; deps are borrowed.
- * PP_ENOMEM: then it has failed, and bytes are still taken. */
+/* The same of what is in a buffer, which is empty then if that could be taken
+ * as it is. */
+pp_blob *pp_blobs_value_of(pp_blobs *s, int kind, pp_buf *bytes,
+                           pp_blob *const *deps, size_t ndeps);
+/* A promised value comes true, or fails: bytes are taken, or those of cargo
+ * (NULL: not), which is borrowed; deps are borrowed. PP_ENOMEM: then it has
+ * failed, and bytes are still taken. */
 int pp_blob_fill(pp_blob *b, int state, unsigned char *bytes, size_t len,
-                 pp_blob *const *deps, size_t ndeps);
+                 pp_cargo *cargo, pp_blob *const *deps, size_t ndeps);
 /* The blob of this number, or NULL. */
 static inline pp_blob *pp_blobs_by_id(const pp_blobs *s, uint32_t id) {
   return id < s->cap_ids ? s->by_id[id] : NULL;

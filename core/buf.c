@@ -14,9 +14,32 @@ static void *libc_realloc(void *p, size_t size) {
 void *(*pp_buf_realloc)(void *p, size_t size) = libc_realloc;
 
 void pp_buf_clear(pp_buf *b) {
-  if (b->data != NULL)
+  pp_home *home = b->home;
+
+  if (b->afar)
+    home->release(home, b->data);
+  else if (b->data != NULL)
     pp_buf_realloc(b->data, 0);
   memset(b, 0, sizeof *b);
+  b->home = home;
+}
+
+/* Move to its home, or grow there. */
+static bool go_home(pp_buf *b, size_t need) {
+  size_t cap = b->afar && need < b->cap / 2 * 3 ? b->cap / 2 * 3 : need;
+  unsigned char *p =
+      b->home->grow(b->home, b->afar ? b->data : NULL, b->len, &cap);
+
+  if (p == NULL)
+    return false;
+  if (!b->afar && b->data != NULL) {
+    memcpy(p, b->data, b->len);
+    pp_buf_realloc(b->data, 0);
+  }
+  b->data = p;
+  b->cap = cap;
+  b->afar = true;
+  return true;
 }
 
 int pp_buf_reserve_slow(pp_buf *b, size_t n) {
@@ -25,11 +48,19 @@ int pp_buf_reserve_slow(pp_buf *b, size_t n) {
 
   if (need < n || need > PTRDIFF_MAX / 2)
     return PP_ENOMEM;
+  if (PP_UNLIKELY(b->home != NULL && need >= b->home->least) &&
+      go_home(b, need))
+    return 0;
   while (cap < need)
     cap *= 2;
-  p = pp_buf_realloc(b->data, cap);
+  p = pp_buf_realloc(b->afar ? NULL : b->data, cap);
   if (p == NULL)
     return PP_ENOMEM;
+  if (b->afar) { /* no room there any more */
+    memcpy(p, b->data, b->len);
+    b->home->release(b->home, b->data);
+    b->afar = false;
+  }
   b->data = p;
   b->cap = cap;
   return 0;

@@ -10,16 +10,31 @@
 #ifndef PP_BUF_H
 #define PP_BUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base.h"
 
+/*
+ * Where buffers that have one go as they grow, in place of the heap (cargo.h).
+ * grow: memory for *cap bytes or more, how many in *cap, with the first len of
+ * those at p (NULL: none); p is no more then. NULL: there is none, and p stays.
+ */
+typedef struct pp_home pp_home;
+struct pp_home {
+  size_t least; /* bytes; fewer stay in the heap */
+  unsigned char *(*grow)(pp_home *h, unsigned char *p, size_t len, size_t *cap);
+  void (*release)(pp_home *h, unsigned char *p);
+};
+
 typedef struct pp_buf {
   unsigned char *data; /* owned */
   size_t len;          /* bytes in use */
   size_t cap;          /* bytes allocated */
+  pp_home *home;       /* borrowed, or NULL; pp_buf_clear leaves it */
+  bool afar;           /* data is there */
 } pp_buf;
 
 /* realloc(3) by default; free when size is 0. A test may replace it. */

@@ -15,6 +15,7 @@ enum {
   OP_GETTABUP = 11,
   OP_GETTABLE = 12,
   OP_GETFIELD = 14,
+  OP_SETTABUP = 15,
   OP_SELF = 20,
   OP_LAST = 82, /* EXTRAARG */
 };
@@ -208,6 +209,9 @@ static int look(const code *c, size_t pc) {
     return tell(c, PP_BC_ESCAPE, outer(c, b), none, none);
   case OP_SETUPVAL:
     return outer(c, b) < 0 ? 0 : tell(c, PP_BC_ASSIGN, outer(c, b), none, none);
+  case OP_SETTABUP:
+    s = constant(c, b);
+    return outer(c, a) < 0 ? 0 : tell(c, PP_BC_STORE, outer(c, a), s, none);
   case OP_GETFIELD:
     s = constant(c, c_of(i));
     return s.p == NULL ? 0 : tell(c, PP_BC_FIELD, -1, s, none);

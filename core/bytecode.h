@@ -53,7 +53,8 @@ enum {
   PP_BC_ESCAPE, /* up itself is read as a value */
   PP_BC_ASSIGN, /* up is assigned */
   PP_BC_FIELD,  /* something that is no upvalue is indexed by name */
-  PP_BC_SELF    /* a method of that name is called on something */
+  PP_BC_SELF,   /* a method of that name is called on something */
+  PP_BC_STORE   /* up.name is assigned */
 };
 
 typedef struct pp_bc_use {

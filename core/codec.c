@@ -2,6 +2,7 @@
 #include "bind.h"
 #include "codeinfo.h"
 #include "names.h"
+#include "plain.h"
 
 #define SCRATCH_KEPT 65536
 
@@ -143,6 +144,8 @@ static int set_up(lua_State *L) {
   keep(c, L, REF_FRAMES);
   lua_newtable(L);
   keep(c, L, REF_LATE);
+  lua_pushliteral(L, "_G");
+  keep(c, L, REF_G);
   return 0;
 }
 
@@ -268,59 +271,6 @@ static void drop_deps(pp_codec *c, pp_deps *d, size_t n) {
     c->hooks.release(c->hooks.ud, d->v[--d->n]);
 }
 
-/* Numbers, booleans, nils and strings need no protection, no numbering and no
- * scratch. 1: done, 0: there is something else. */
-static int pack_plain(lua_State *L, int first, int n, pp_buf *out) {
-  unsigned char head[1 + PP_VARINT_MAX] = {MSG_FORMAT | MSG_PLAIN};
-  size_t start = out->len;
-  bool plain = true, has_long = false;
-  int i, rc;
-
-  if (n < 128) {
-    head[1] = (unsigned char)n;
-    rc = pp_buf_put(out, head, 2);
-  } else {
-    rc = pp_buf_byte(out, head[0]);
-    if (rc == 0)
-      rc = pp_buf_varint(out, (uint64_t)n);
-  }
-  for (i = first; rc == 0 && i < first + n; i++) {
-    int t = lua_type(L, i);
-
-    if (t == LUA_TNUMBER || t == LUA_TBOOLEAN || t == LUA_TNIL) {
-      rc = pp_put_scalar(out, L, i, t);
-    } else if (t == LUA_TSTRING) {
-      size_t len;
-      const char *s = lua_tolstring(L, i, &len);
-
-      plain = false;
-      if (len < SHORT_STR) {
-        rc = pp_put_short(out, s, len);
-      } else if (!has_long) {
-        has_long = true; /* two may be one */
-        rc = pp_buf_byte(out, LEAD_LONGSTR);
-        if (rc == 0)
-          rc = pp_buf_varint(out, len);
-        if (rc == 0)
-          rc = pp_buf_put(out, s, len);
-      } else {
-        out->len = start;
-        return 0;
-      }
-    } else {
-      out->len = start;
-      return 0;
-    }
-  }
-  if (rc < 0) {
-    out->len = start;
-    return rc;
-  }
-  if (!plain)
-    out->data[start] = MSG_FORMAT;
-  return 1;
-}
-
 int pp_codec_pack(pp_codec *c, lua_State *L, int first, int n, const char *what,
                   pp_buf *out, pp_deps *deps) {
   pp_deps none = {0};
@@ -332,7 +282,7 @@ int pp_codec_pack(pp_codec *c, lua_State *L, int first, int n, const char *what,
   rc = pp_slots(L, 4);
   if (rc < 0)
     return rc;
-  rc = pack_plain(L, first, n, out);
+  rc = pp_plain_pack(L, first, n, out);
   if (rc != 0) {
     if (rc > 0)
       lua_pushnil(L);
@@ -443,37 +393,6 @@ static int decode(pp_codec *c, lua_State *L, const void *bytes, size_t len,
   return pp_outcome(L, status, d.rc);
 }
 
-static int malformed(lua_State *L) {
-  lua_pushliteral(L, "malformed bytes");
-  return 1;
-}
-
-/* Scalars only: nothing that could raise. */
-static int unpack_plain(lua_State *L, const void *bytes, size_t len) {
-  pp_rd r = pp_rd_of((const unsigned char *)bytes + 1, len - 1);
-  int top = lua_gettop(L), status;
-  uint64_t n, i;
-
-  if (pp_rd_varint(&r, &n) == 0 && n <= pp_rd_left(&r) && n < INT32_MAX / 2) {
-    if (!lua_checkstack(L, (int)n + 2)) {
-      lua_pushstring(L, PP_NO_MEMORY);
-      return PP_ENOMEM;
-    }
-    for (i = 0; i < n; i++) {
-      unsigned char lead;
-
-      if (pp_rd_byte(&r, &lead) < 0 || pp_get_scalar(&r, L, lead) <= 0)
-        break;
-    }
-    if (i == n && pp_rd_left(&r) == 0)
-      return (int)n;
-    lua_settop(L, top);
-  }
-  lua_pushcfunction(L, malformed);
-  status = lua_pcall(L, 0, 1, 0);
-  return pp_outcome(L, status, PP_EBAD);
-}
-
 int pp_codec_unpack(pp_codec *c, lua_State *L, const void *bytes, size_t len,
                     const pp_code *codes, size_t ncodes) {
   int rc;
@@ -482,7 +401,7 @@ int pp_codec_unpack(pp_codec *c, lua_State *L, const void *bytes, size_t len,
   if (rc < 0)
     return rc;
   if (len > 0 && *(const unsigned char *)bytes == (MSG_FORMAT | MSG_PLAIN))
-    return unpack_plain(L, bytes, len);
+    return pp_plain_unpack(L, bytes, len);
   return decode(c, L, bytes, len, codes, ncodes, DECODE_VALUES);
 }
 

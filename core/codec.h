@@ -212,6 +212,11 @@ int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings);
 /* More bindings for the execution that has begun; `over`: also where it has a
  * global of that name. 0 or PP_ENOMEM; pushes nothing, does not raise. */
 int pp_codec_install(pp_codec *c, lua_State *L, int bindings, bool over);
+/* Another execution of the same: what unbind and bind would do, in place of
+ * both, where the one at work has left nothing that unbind would see to; else
+ * false, and nothing is done. bindings: index of what it was bound with. May
+ * raise for lack of memory; it is bound in any case. */
+bool pp_codec_renew(pp_codec *c, lua_State *L, int env, int bindings);
 /* Push the tables these bindings' message had by id: a table, or nil. */
 void pp_codec_kept(lua_State *L, int bindings);
 /*

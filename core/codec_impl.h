@@ -36,6 +36,7 @@ enum {
   REF_ANCHOR,   /* a function whose upvalue 1 is the shared _ENV (worker) */
   REF_FRAMES,   /* FRAME_SIZE values for each nested bind (worker) */
   REF_LATE,     /* {table, id of its metatable, ...} (worker) */
+  REF_G,        /* the string "_G" */
   REF_COUNT
 };
 

@@ -53,6 +53,8 @@ static int study_use(void *ud, const pp_bc_use *use) {
     s->assigns = true;
     return 0;
   }
+  if (use->kind == PP_BC_STORE)
+    return 0; /* what it was before is not seen by that */
   if (use->name.p != NULL)
     r.name = string_index(s, use->name);
   if (use->field.p != NULL)

@@ -36,7 +36,7 @@ void pp_depend_settle(pp_engine *e, pp_job *j) {
     b->state = PP_BLOB_FAILED;
   } else {
     pp_blob_fill(b, failed ? PP_BLOB_FAILED : PP_BLOB_THERE, bytes, len,
-                 (pp_blob *const *)(void *)deps.data,
+                 pp_job_load(j), (pp_blob *const *)(void *)deps.data,
                  deps.len / sizeof(pp_blob *));
     j->result = bytes;
   }
@@ -83,7 +83,7 @@ pp_blob *pp_depend_again(pp_engine *e, pp_job *j, unsigned char *bytes,
 
   if (b == NULL)
     free(bytes);
-  else if (pp_blob_fill(b, PP_BLOB_THERE, bytes, len, deps, ndeps) == 0)
+  else if (pp_blob_fill(b, PP_BLOB_THERE, bytes, len, NULL, deps, ndeps) == 0)
     b->repacked = true;
   return b;
 }

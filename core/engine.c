@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "crew.h"
 #include "far.h"
 #include "interrupt.h"
@@ -21,6 +22,8 @@
  * so often. */
 #define STREAM_NS 5000
 #define LULL_NS 50000
+/* Memory is kept for the next large payload so long. */
+#define COOL_NS (1000 * MS)
 
 static pp_engine *the_engine;
 static int log_level = PP_LOG_WARN;
@@ -191,6 +194,36 @@ static void on_tick(uv_timer_t *t) {
   e->timed_out = true;
 }
 
+/* --- memory for large payloads ------------------------------------------- */
+
+size_t pp_engine_warm(const pp_engine *e) {
+  return e->hanging + e->hold.warm + e->berths.warm + e->berths.windows.warm +
+         (e->blocks != NULL ? atomic_load(&e->blocks->warm) : 0);
+}
+
+int64_t pp_engine_cool(pp_engine *e, int64_t now) {
+  size_t warm = pp_engine_warm(e);
+
+  if (warm != e->warm) {
+    e->warm = warm;
+    e->warm_since = now;
+  }
+  if (warm == 0)
+    return -1;
+  if (now - e->warm_since < COOL_NS)
+    return e->warm_since + COOL_NS;
+  for (uint32_t i = 0; i < e->nlinks && e->hanging > 0; i++)
+    if (e->links[i] != NULL && !e->links[i]->dead)
+      pp_link_unhang(e->links[i], false);
+  pp_hold_trim(&e->hold);
+  pp_berths_trim(&e->berths);
+  if (e->blocks != NULL)
+    pp_blocks_trim(e->blocks);
+  e->warm = pp_engine_warm(e); /* what is left is in use, or soon will be */
+  e->warm_since = now;
+  return e->warm > 0 ? now + COOL_NS : -1;
+}
+
 static void earlier(int64_t *next, int64_t at) {
   if (at >= 0 && (*next < 0 || at < *next))
     *next = at;
@@ -198,7 +231,7 @@ static void earlier(int64_t *next, int64_t at) {
 
 /* When servers have something to do by themselves; -1 never. */
 static int64_t tend(pp_engine *e, int64_t now) {
-  int64_t next = -1;
+  int64_t next = pp_engine_cool(e, now);
 
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
     earlier(&next, pp_server_expire(s, now));
@@ -433,7 +466,8 @@ void pp_engine_leave(pp_engine *e) {
   if (PP_UNLIKELY(e->lulled != NULL && !e->streaming))
     pp_link_rouse(e);
   e->streaming = false;
-  call = e->standby_parked && pp_engine_works(e);
+  call = e->standby_parked &&
+         (pp_engine_works(e) || (!e->standby_cools && pp_engine_warm(e) > 0));
   if (PP_UNLIKELY(call)) {
     e->standby_parked = false;
     sem_post(&e->park);

@@ -17,6 +17,7 @@
 #include <semaphore.h>
 #include <uv.h>
 
+#include "berths.h"
 #include "blob.h"
 #include "meter.h"
 #include "modules.h"
@@ -50,6 +51,7 @@ struct pp_engine {
   sem_t park; /* the standby thread waits here when it is not needed */
   pthread_t standby;
   bool standby_runs, standby_parked, standby_quit;
+  bool standby_cools;          /* parked until memory is to be let go */
   _Atomic int late;            /* end with this status; 0: no */
   _Atomic uint32_t main_wants; /* the script's thread waits for the lock */
   _Atomic uint64_t epoch;      /* grows with every enter */
@@ -83,6 +85,12 @@ struct pp_engine {
   char **names; /* of nodes, by number; kept to the end */
   uint16_t nnames;
 
+  pp_hold hold;             /* cargo of the script's, and of blobs */
+  struct pp_blocks *blocks; /* reference: of the script's Lua heap */
+  size_t warm;              /* bytes kept for the next payload, as last seen */
+  int64_t warm_since;
+  size_t hanging; /* bytes of cargo that workers may still look at */
+  pp_berths berths;
   pp_blobs blobs;
   pp_pool jobs;                /* where those that are submitted lie */
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
@@ -90,7 +98,7 @@ struct pp_engine {
   size_t pending;              /* unfinished jobs of all servers */
   size_t stopping;             /* workers that have a second to leave a job */
   size_t calls;                /* of everywhere, under way in a worker */
-  size_t callbacks;            /* due, of all servers */
+  _Atomic size_t callbacks;    /* due, of all servers */
   uint64_t ends;               /* jobs that have ended, of all servers */
   pp_jobs failing;             /* to fail with a job they waited for */
   bool fails;                  /* somebody sees to these */
@@ -180,6 +188,11 @@ void pp_engine_pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud),
 bool pp_engine_drain(pp_engine *e);
 /* What was passed on to stdout and stderr is to be seen. */
 void pp_engine_flush(pp_engine *e);
+
+/* Memory that is kept for the next large payload and has not been asked for in
+ * a second is let go. Returns when to come again, -1 never. */
+int64_t pp_engine_cool(pp_engine *e, int64_t now);
+size_t pp_engine_warm(const pp_engine *e);
 
 /* A free lane for a link, or -1 with errno. */
 int pp_engine_lane(pp_engine *e, struct pp_link *link);

@@ -225,6 +225,9 @@ pp_job *pp_everywhere_job(pp_server *s, const pp_call *c, uint32_t number) {
   run->setting = model->setting != NULL ? pp_blob_ref(model->setting) : NULL;
   memcpy(run->body, model->body, model->body_len);
   run->wire = model->wire;
+  if (pp_job_args(model) != NULL &&
+      pp_job_give_args(run, pp_cargo_ref(pp_job_args(model))) != 0)
+    goto fail;
   if (c->runs == NULL || c->state != PP_CALL_RUNS)
     run->wire |= PP_JOBF_QUIET;
   run->flags = PP_JOB_CALL;

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runner_impl.h"
+#include "execute_impl.h"
+#include "pure.h"
 #include "state.h"
 
 /* The code blobs of these numbers in r->codes; PP_EBAD if one is missing. */
@@ -21,28 +22,8 @@ static int gather(pp_runner *r, const uint32_t *ids, uint32_t n) {
   return pp_runner_codes(r, ids, n, r->codes);
 }
 
-typedef struct call {
-  pp_runner *r;
-  const unsigned char *p, *args; /* payload */
-  size_t args_len;
-  uint32_t fn, flags;
-  const uint32_t *deps;
-  uint32_t ndeps;
-  const unsigned char *modules;
-  size_t modules_len;
-  pp_buf *out;
-  void (*taken)(void *ud);
-  void *ud;
-  int kind;   /* of the failure */
-  bool bound; /* its globals are in force */
-  int64_t started, run;
-  size_t memory;
-  uint64_t seed, index;  /* of the server; of a chunk's first item */
-  uint32_t failed_items; /* of a chunk that goes on */
-} call;
-
 /* Leave the function and its bindings (or nil) on the stack. */
-static void push_function(lua_State *L, call *c) {
+static void push_function(lua_State *L, pp_call *c) {
   pp_runner *r = c->r;
   pp_held *h = pp_held_at(r, c->fn);
 
@@ -69,7 +50,7 @@ static void push_function(lua_State *L, call *c) {
 }
 
 /* modules = {...}: require each, and make it a global of the job. */
-static void require_modules(lua_State *L, call *c, int env) {
+static void require_modules(lua_State *L, pp_call *c, int env) {
   pp_rd rd = pp_rd_of(c->modules, c->modules_len);
   const unsigned char *name;
   uint64_t n;
@@ -94,9 +75,7 @@ static int text_of(lua_State *L) {
   return 1;
 }
 
-/* Push the text of the error value at err, as lua(1) would show it; a
- * __tostring that fails does not count. */
-static void push_message(lua_State *L, int err) {
+void pp_execute_message(lua_State *L, int err) {
   if (lua_type(L, err) == LUA_TSTRING) {
     lua_pushvalue(L, err);
     return;
@@ -124,14 +103,14 @@ static void push_message(lua_State *L, int err) {
 
 /* Replace the error value at the top by what the submitter gets to know of
  * it, and append that: message, traceback, value. */
-static int append_error(lua_State *L, call *c, int kind) {
+static int append_error(lua_State *L, pp_call *c, int kind) {
   pp_runner *r = c->r;
   int err = lua_gettop(L), status;
   const char *msg, *tb;
   size_t msg_len, tb_len;
 
   luaL_checkstack(L, 10, NULL);
-  push_message(L, err);
+  pp_execute_message(L, err);
   msg = lua_tolstring(L, -1, &msg_len);
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->traceback);
   tb = lua_tolstring(L, -1, &tb_len);
@@ -158,7 +137,7 @@ static int append_error(lua_State *L, call *c, int kind) {
 
 /* Of a function that captures what others put or gave: opening that needs the
  * globals in force. */
-static void begin_given(lua_State *L, call *c, int env) {
+static void begin_given(lua_State *L, pp_call *c, int env) {
   pp_runner *r = c->r;
 
   if (pp_codec_bind(r->codec, L, env, 0) != 0)
@@ -176,9 +155,7 @@ static void begin_given(lua_State *L, call *c, int env) {
   lua_remove(L, env);
 }
 
-/* Push what is in these bytes, arguments of the job; how many, or an error as
- * by pp_codec_unpack. */
-static int open_args(lua_State *L, call *c, const void *p, size_t len) {
+int pp_execute_args(lua_State *L, pp_call *c, const void *p, size_t len) {
   pp_runner *r = c->r;
   int n;
 
@@ -191,10 +168,7 @@ static int open_args(lua_State *L, call *c, const void *p, size_t len) {
   return n;
 }
 
-/* The globals of this execution, in force, and the function in them at the
- * top. They are fresh ones, over those of the base, but for a call of
- * everywhere. */
-static void begin_execution(lua_State *L, call *c) {
+void pp_execute_begin(lua_State *L, pp_call *c) {
   pp_runner *r = c->r;
   const pp_held *h = pp_held_at(r, c->fn);
   int env = lua_gettop(L) + 1;
@@ -229,19 +203,78 @@ static void begin_execution(lua_State *L, call *c) {
   lua_remove(L, env); /* the registry holds it */
 }
 
+int pp_execute_pure(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  pp_held *h = pp_held_at(r, c->fn);
+  int top = lua_gettop(L), pure;
+
+  if (h == NULL || h->values || h->pure == PP_PURE_NOT || c->modules_len > 0 ||
+      c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE))
+    return PP_PURE_NOT;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
+  if (h->pure == PP_PURE_UNKNOWN) {
+    push_function(L, c);
+    pure = pp_pure_look(L, r, top + 2, top + 3);
+    h = pp_held_at(r, c->fn); /* a module it loaded may have waited for blobs */
+    h->pure = (uint8_t)pure;
+    if (pure >= PP_PURE)
+      lua_rawseti(L, top + 1, -1 - (lua_Integer)c->fn);
+  }
+  pure = h->pure;
+  lua_rawgeti(L, top + 1, -1 - (lua_Integer)c->fn);
+  if (pure >= PP_PURE && pp_pure_holds(L, r, -1)) {
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+    return pure;
+  }
+  lua_settop(L, top);
+  return PP_PURE_NOT;
+}
+
 /* What a job has set that is not a global: default files, a hook. */
 static void reset(lua_State *L, pp_runner *r) {
-  static const char *const keys[] = {"_IO_input", "_IO_output"};
-
   if (lua_gethook(L) != NULL)
     lua_sethook(L, NULL, 0, 0);
   for (int i = 0; i < 2; i++) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, r->files[i]);
-    lua_setfield(L, LUA_REGISTRYINDEX, keys[i]);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->file_keys[i]);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (PP_UNLIKELY(!lua_rawequal(L, -1, -2))) {
+      lua_rawgeti(L, LUA_REGISTRYINDEX, r->file_keys[i]);
+      lua_pushvalue(L, -3);
+      lua_rawset(L, LUA_REGISTRYINDEX);
+    }
+    lua_pop(L, 2);
   }
 }
 
-static void end_execution(lua_State *L, call *c) {
+void pp_execute_renew(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  const pp_held *h = pp_held_at(r, c->fn);
+  int top = lua_gettop(L);
+
+  if (c->bound && h != NULL && h->opened && !h->values && !r->with.has_given &&
+      c->modules_len == 0 &&
+      !(c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE))) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
+    lua_rawgeti(L, top + 1, (lua_Integer)c->fn * 2);
+    lua_rawgeti(L, top + 1, (lua_Integer)c->fn * 2 + 1);
+    lua_createtable(L, 0, 2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
+    lua_setmetatable(L, -2);
+    if (pp_codec_renew(r->codec, L, top + 4, top + 3)) {
+      reset(L, r);
+      lua_settop(L, top + 2);
+      lua_remove(L, top + 1);
+      return;
+    }
+    lua_settop(L, top);
+  }
+  pp_execute_end(L, c);
+  pp_execute_begin(L, c);
+}
+
+void pp_execute_end(lua_State *L, pp_call *c) {
   if (c->bound) {
     pp_codec_unbind(c->r->codec, L);
     pp_given_end(L, c->r);
@@ -259,9 +292,7 @@ static uint64_t mix(uint64_t x) {
   return x ^ x >> 31;
 }
 
-/* The random numbers of job k, of item k of a map, of call k of everywhere
- * depend on the seed and on k alone. */
-static void seed_random(lua_State *L, call *c, uint64_t k, bool item) {
+void pp_execute_seed(lua_State *L, pp_call *c, uint64_t k, bool item) {
   pp_runner *r = c->r;
   uint64_t kind = item                      ? UINT64_C(0x6d6170)
                   : c->flags & PP_JOBF_BASE ? UINT64_C(0x657679)
@@ -276,8 +307,7 @@ static void seed_random(lua_State *L, call *c, uint64_t k, bool item) {
   lua_call(L, 2, 0);
 }
 
-/* Call the job's own code: function and n arguments at the top. */
-static int call_user(lua_State *L, call *c, int n, int results, int handler) {
+int pp_execute_user(lua_State *L, pp_call *c, int n, int results, int handler) {
   pp_runner *r = c->r;
   pp_memory *memory = pp_state_memory(L);
   int status;
@@ -298,239 +328,14 @@ static int call_user(lua_State *L, call *c, int n, int results, int handler) {
   return status;
 }
 
-/* Is the value at idx the error of a job? */
-static bool is_job_error(lua_State *L, int idx) {
-  bool is;
-
-  if (!lua_istable(L, idx) || !lua_getmetatable(L, idx))
-    return false;
-  luaL_getmetatable(L, "pp.error");
-  is = lua_rawequal(L, -1, -2);
-  lua_pop(L, 2);
-  return is;
-}
-
-/* An error value at the top becomes the error of an item. */
-static void item_error(lua_State *L, call *c, int kind) {
-  int err = lua_gettop(L);
-  pp_buf trial = {0};
-
-  lua_createtable(L, 0, 6);
-  push_message(L, err);
-  lua_setfield(L, err + 1, "message");
-  lua_settop(L, err + 1);
-  lua_pushvalue(L, err);
-  if (pp_codec_pack(c->r->codec, L, lua_gettop(L), 1, "error value", &trial,
-                    NULL) == 0)
-    lua_pop(L, 1);
-  else
-    push_message(L, err);
-  pp_buf_clear(&trial);
-  lua_setfield(L, err + 1, "value");
-  lua_settop(L, err + 1);
-  lua_pushstring(L, pp_kind_name(kind));
-  lua_setfield(L, err + 1, "kind");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->traceback);
-  if (lua_type(L, -1) == LUA_TSTRING)
-    lua_setfield(L, err + 1, "traceback");
-  lua_settop(L, err + 1);
-  lua_pushstring(L, c->r->now.node);
-  lua_setfield(L, err + 1, "node");
-  lua_pushinteger(L, c->r->now.worker);
-  lua_setfield(L, err + 1, "worker");
-  lua_pushinteger(L, (lua_Integer)c->r->now.id);
-  lua_setfield(L, err + 1, "job");
-  luaL_setmetatable(L, "pp.error");
-  if (is_job_error(L, err)) {
-    lua_pushvalue(L, err);
-    lua_setfield(L, err + 1, "cause");
-  }
-  lua_replace(L, err);
-}
-
-static bool sendable(lua_State *L, call *c, int first, int n, pp_buf *trial) {
-  trial->len = 0;
-  if (pp_codec_pack(c->r->codec, L, first, n, "result", trial, NULL) != 0)
-    return false; /* why is at the top */
-  lua_pop(L, 1);
-  return true;
-}
-
-static void no_traceback(lua_State *L, call *c) {
+void pp_execute_untraced(lua_State *L, pp_call *c) {
   lua_pushboolean(L, 0);
   lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
 }
 
-/* Results that cannot travel become errors in their places. */
-static void weed_out(lua_State *L, call *c, int first, int n) {
-  pp_buf trial = {0};
-
-  no_traceback(L, c);
-  for (int i = first; i < first + n; i++)
-    if (!sendable(L, c, i, 1, &trial)) {
-      item_error(L, c, PP_KIND_UNSENDABLE);
-      c->failed_items++;
-      lua_replace(L, i);
-    }
-  pp_buf_clear(&trial);
-}
-
-/* The same for groups of a number and as many results; the first that cannot
- * travel is the last unless errors are kept. Groups move down as one shrinks.
- */
-static void weed_groups(lua_State *L, call *c, int first) {
-  int from = first, to = first, end = lua_gettop(L);
-  pp_buf trial = {0};
-
-  no_traceback(L, c);
-  while (from <= end) {
-    int n = (int)lua_tointeger(L, from);
-    int k = n < 0 ? 2 : n + 1; /* slots of the group */
-    bool ok = sendable(L, c, from, k, &trial);
-
-    if (ok) {
-      for (int i = 0; i < k; i++)
-        lua_copy(L, from + i, to + i);
-      to += k;
-    } else {
-      item_error(L, c, PP_KIND_UNSENDABLE);
-      c->failed_items++;
-      if (n < 1) { /* cannot be: a number alone can travel */
-        lua_pop(L, 1);
-        break;
-      }
-      lua_copy(L, -1, to + 1);
-      lua_pop(L, 1);
-      lua_pushinteger(L, -1);
-      lua_replace(L, to);
-      to += 2;
-      if (!(c->flags & PP_JOBF_KEEP))
-        break;
-    }
-    from += k;
-  }
-  lua_settop(L, to - 1);
-  pp_buf_clear(&trial);
-}
-
-/* The arguments of the item at index i: pushes them; how many. */
-static int push_item(lua_State *L, const call *c, int i) {
-  lua_Integer n;
-
-  if (!(c->flags & PP_JOBF_SPREAD) || !lua_istable(L, i)) {
-    lua_pushvalue(L, i);
-    return 1;
-  }
-  lua_pushliteral(L, "n");
-  lua_rawget(L, i);
-  n = lua_isinteger(L, -1) ? lua_tointeger(L, -1)
-                           : (lua_Integer)lua_rawlen(L, i);
-  lua_pop(L, 1);
-  if (n < 0 || n > 200000)
-    luaL_error(L, "too many arguments in an item");
-  luaL_checkstack(L, (int)n + 30, "too many arguments");
-  for (lua_Integer k = 1; k <= n; k++)
-    lua_rawgeti(L, i, k);
-  return (int)n;
-}
-
-/* Push the arguments of the next item; how many. Items are either on the
- * stack, from 2 on, or packed one by one. */
-static int next_item(lua_State *L, call *c, int i, pp_rd *packed) {
-  const unsigned char *p;
-  uint64_t len;
-  int at, n;
-
-  if (!(c->flags & PP_JOBF_EACH)) {
-    if (pp_codec_settle(c->r->codec, L) != 0)
-      return lua_error(L);
-    return push_item(L, c, i);
-  }
-  if (pp_rd_varint(packed, &len) != 0 || len > pp_rd_left(packed) ||
-      pp_rd_bytes(packed, len, &p) != 0)
-    return luaL_error(L, "malformed chunk");
-  if (open_args(L, c, p, len) != 1)
-    return lua_error(L);
-  at = lua_gettop(L);
-  n = push_item(L, c, at);
-  lua_remove(L, at);
-  return n;
-}
-
-/* A chunk: the function once for each item, each time in globals of its own.
- * Results gather on the stack: the first of each, or all behind their number.
- */
-static int run_chunk(lua_State *L) {
-  call *c = lua_touserdata(L, 1);
-  pp_runner *r = c->r;
-  bool all = c->flags & PP_JOBF_ALL, each = c->flags & PP_JOBF_EACH;
-  pp_rd packed = pp_rd_of(c->args, c->args_len);
-  int n = 0, first, count;
-
-  lua_settop(L, 0);
-  luaL_checkstack(L, 30, "job");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
-  if (!each) {
-    n = pp_codec_unpack(r->codec, L, c->args, c->args_len, NULL, 0);
-    if (n < 0)
-      return lua_error(L);
-    if (c->modules_len == 0) { /* else its bytes are needed to the end */
-      c->taken(c->ud);
-      c->taken = NULL;
-    }
-  }
-  first = 2 + n;
-  c->started = pp_now_ns();
-  for (int i = 2; each ? pp_rd_left(&packed) > 0 : i < 2 + n; i++) {
-    int top = lua_gettop(L), status;
-
-    luaL_checkstack(L, 30, "too many results");
-    if (all)
-      lua_pushnil(L); /* their number */
-    if (c->flags & PP_JOBF_SEEDED)
-      seed_random(L, c, c->index + (uint64_t)i - 2, true);
-    begin_execution(L, c);
-    status =
-        call_user(L, c, next_item(L, c, i, &packed), all ? LUA_MULTRET : 1, 1);
-    if (status != LUA_OK) {
-      if (r->stop != NULL || !(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL)))
-        return lua_error(L);
-      item_error(L, c, c->kind);
-      c->failed_items++;
-    }
-    end_execution(L, c);
-    if (!all)
-      continue;
-    lua_pushinteger(L, status == LUA_OK ? lua_gettop(L) - top - 1 : -1);
-    lua_replace(L, top + 1);
-    if (status != LUA_OK && !(c->flags & PP_JOBF_KEEP))
-      break;
-  }
-  c->run = pp_now_ns() - c->started;
-  count = lua_gettop(L) - first + 1;
-  if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0) {
-    if (!(c->flags & (PP_JOBF_KEEP | PP_JOBF_ALL))) {
-      c->kind = PP_KIND_UNSENDABLE;
-      no_traceback(L, c);
-      return lua_error(L);
-    }
-    lua_pop(L, 1);
-    if (all)
-      weed_groups(L, c, first);
-    else
-      weed_out(L, c, first, count);
-    count = lua_gettop(L) - first + 1;
-    if (pp_codec_pack(r->codec, L, first, count, "result", c->out, NULL) != 0)
-      return lua_error(L);
-  }
-  lua_pushboolean(L, 0);
-  return 1;
-}
-
-/* Runs protected. Leaves the RESULT body in c->out; pushes true if it is an
- * error. */
+/* Runs protected. Leaves the RESULT body in c->out. */
 static int run(lua_State *L) {
-  call *c = lua_touserdata(L, 1);
+  pp_call *c = lua_touserdata(L, 1);
   pp_runner *r = c->r;
   int n, status, first = 2;
 
@@ -542,10 +347,10 @@ static int run(lua_State *L) {
   }
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
   if (c->flags & PP_JOBF_SEEDED)
-    seed_random(L, c, r->now.id, false);
-  begin_execution(L, c);
+    pp_execute_seed(L, c, r->now.id, false);
+  pp_execute_begin(L, c);
   pp_state_memory(L)->limit = c->memory;
-  n = open_args(L, c, c->args, c->args_len);
+  n = pp_execute_args(L, c, c->args, c->args_len);
   if (n < 0) {
     if (n == PP_ENOMEM && c->memory > 0)
       c->kind = PP_KIND_MEMORY;
@@ -556,7 +361,7 @@ static int run(lua_State *L) {
   c->taken(c->ud);
   c->taken = NULL;
   c->started = pp_now_ns();
-  status = call_user(L, c, lua_gettop(L) - first, LUA_MULTRET, first - 1);
+  status = pp_execute_user(L, c, lua_gettop(L) - first, LUA_MULTRET, first - 1);
   c->run = pp_now_ns() - c->started;
   if (status != LUA_OK)
     return lua_error(L);
@@ -565,25 +370,25 @@ static int run(lua_State *L) {
   n = c->flags & PP_JOBF_QUIET ? 0 : lua_gettop(L) - first + 1;
   if (pp_codec_pack(r->codec, L, first, n, "result", c->out, NULL) != 0) {
     c->kind = PP_KIND_UNSENDABLE;
-    no_traceback(L, c);
+    pp_execute_untraced(L, c);
     return lua_error(L);
   }
-  lua_pushboolean(L, 0);
-  return 1;
+  return 0;
 }
 
 static int report(lua_State *L) {
-  call *c = lua_touserdata(L, 1);
+  pp_call *c = lua_touserdata(L, 1);
 
   lua_remove(L, 1);
   return append_error(L, c, c->kind);
 }
 
-int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
+                  const unsigned char *rest, size_t rest_len, pp_buf *out,
                   void (*taken)(void *ud), void *ud) {
   lua_State *L = r->L;
   uint32_t deps[64], *big = NULL, setting;
-  call c = {.r = r, .p = p, .out = out, .taken = taken, .ud = ud};
+  pp_call c = {.r = r, .p = p, .out = out, .taken = taken, .ud = ud};
   size_t head = out->len, body, extra;
   bool failed;
 
@@ -597,18 +402,23 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   c.memory = (size_t)pp_get64(p + PP_JOB_MEMORY);
   c.seed = pp_get64(p + PP_JOB_SEED);
   c.index = pp_get64(p + PP_JOB_INDEX);
-  if (c.ndeps > (len - PP_JOB_HEAD) / 4 ||
-      extra > len - PP_JOB_HEAD - 4 * (size_t)c.ndeps)
+  if (c.ndeps > (len - PP_JOB_HEAD) / 4)
+    return PP_EBAD;
+  if (rest == NULL) {
+    rest = p + PP_JOB_HEAD + 4 * (size_t)c.ndeps;
+    rest_len = len - (size_t)(rest - p);
+  }
+  if (extra > rest_len)
     return PP_EBAD;
   if (c.ndeps > 64 && (big = malloc(4 * (size_t)c.ndeps)) == NULL)
     return PP_ENOMEM;
   for (uint32_t i = 0; i < c.ndeps; i++)
     (big ? big : deps)[i] = pp_get32(p + PP_JOB_HEAD + 4 * (size_t)i);
   c.deps = big ? big : deps;
-  c.modules = p + PP_JOB_HEAD + 4 * (size_t)c.ndeps;
+  c.modules = rest;
   c.modules_len = extra;
   c.args = c.modules + extra;
-  c.args_len = len - (size_t)(c.args - p);
+  c.args_len = rest_len - extra;
   if (pp_buf_reserve(out, PP_RES_HEAD) != 0) {
     free(big);
     return PP_ENOMEM;
@@ -630,9 +440,13 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
   c.started = pp_now_ns();
   c.run = 0;
   lua_settop(L, 0);
-  lua_pushcfunction(L, c.flags & PP_JOBF_CHUNK ? run_chunk : run);
-  lua_pushlightuserdata(L, &c);
-  failed = lua_pcall(L, 1, 1, 0) != LUA_OK;
+  if (c.flags & PP_JOBF_CHUNK) {
+    failed = pp_chunk_run(L, &c) != LUA_OK;
+  } else {
+    lua_pushcfunction(L, run);
+    lua_pushlightuserdata(L, &c);
+    failed = lua_pcall(L, 1, 0, 0) != LUA_OK;
+  }
   pp_state_memory(L)->limit = 0;
   if (failed && r->with.no_memory && c.memory > 0)
     c.kind = PP_KIND_MEMORY; /* what it was given takes too much */
@@ -655,7 +469,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
     }
   }
   lua_settop(L, 0);
-  end_execution(L, &c);
+  pp_execute_end(L, &c);
   if (failed) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, r->traceback);

@@ -59,13 +59,6 @@ static int failed(lua_State *L, pp_runner *r, int rc) {
 
 /* --- shared values -------------------------------------------------------- */
 
-/* The packed bytes are needed no more; that they are there is. */
-static unsigned char *shrunk(unsigned char *bytes) {
-  unsigned char *p = realloc(bytes, 1);
-
-  return p != NULL ? p : bytes;
-}
-
 /* Open one whose own shared values have been opened. */
 static void open_shared(lua_State *L, pp_runner *r, uint32_t id) {
   pp_held *h = pp_held_at(r, id);
@@ -92,7 +85,7 @@ static void open_shared(lua_State *L, pp_runner *r, uint32_t id) {
   lua_rawseti(L, top + 1, (lua_Integer)id * 2 + 1);
   lua_rawseti(L, top + 1, (lua_Integer)id * 2);
   h->opened = true;
-  h->bytes = shrunk(h->bytes); /* one copy of it will do */
+  pp_held_shrink(r, h); /* one copy of it will do */
   lua_settop(L, top - 1);
 }
 

@@ -40,7 +40,8 @@ static void *random_state(lua_State *L, pp_runner *r, size_t *len) {
 static const char *const files[] = {"_IO_input", "_IO_output"};
 
 int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
-                    pp_buf *out, void (*taken)(void *ud), void *ud) {
+                    const unsigned char *rest, size_t rest_len, pp_buf *out,
+                    void (*taken)(void *ud), void *ud) {
   lua_State *main = r->L, *outer = pp_state_running(main), *L;
   aside a = {.now = r->now,
              .limit = pp_state_memory(main)->limit,
@@ -68,7 +69,7 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
   r->reseed = random == NULL;
   r->L = L;
   pp_state_switch(L);
-  rc = pp_runner_job(r, p, len, out, taken, ud);
+  rc = pp_runner_job(r, p, len, rest, rest_len, out, taken, ud);
   pp_state_switch(outer);
   r->L = main;
   if (random != NULL)

@@ -123,7 +123,8 @@ void pp_job_head(const pp_job *j, unsigned char *p) {
   const pp_more *more = j->more;
   uint32_t ndeps = pp_job_ndeps(j);
 
-  pp_frame_head(p, PP_F_JOB, pp_job_frame_len(j) - PP_FRAME_HEAD);
+  pp_frame_head(p, PP_F_JOB | (more != NULL && more->afar ? PP_F_AFAR : 0),
+                pp_job_frame_len(j) - PP_FRAME_HEAD);
   p += PP_FRAME_HEAD;
   pp_put32(p + PP_JOB_SEQ, j->seq);
   pp_put32(p + PP_JOB_FN, j->fn->id);
@@ -173,6 +174,10 @@ static void drop_body(pp_job *j) {
 
 void pp_job_shed(pp_job *j, pp_blobs *blobs) {
   drop_body(j);
+  if (j->more != NULL) {
+    pp_cargo_unref(j->more->args);
+    j->more->args = NULL;
+  }
   for (uint32_t i = 0, n = pp_job_ndeps(j); i < n; i++) {
     pp_blob **b = &j->more->deps[i];
 
@@ -204,8 +209,12 @@ void pp_job_clear_result(pp_job *j) {
   bool borrowed =
       pp_job_cause(j) != NULL || (p != NULL && p->value->bytes == j->result);
 
-  if (j->result != j->small && !borrowed)
+  if (pp_job_load(j) != NULL) {
+    pp_cargo_unref(j->more->load);
+    j->more->load = NULL;
+  } else if (j->result != j->small && !borrowed) {
     free(j->result);
+  }
   j->result = NULL;
   j->result_len = 0;
 }
@@ -214,6 +223,28 @@ void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len) {
   pp_job_clear_result(j);
   j->result = bytes;
   j->result_len = len;
+}
+
+int pp_job_give_load(pp_job *j, pp_cargo *load) {
+  pp_job_clear_result(j);
+  if (pp_job_more(j) == NULL) {
+    pp_cargo_unref(load);
+    return PP_ENOMEM;
+  }
+  j->more->load = load;
+  j->result = (unsigned char *)(uintptr_t)load->p; /* only read */
+  j->result_len = load->len;
+  return 0;
+}
+
+int pp_job_give_args(pp_job *j, pp_cargo *args) {
+  if (pp_job_more(j) == NULL || (j->body == NULL && args != NULL)) {
+    pp_cargo_unref(args);
+    return PP_ENOMEM;
+  }
+  j->more->args = args;
+  j->more->afar = args != NULL;
+  return 0;
 }
 
 /* It goes, and its promise, which others refer to, failed with it: that is to
@@ -226,7 +257,7 @@ static void bequeath(const pp_job *j) {
       j->result_len == 0 || (bytes = malloc(j->result_len)) == NULL)
     return;
   memcpy(bytes, j->result, j->result_len);
-  (void)pp_blob_fill(b, PP_BLOB_FAILED, bytes, j->result_len, NULL, 0);
+  (void)pp_blob_fill(b, PP_BLOB_FAILED, bytes, j->result_len, NULL, NULL, 0);
 }
 
 /* One reference less: a job that has no more goes to the list. */

@@ -63,6 +63,9 @@ typedef struct pp_more {
   pp_buf *output;      /* owned: stdout and stderr collected, or NULL */
   pp_promise *promise; /* owned, or NULL */
   pp_job *cause;       /* reference: it failed because that job had */
+  pp_cargo *args;      /* reference: the body, if it is apart; or NULL */
+  bool afar;           /* the body is but where args are, or were */
+  pp_cargo *load;      /* reference: what result is in; or NULL */
   pp_blob **deps;      /* references; of its arguments */
   uint32_t ndeps;
   uint32_t mods;          /* bytes of the body that are modules */
@@ -81,9 +84,11 @@ struct pp_job {
   pp_blob *setting;       /* reference, or NULL */
   pp_group *group;        /* reference */
   pp_more *more;          /* owned, or NULL */
-  unsigned char *body;    /* owned unless == small */
+  unsigned char *body;    /* owned unless == small; where args are, if they are
+                             apart */
   unsigned char *result;  /* packed values or error: small, the bytes of a
-                             promise (its own, or its cause's), or owned */
+                             promise (its own, or its cause's), those of load,
+                             or owned */
   size_t body_len, result_len;
   uint64_t id;
   int64_t submitted, started, ended, run, cpu; /* ns */
@@ -130,6 +135,14 @@ static inline pp_job *pp_job_new(size_t len) {
 }
 /* What few have, made if need be; NULL without memory. */
 pp_more *pp_job_more(pp_job *j);
+static inline pp_cargo *pp_job_args(const pp_job *j) {
+  return j->more != NULL ? j->more->args : NULL;
+}
+static inline pp_cargo *pp_job_load(const pp_job *j) {
+  return j->more != NULL ? j->more->load : NULL;
+}
+/* Its body says where the arguments are: the reference passes. PP_ENOMEM. */
+int pp_job_give_args(pp_job *j, pp_cargo *args);
 static inline struct pp_kin *pp_job_kin(const pp_job *j) {
   return j->more != NULL ? j->more->kin : NULL;
 }
@@ -177,6 +190,22 @@ static inline size_t pp_job_frame_len(const pp_job *j) {
 /* Make the head, for its attempt and place as they are: pp_job_head_len bytes.
  */
 void pp_job_head(const pp_job *j, unsigned char *p);
+/* What its frame ends with, or says where it is: modules and arguments; *len:
+ * bytes. NULL: it has let them go. */
+static inline const unsigned char *pp_job_body(const pp_job *j, size_t *len) {
+  const pp_cargo *args = pp_job_args(j);
+
+  *len = 0;
+  if (j->body == NULL || (args == NULL && j->more != NULL && j->more->afar))
+    return NULL;
+  *len = args != NULL ? args->len : j->body_len;
+  return args != NULL ? args->p : j->body;
+}
+/* Bytes that go to its worker. */
+static inline uint64_t pp_job_bytes(const pp_job *j) {
+  return pp_job_frame_len(j) +
+         (pp_job_args(j) != NULL ? j->more->args->len : 0);
+}
 /* Where its output (0 stdout, 1 stderr) is collected; NULL without memory. */
 pp_buf *pp_job_output(pp_job *j, int which);
 /* It will not run again: let its arguments go, and values it needed. Code
@@ -189,6 +218,8 @@ int pp_job_finish(pp_job *j, const void *bytes, size_t len);
 void pp_job_clear_result(pp_job *j);
 /* A result of len bytes that it owns from now on. */
 void pp_job_give_result(pp_job *j, unsigned char *bytes, size_t len);
+/* The same of cargo, whose reference passes. */
+int pp_job_give_load(pp_job *j, pp_cargo *load); /* or PP_ENOMEM */
 /* Its result has been read: let its code go too. */
 void pp_job_done_with(pp_job *j, pp_blobs *blobs);
 /* Copy a result into the job; PP_ENOMEM. */

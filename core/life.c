@@ -20,6 +20,7 @@
 #include "engine.h"
 #include "link.h"
 #include "serial.h"
+#include "state.h"
 #include "zygote.h"
 
 static void on_bell(uv_poll_t *h, int status, int events) {
@@ -165,6 +166,12 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
     free(e);
     return PP_ESYS;
   }
+  pp_hold_open(&e->hold, e->shm, pp_shm_has_cargo(e->shm) ? PP_DRIVER_AT : 0,
+               PP_FILE_BYTES);
+  pp_berths_init(&e->berths, pp_shm_has_cargo(e->shm) ? e->shm : -1);
+  e->blobs.hold = &e->hold;
+  e->scratch.home = &e->hold.home;
+  e->blocks = pp_state_blocks(L);
   pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO,
                 o->progress == PP_PROGRESS_ALWAYS);
   if (e->meter.can && pp_meter_install(L, &e->meter) != 0) {

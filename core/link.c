@@ -53,7 +53,10 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
     return;
   }
   ghost = pp_job_new(0);
-  if (ghost == NULL) { /* then at once */
+  if (ghost == NULL || (pp_job_args(j) != NULL &&
+                        pp_job_more(ghost) == NULL)) { /* then at once */
+    if (ghost != NULL)
+      pp_job_unref(ghost, &l->engine->blobs);
     pp_jobs_remove(list, j);
     pp_link_kill(l);
     return;
@@ -64,11 +67,15 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   ghost->place = j->place;
   ghost->seq = j->seq;
   ghost->submitted = j->submitted;
+  if (pp_job_args(j) != NULL) /* its worker may still look at them */
+    ghost->more->args = pp_cargo_ref(pp_job_args(j));
   ghost->prev = j->prev;
   ghost->next = j->next;
   *(j->prev != NULL ? &j->prev->next : &list->head) = ghost;
   *(j->next != NULL ? &j->next->prev : &list->tail) = ghost;
   j->prev = j->next = NULL;
+  if (l->rx == j) /* part of its result is here */
+    l->rx = ghost;
   j->worker = l->number;
   for (int k = 0; k < 2; k++) { /* what it has written so far is its own */
     pp_outlet *o = &l->outlet[k];
@@ -216,6 +223,32 @@ static bool claimed(const pp_link *l, uint32_t seq) {
   return atomic_load(pp_link_claim(l, seq)) == (seq << 2 | PP_CLAIM_TAKEN);
 }
 
+/* Take a result that its worker says is at the reference there. False if that
+ * makes no sense. */
+static bool load(pp_link *l, pp_job *j, const unsigned char *ref) {
+  pp_cargo *c;
+  int r = pp_berth_cargo(l->berth, ref, &c);
+
+  if (r == PP_EBAD)
+    return false;
+  if (r != 0) {
+    no_memory(l, j);
+    return true;
+  }
+  j->received += c->len;
+  l->node->stats.received += c->len;
+  if (!j->failing) {
+    if (pp_job_give_load(j, c) != 0)
+      no_memory(l, j);
+    return true;
+  }
+  /* Errors are read again and again: not from what their worker can change. */
+  if (pp_job_store(j, c->p, c->len) != 0)
+    no_memory(l, j);
+  pp_cargo_unref(c);
+  return true;
+}
+
 bool pp_link_taken(const pp_link *l, const pp_job *j) {
   return (j->flags & PP_JOB_GHOST) ||
          (pp_job_kin(j) != NULL && pp_job_kin(j)->begun > 0) ||
@@ -228,9 +261,12 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
                          int64_t now) {
   uint64_t head = pp_get64(p), len = head >> 8;
   const unsigned char *body = p + PP_FRAME_HEAD;
-  int type = (int)(head & 0xff);
+  int type = (int)(head & 0xff) & ~PP_F_AFAR;
+  bool afar = (head & PP_F_AFAR) != 0;
   pp_job *j;
 
+  if (afar && type != PP_F_RESULT && type != PP_F_SUBMIT)
+    return SIZE_MAX;
   if (type == PP_F_WANT) {
     if (len > PP_WANT_HEAD + PP_WANT_NAME_MAX)
       return SIZE_MAX;
@@ -244,17 +280,17 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
     return SIZE_MAX;
   if (type != PP_F_RESULT) {
     if (len <= used - PP_FRAME_HEAD)
-      return pp_link_heard(l, type, body, (size_t)len, now)
+      return pp_link_heard(l, (int)(head & 0xff), body, (size_t)len, now)
                  ? PP_FRAME_HEAD + (size_t)len
                  : SIZE_MAX;
-    l->rx_type = type;
+    l->rx_type = (int)(head & 0xff);
     l->rx_len = (size_t)len;
     l->rx_buf.len = 0;
     return PP_FRAME_HEAD;
   }
-  if (len < PP_RES_HEAD)
+  if (len < PP_RES_HEAD || (afar && len != PP_RES_HEAD + PP_REF_SIZE))
     return SIZE_MAX;
-  if (used < PP_FRAME_HEAD + PP_RES_HEAD)
+  if (used < PP_FRAME_HEAD + (afar ? len : PP_RES_HEAD))
     return 0;
   j = pp_link_job(l, pp_get32(body + PP_RES_SEQ));
   if (j == NULL || !pp_link_taken(l, j))
@@ -265,8 +301,11 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
     note(l, j, body, now);
     body += PP_RES_HEAD;
     len -= PP_RES_HEAD;
-    if ((j->failing ? pp_job_store(j, body, len)
-                    : pp_job_finish(j, body, len)) != 0)
+    if (afar) {
+      if (!load(l, j, body))
+        return SIZE_MAX;
+    } else if ((j->failing ? pp_job_store(j, body, len)
+                           : pp_job_finish(j, body, len)) != 0)
       no_memory(l, j);
     arrived(l, j, now);
     return PP_FRAME_HEAD + PP_RES_HEAD + (size_t)len;
@@ -339,6 +378,8 @@ void pp_link_drain(pp_link *l) {
     pp_ring_consume(out, n);
     pp_lane_wake(l->map.lane, PP_WANTS_ROOM);
   }
+  if (l->nhanging > 0)
+    pp_link_unhang(l, false);
   for (int s = 0; s < 2; s++) {
     l->outlet[s].safe = safe[s];
     pp_outlet_pass(&l->outlet[s], safe[s], false);
@@ -369,6 +410,7 @@ static void finish(pp_link *l) {
     pp_link_rouse(e);
   free(l->tx);
   free(l->has);
+  free(l->hanging);
   pp_buf_clear(&l->rx_buf);
   pp_lane_unmap(&l->map);
   free(l);
@@ -473,6 +515,9 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
   if (pp_shm_grow(e->shm, l->lane) != 0 ||
       pp_lane_map(e->shm, l->lane, &l->map) != 0)
     goto fail;
+  if (n->far == NULL)
+    l->berth = pp_berth_new(&e->berths, l);
+  l->map.lane->berth = l->berth != NULL ? l->berth->number : 0;
   if (n->far == NULL ? !start_here(l) : pp_far_start(l) != 0)
     goto fail;
   e->closing++;
@@ -486,6 +531,7 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
   return l;
 fail:
   why = errno;
+  pp_berth_leave(l->berth);
   pp_lane_unmap(&l->map);
   if (lane >= 0)
     pp_engine_lane_free(e, (uint32_t)lane);
@@ -539,6 +585,9 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     atomic_fetch_sub(&e->hub->spinners, 1);
   pp_link_unsend(l);
   pp_link_disown(l);
+  pp_link_unhang(l, true);
+  pp_berth_leave(l->berth);
+  l->berth = NULL;
   for (size_t w = 0; w < l->has_words; w++)
     for (uint64_t bits = l->has[w]; bits != 0; bits &= bits - 1)
       pp_engine_blob_lost(

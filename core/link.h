@@ -17,12 +17,20 @@
 typedef struct pp_piece {
   const unsigned char *p;
   size_t len;
-  pp_job *job;          /* reference to what p belongs to, or */
-  pp_blob *blob;        /* reference, or */
-  pp_source *source;    /* reference, or */
+  pp_job *job;       /* reference to what p belongs to, or */
+  pp_blob *blob;     /* reference, or */
+  pp_source *source; /* reference, or */
+  pp_cargo *cargo;   /* reference, to be kept until it has been handled, or */
   unsigned char *owned; /* freed after */
   bool last;            /* of an answer to WANT */
 } pp_piece;
+
+/* Cargo that the worker may still look at, until it has handled what is in its
+ * ring before this position. */
+typedef struct pp_hanging {
+  uint64_t until;
+  pp_cargo *cargo;
+} pp_hanging;
 
 /* What a worker is there for; crew.h. */
 enum pp_duty {
@@ -72,7 +80,10 @@ struct pp_link {
   size_t rx_len; /* bytes it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
   uint64_t stops[2]; /* of the result at hand: where its output ends */
-  pp_blob **own;     /* references: blobs of its worker's, by its numbers */
+  pp_berth *berth;   /* where its worker puts cargo; NULL: nowhere */
+  pp_hanging *hanging;
+  size_t nhanging, cap_hanging;
+  pp_blob **own; /* references: blobs of its worker's, by its numbers */
   uint32_t nown;
 };
 
@@ -99,6 +110,10 @@ void pp_link_stopped(pp_link *l);
 void pp_link_last_words(pp_link *l);
 /* It is to forget a blob. */
 void pp_link_drop(pp_link *l, uint32_t id);
+/* A slot of its worker's is needed no more; cold: its memory is gone. */
+void pp_link_release(pp_link *l, uint64_t at, size_t cap, bool cold);
+/* Let go the cargo its worker has handled; all of it, when that is gone. */
+void pp_link_unhang(pp_link *l, bool all);
 /* Has it output that waits to be passed on? Then drain again soon. (An agent
  * says when its workers' is settled.) */
 static inline bool pp_link_unsettled(const pp_link *l) {

@@ -104,7 +104,7 @@ static bool own_drop(pp_link *l, const unsigned char *p, size_t len) {
 /* --- answers -------------------------------------------------------------- */
 
 /* Send bytes as one frame, in order behind what waits. The first are copied,
- * the others belong to j, which is kept. */
+ * the others belong to j, which is kept. At the end is where its load is. */
 static void send_parts(pp_link *l, const unsigned char *head, size_t head_len,
                        const void *const part[3], const size_t len[3],
                        pp_job *j) {
@@ -118,6 +118,15 @@ static void send_parts(pp_link *l, const unsigned char *head, size_t head_len,
         goto fail;
       t->job = pp_job_ref(j);
     }
+  if (pp_job_load(j) != NULL && l->far == NULL) {
+    unsigned char ref[PP_REF_SIZE];
+
+    pp_put_ref(ref, pp_job_load(j)->at, pp_job_load(j)->len,
+               pp_job_load(j)->slot.cap);
+    if (pp_link_post(l, ref, sizeof ref) != 0)
+      goto fail;
+    l->tx[l->tx_n - 1].cargo = pp_cargo_ref(pp_job_load(j));
+  }
   l->place.full = !pp_link_push(l);
   return;
 fail: /* it would wait for ever: begin anew */
@@ -132,16 +141,18 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
   unsigned char *h = frame + PP_FRAME_HEAD;
   const char *node = pp_engine_name(l->engine, j->node);
   size_t name = j->worker > 0 ? strnlen(node, NAME_MOST) : 0;
+  const pp_cargo *afar = l->far == NULL ? pp_job_load(j) : NULL;
   const void *part[3] = {j->result, NULL, NULL};
-  size_t len[3] = {j->result_len, 0, 0};
+  size_t len[3] = {afar != NULL ? 0 : j->result_len, 0, 0};
 
   if (pp_job_collected(j) != NULL)
     for (int k = 0; k < 2; k++) {
       part[1 + k] = pp_job_collected(j)[k].data;
       len[1 + k] = pp_job_collected(j)[k].len;
     }
-  pp_frame_head(frame, PP_F_CHILD,
-                PP_CHILD_HEAD + name + len[0] + len[1] + len[2]);
+  pp_frame_head(frame, PP_F_CHILD | (afar != NULL ? PP_F_AFAR : 0),
+                PP_CHILD_HEAD + name + len[0] + len[1] + len[2] +
+                    (afar != NULL ? PP_REF_SIZE : 0));
   pp_put32(h + PP_CHILD_PARENT, parent);
   pp_put32(h + PP_CHILD_KEY, key);
   pp_put32(h + PP_CHILD_STATUS, j->state == PP_JOB_FAILED);
@@ -210,10 +221,11 @@ void pp_link_configure(pp_link *l) {
 
 /* The job in a SUBMIT frame; NULL if it makes no sense. */
 static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
-                       size_t len) {
+                       size_t len, bool afar) {
   uint32_t on = pp_get32(p + PP_SUB_ON);
   const unsigned char *sub = p + PP_SUB_HEAD + on, *body;
-  size_t n = len - PP_SUB_HEAD - on; /* so many there are: submit has looked */
+  size_t n = len - PP_SUB_HEAD - on, rest; /* submit has looked */
+  pp_cargo *args = NULL;
   uint32_t ndeps, mods;
   pp_more *more;
   pp_blob *fn;
@@ -225,24 +237,33 @@ static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
   ndeps = pp_get32(sub + PP_JOB_NDEPS);
   mods = pp_get32(sub + PP_JOB_EXTRA);
   fn = own(l, pp_get32(sub + PP_JOB_FN));
-  if (fn == NULL || fn->kind != PP_BLOB_PARCEL ||
-      ndeps > (n - PP_JOB_HEAD) / 4 ||
-      mods > n - PP_JOB_HEAD - 4 * (size_t)ndeps)
+  if (fn == NULL || fn->kind != PP_BLOB_PARCEL || ndeps > (n - PP_JOB_HEAD) / 4)
+    return NULL;
+  rest = n - PP_JOB_HEAD - 4 * (size_t)ndeps;
+  if (afar ? rest != PP_REF_SIZE : mods > rest)
     return NULL;
   for (uint32_t i = 0; i < ndeps; i++)
     if (own(l, pp_get32(sub + PP_JOB_HEAD + 4 * (size_t)i)) == NULL)
       return NULL;
   body = sub + PP_JOB_HEAD + 4 * (size_t)ndeps;
   n -= (size_t)(body - sub);
-  j = pp_job_new_in(&l->engine->jobs, n);
-  if (j == NULL)
+  if (afar && pp_berth_cargo(l->berth, body, &args) != 0)
     return NULL;
+  j = args == NULL || mods <= args->len ? pp_job_new_in(&l->engine->jobs, n)
+                                        : NULL;
+  if (j == NULL) {
+    pp_cargo_unref(args);
+    return NULL;
+  }
   more = pp_job_more(j);
   if (more == NULL ||
       (ndeps > 0 && (more->deps = malloc(ndeps * sizeof(pp_blob *))) == NULL)) {
+    pp_cargo_unref(args);
     pp_job_unref(j, &l->engine->blobs);
     return NULL;
   }
+  more->args = args;
+  more->afar = afar;
   memcpy(j->body, body, n);
   j->wire = (uint16_t)pp_get32(sub + PP_JOB_FLAGS);
   j->id = pp_get64(sub + PP_JOB_ID);
@@ -274,7 +295,16 @@ static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
   return j;
 }
 
-static bool submit(pp_link *l, const unsigned char *p, size_t len,
+/* A job that is not taken: nor is its cargo. */
+static void let_go(pp_link *l, const unsigned char *p, size_t len) {
+  pp_cargo *c;
+
+  if (len >= PP_REF_SIZE &&
+      pp_berth_cargo(l->berth, p + len - PP_REF_SIZE, &c) == 0)
+    pp_cargo_unref(c);
+}
+
+static bool submit(pp_link *l, const unsigned char *p, size_t len, bool afar,
                    int64_t now) {
   uint32_t seq, key, on;
   pp_job *parent, *j;
@@ -292,11 +322,13 @@ static bool submit(pp_link *l, const unsigned char *p, size_t len,
   if (parent->flags & PP_JOB_GHOST) {
     if (len < PP_SUB_HEAD + on + PP_JOB_HEAD)
       return false;
+    if (afar)
+      let_go(l, p, len);
     refuse(l, seq, key, pp_get64(p + PP_SUB_HEAD + on + PP_JOB_ID),
            "the job that submitted it has ended");
     return true;
   }
-  j = compose(l, parent, p, len);
+  j = compose(l, parent, p, len, afar);
   if (j == NULL)
     return false;
   if (pp_server_add_child(l->server, parent, j, key, now) != 0) {
@@ -419,13 +451,17 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
 
 bool pp_link_heard(pp_link *l, int type, const unsigned char *p, size_t len,
                    int64_t now) {
-  switch (type) {
+  bool afar = (type & PP_F_AFAR) != 0;
+
+  if (afar && (type & ~PP_F_AFAR) != PP_F_SUBMIT)
+    return false;
+  switch (type & ~PP_F_AFAR) {
   case PP_F_OWN_BLOB:
     return own_blob(l, p, len);
   case PP_F_OWN_DROP:
     return own_drop(l, p, len);
   case PP_F_SUBMIT:
-    return submit(l, p, len, now);
+    return submit(l, p, len, afar, now);
   case PP_F_CANCEL:
     return cancel(l, p, len);
   case PP_F_WAIT:

@@ -41,6 +41,8 @@ static void piece_done(pp_link *l, pp_piece *t) {
   if (p.last)
     l->answering = false;
   pp_source_unref(p.source);
+  if (p.cargo != NULL)
+    pp_link_hang(l, p.cargo);
   free(p.owned);
 }
 
@@ -53,6 +55,46 @@ void pp_link_rouse(pp_engine *e) {
     if (!l->dead)
       pp_lane_wake(l->map.lane, PP_WANTS_INPUT);
   }
+}
+
+void pp_link_unhang(pp_link *l, bool all) {
+  uint64_t done =
+      atomic_load_explicit(&l->map.lane->handled, memory_order_acquire);
+  size_t n = 0;
+
+  while (n < l->nhanging && (all || l->hanging[n].until <= done))
+    n++;
+  /* Out of the list first: what goes may be told to this link. */
+  while (n > 0) {
+    pp_cargo *c = l->hanging[0].cargo;
+
+    memmove(l->hanging, l->hanging + 1, --l->nhanging * sizeof *l->hanging);
+    l->engine->hanging -= c->len;
+    n--;
+    pp_cargo_unref(c);
+  }
+}
+
+void pp_link_hang(pp_link *l, pp_cargo *c) {
+  if (l->dead || l->far != NULL) {
+    pp_cargo_unref(c);
+    return;
+  }
+  if (l->nhanging == l->cap_hanging) {
+    size_t cap = l->cap_hanging ? l->cap_hanging * 2 : 8;
+    pp_hanging *v = realloc(l->hanging, cap * sizeof *v);
+
+    if (v == NULL) {
+      /* When its worker is gone nobody looks at it. */
+      pp_link_kill(l);
+      return;
+    }
+    l->hanging = v;
+    l->cap_hanging = cap;
+  }
+  l->engine->hanging += c->len;
+  l->hanging[l->nhanging++] = (pp_hanging){
+      atomic_load_explicit(&l->map.lane->in.tail, memory_order_relaxed), c};
 }
 
 bool pp_link_push(pp_link *l) {
@@ -198,10 +240,17 @@ void pp_link_unsend(pp_link *l) {
   l->tx_n = l->tx_at = 0;
 }
 
-static size_t blob_head(const pp_blob *b, unsigned char *p) {
+/* Is this told by saying where it is? Not on another machine. */
+static pp_cargo *afar(const pp_link *l, pp_cargo *c) {
+  return l->far == NULL ? c : NULL;
+}
+
+static size_t blob_head(const pp_link *l, const pp_blob *b, unsigned char *p) {
   size_t n = PP_FRAME_HEAD + PP_BLOB_HEAD;
 
-  pp_frame_head(p, PP_F_BLOB, PP_BLOB_HEAD + 4 * (uint64_t)b->ndeps + b->len);
+  pp_frame_head(p, PP_F_BLOB | (afar(l, b->cargo) != NULL ? PP_F_AFAR : 0),
+                PP_BLOB_HEAD + 4 * (uint64_t)b->ndeps +
+                    (afar(l, b->cargo) != NULL ? PP_REF_SIZE : b->len));
   memset(p + PP_FRAME_HEAD, 0, PP_BLOB_HEAD);
   p += PP_FRAME_HEAD;
   pp_put32(p + PP_BLOB_ID, b->id);
@@ -217,8 +266,9 @@ static int send_one(pp_link *l, pp_blob *b) {
   size_t n, total;
   pp_piece *t;
 
-  n = blob_head(b, head);
-  total = n + 4 * (size_t)b->ndeps;
+  n = blob_head(l, b, head);
+  total =
+      n + 4 * (size_t)b->ndeps + (afar(l, b->cargo) != NULL ? PP_REF_SIZE : 0);
   own = malloc(total);
   if (own == NULL)
     return PP_ENOMEM;
@@ -226,15 +276,20 @@ static int send_one(pp_link *l, pp_blob *b) {
   for (uint32_t i = 0; i < b->ndeps; i++)
     pp_put32(own + n + 4 * (size_t)i,
              b->deps[i] != NULL ? b->deps[i]->id : PP_BLOB_NONE);
+  if (afar(l, b->cargo) != NULL)
+    pp_put_ref(own + total - PP_REF_SIZE, b->cargo->at, b->cargo->len,
+               b->cargo->slot.cap);
   t = pp_link_piece(l, own, total);
   if (t == NULL) {
     free(own);
     return PP_ENOMEM;
   }
   t->owned = own;
-  t = pp_link_piece(l, b->bytes, b->len);
-  if (t == NULL)
-    return PP_ENOMEM; /* the half frame before it goes with the link */
+  if (afar(l, b->cargo) == NULL) {
+    t = pp_link_piece(l, b->bytes, b->len);
+    if (t == NULL)
+      return PP_ENOMEM; /* the half frame before it goes with the link */
+  }
   t->blob = pp_blob_ref(b);
   return set_held(l, b);
 }
@@ -281,24 +336,32 @@ static bool window_has(const pp_place *p, uint32_t seq) {
   return j == NULL || seq - j->seq < PP_WINDOW;
 }
 
-/* Its frame does not fit: head and body as two pieces. */
+/* Its frame does not fit: head and body as two pieces. To a remote worker cargo
+ * goes as bytes, behind the head. */
 static int send_pieces(pp_link *l, pp_job *j, size_t head) {
+  pp_cargo *cargo = l->far != NULL ? pp_job_args(j) : NULL;
   unsigned char *own = malloc(head);
   pp_piece *t;
 
   if (own == NULL)
     return PP_ENOMEM;
   pp_job_head(j, own);
+  if (cargo != NULL)
+    pp_frame_head(own, PP_F_JOB, head - PP_FRAME_HEAD + cargo->len);
   t = pp_link_piece(l, own, head);
   if (t == NULL) {
     free(own);
     return PP_ENOMEM;
   }
   t->owned = own;
-  t = pp_link_piece(l, j->body, j->body_len);
+  t = cargo != NULL ? pp_link_piece(l, cargo->p, cargo->len)
+                    : pp_link_piece(l, j->body, j->body_len);
   if (t == NULL)
     return PP_ENOMEM; /* the half frame before it goes with the link */
-  t->job = pp_job_ref(j);
+  if (cargo != NULL)
+    t->cargo = pp_cargo_ref(cargo);
+  else
+    t->job = pp_job_ref(j);
   return 0;
 }
 
@@ -341,10 +404,11 @@ static int place_send(pp_place *p, pp_job *j) {
                         memory_order_release);
   head = pp_job_head_len(j);
   size = head + j->body_len;
-  j->sent += size;
+  j->sent += pp_job_bytes(j);
   j->node = l->node->name;
-  l->node->stats.sent += size;
-  if (l->tx_n == 0 && pp_ring_room(&lane->in) >= size) {
+  l->node->stats.sent += pp_job_bytes(j);
+  if (l->tx_n == 0 && (l->far == NULL || pp_job_args(j) == NULL) &&
+      pp_ring_room(&lane->in) >= size) {
     unsigned char *f = pp_ring_end(&lane->in, l->map.in);
 
     pp_job_head(j, f);
@@ -468,21 +532,46 @@ const pp_place_ops pp_link_far_ops = {
     .stop = pp_link_stop,
 };
 
+/* Send a small frame that is not worth waking the worker for, but for cargo: a
+ * reference that passes, or NULL, see pp_link_hang. */
+static void send_quietly(pp_link *l, const unsigned char *f, size_t len,
+                         pp_cargo *cargo) {
+  if (l->tx_n == 0 && pp_ring_room(&l->map.lane->in) >= len) {
+    memcpy(pp_ring_end(&l->map.lane->in, l->map.in), f, len);
+    pp_ring_publish(&l->map.lane->in, len);
+    if (l->far != NULL || cargo != NULL)
+      pp_link_wake(l);
+    if (cargo != NULL)
+      pp_link_hang(l, cargo);
+  } else if (pp_link_post(l, f, len) == 0) {
+    l->tx[l->tx_n - 1].cargo = cargo;
+  } else {
+    pp_link_kill(l); /* and it may look at the cargo until it is gone */
+  }
+}
+
+void pp_link_release(pp_link *l, uint64_t at, size_t cap, bool cold) {
+  unsigned char f[PP_FRAME_HEAD + PP_RELEASE_SIZE] = {0};
+  unsigned char *p = f + PP_FRAME_HEAD;
+
+  if (l->dead)
+    return;
+  pp_frame_head(f, PP_F_RELEASE, PP_RELEASE_SIZE);
+  pp_put64(p, at);
+  pp_put64(p + PP_RELEASE_CAP, cap);
+  p[PP_RELEASE_COLD] = cold;
+  send_quietly(l, f, sizeof f, NULL);
+}
+
 void pp_link_drop(pp_link *l, uint32_t id) {
   unsigned char f[PP_FRAME_HEAD + 4];
+  pp_blob *b;
 
   if (l->dead || !holds(l, id))
     return;
+  b = pp_blobs_by_id(&l->engine->blobs, id);
   l->has[id / 64] &= ~((uint64_t)1 << id % 64);
   pp_frame_head(f, PP_F_DROP, 4);
   pp_put32(f + PP_FRAME_HEAD, id);
-  if (l->tx_n == 0 && pp_ring_room(&l->map.lane->in) >= sizeof f) {
-    /* Not worth waking it for. */
-    memcpy(pp_ring_end(&l->map.lane->in, l->map.in), f, sizeof f);
-    pp_ring_publish(&l->map.lane->in, sizeof f);
-    if (l->far != NULL)
-      pp_link_wake(l);
-  } else if (pp_link_post(l, f, sizeof f) != 0) {
-    pp_link_kill(l);
-  }
+  send_quietly(l, f, sizeof f, b != NULL ? pp_cargo_ref(b->cargo) : NULL);
 }

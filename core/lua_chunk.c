@@ -10,6 +10,7 @@ Taking jobs as they finish.
 
 #include "choice.h"
 #include "lua_pp.h"
+#include "plain.h"
 
 /* Append the n items from `first` of the table at 3, packed one by one. */
 static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
@@ -58,11 +59,27 @@ static int fill_in(pp_server *s, pp_job *j, const pp_uparcel *u, uint32_t n,
   return u->on == NULL ? 0 : pp_choice_set(s, j, u->on, u->on_len);
 }
 
+/* Append what stands for the n numbers from `first` of the range at 3. */
+static int pack_range(lua_State *L, pp_engine *e, lua_Integer first, int n) {
+  int top = lua_gettop(L), r;
+
+  lua_pushliteral(L, "first");
+  lua_rawget(L, 3);
+  lua_pushliteral(L, "step");
+  lua_rawget(L, 3);
+  lua_pushinteger(L, first - 1);
+  lua_pushinteger(L, n);
+  r = pp_codec_pack(e->codec, L, top + 1, 4, "item", &e->scratch, NULL);
+  if (r == 0)
+    lua_settop(L, top);
+  return r;
+}
+
 /* core.chunk(server, parcel, items, first, n, flags, group, index of the first
- * item in the whole) -> a job that calls
- * the parcel's function for items[first .. first + n - 1]; flags has letters: s
- * spread, k keep errors, a all results. Or nil and a refusal: "K:message", K
- * the number of the item, from 0. */
+ * item in the whole) -> a job that calls the parcel's function for items[first
+ * .. first + n - 1], and the bytes of these; flags has letters: s spread, k
+ * keep errors, a all results, r items is a pp.range. Or nil and a refusal:
+ * "K:message", K the number of the item, from 0. */
 static int chunk(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
@@ -78,6 +95,7 @@ static int chunk(lua_State *L) {
   pp_ujob *handle;
   pp_job *j;
   int64_t now;
+  lua_Integer bytes;
 
   if (strchr(how, 's') != NULL)
     flags |= PP_JOBF_SPREAD;
@@ -88,25 +106,21 @@ static int chunk(lua_State *L) {
   index = (uint64_t)luaL_optinteger(L, 8, 1);
   lua_settop(L, 7);
   base = lua_gettop(L) + 1;
-  luaL_checkstack(L, n + 20, "too many items in a chunk");
   lua_createtable(L, 0, 0); /* the kept lists of items */
-  for (int i = 0; i < n && !(flags & PP_JOBF_EACH); i++) {
-    int t;
-
-    lua_geti(L, 3, first + i);
-    t = lua_type(L, -1);
-    if (t != LUA_TNUMBER && t != LUA_TSTRING && t != LUA_TBOOLEAN &&
-        t != LUA_TNIL)
-      flags |= PP_JOBF_EACH;
-  }
   e->scratch.len = 0;
   if (pp_buf_put(&e->scratch, u->modules.data, u->modules.len) != 0)
     return luaL_error(L, "not enough memory");
-  if (flags & PP_JOBF_EACH) {
-    lua_settop(L, base);
-    r = pack_each(L, e, first, n, &packed.deps, base);
+  if (strchr(how, 'r') != NULL) {
+    flags |= PP_JOBF_RANGE;
+    r = pack_range(L, e, first, n);
   } else {
-    r = pp_codec_pack(e->codec, L, base + 1, n, "item", &e->scratch, NULL);
+    r = pp_plain_pack_list(L, 3, first, n, &e->scratch);
+    if (r == 0) {
+      flags |= PP_JOBF_EACH;
+      r = pack_each(L, e, first, n, &packed.deps, base);
+    } else if (r > 0) {
+      r = 0;
+    }
   }
   if (r != 0) {
     pp_deps_clear(e->codec, &packed.deps);
@@ -120,6 +134,7 @@ static int chunk(lua_State *L) {
   handle = pp_new_handle(L, 1);
   lua_pushvalue(L, base);
   pp_job_hold(L, -2, PP_HOLD_KEPT);
+  bytes = (lua_Integer)e->scratch.len;
   packed.setting = pp_setting(L, e);
   packed.parcel = u->parcel;
   packed.borrowed = true; /* by the parcel at 2 */
@@ -147,16 +162,35 @@ static int chunk(lua_State *L) {
   pp_engine_leave(e);
   if (!s->anchored)
     pp_anchor(L, s, 1);
-  return 1;
+  lua_pushinteger(L, bytes);
+  return 2;
+}
+
+/* The n results of the job at 1 have been read: how many, and their bytes,
+ * which are needed no more. */
+static int collected(lua_State *L, pp_engine *e, pp_job *j, int n) {
+  lua_pushinteger(L, n);
+  lua_pushinteger(L, (lua_Integer)j->result_len);
+  if (pp_job_promise(j) == NULL) { /* else others may be given them */
+    lua_pushnil(L);
+    pp_job_hold(L, 1, PP_HOLD_KEPT);
+    pp_engine_enter(e);
+    pp_job_clear_result(j);
+    pp_job_done_with(j, &e->blobs);
+    pp_engine_leave(e);
+  }
+  return 2;
 }
 
 /* core.collect(job, into, first): put the results of a job that is over into a
- * table, from first on, and forget them: how many; or nil, its error. */
+ * table, from first on, and forget them: how many, and their bytes; or nil, its
+ * error. */
 static int collect(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   pp_engine *e = pp_check_engine(L);
   lua_Integer first = luaL_checkinteger(L, 3);
   pp_job *j = u->j;
+  pp_plain_in in;
   int n;
 
   lua_settop(L, 3);
@@ -164,28 +198,29 @@ static int collect(lua_State *L) {
   if (j->server != NULL)
     pp_server_seen(j->server, j);
   pp_engine_leave(e);
-  if (j->state != PP_JOB_DONE || j->result == NULL) {
-    n = pp_push_results(L, 1);
-    if (n < 0) {
-      lua_pushnil(L);
-      lua_insert(L, -2);
-      return 2;
-    }
-  } else {
-    n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
-    if (n < 0) {
-      lua_settop(L, 3);
-      pp_push_results(L, 1); /* makes an error of it */
-      lua_pushnil(L);
-      lua_insert(L, -2);
-      return 2;
-    }
+  if (j->state == PP_JOB_DONE && j->result != NULL && pp_job_load(j) == NULL &&
+      pp_plain_open(&in, j->result, j->result_len) > 0) {
+    n = (int)in.left;
+    if (pp_plain_set(&in, L, 2, first - 1) > 0) {
+      return collected(L, e, j, n);
+    } /* else it is not that plain */
+  }
+  n = -1;
+  if (j->state == PP_JOB_DONE && j->result != NULL)
+    n = pp_unpack_result(L, e, j);
+  if (n < 0) {
+    lua_settop(L, 3);
+    n = pp_push_results(L, 1); /* makes an error of it */
+  }
+  if (n < 0) {
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
   }
   for (int i = n; i >= 1; i--) {
     lua_rawseti(L, 2, first + i - 1);
   }
-  lua_pushinteger(L, n);
-  return 1;
+  return collected(L, e, j, n);
 }
 
 static int parcel_gc(lua_State *L) {

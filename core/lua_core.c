@@ -120,6 +120,7 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_job(L);
   pp_open_error(L);
   pp_open_chunk(L);
+  pp_open_step(L);
   pp_open_put(L);
   pp_open_everywhere(L);
   pp_open_meter(L);

@@ -13,8 +13,10 @@ Jobs and their errors.
 #include "kin.h"
 #include "link.h"
 #include "lua_pp.h"
+#include "marshal.h"
 #include "nest.h"
 #include "serial.h"
+#include "state.h"
 
 const char pp_job_key = 0;
 
@@ -125,6 +127,56 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
   pp_engine_leave(e);
 }
 
+static int open_string(lua_State *L) {
+  const pp_rd *r = lua_touserdata(L, 1);
+
+  lua_pushlstring(L, (const char *)r->p, pp_rd_left(r));
+  return 1;
+}
+
+/* If there is one string in a message, and nothing else: push it. 1; 0: there
+ * is something else; PP_ENOMEM with a message pushed. Each byte of its head is
+ * looked at once. */
+static int unpack_string(lua_State *L, const unsigned char *p, size_t len) {
+  pp_rd r = pp_rd_of(p, len);
+  const unsigned char *head;
+  uint64_t n;
+
+  if (pp_rd_bytes(&r, 3, &head) != 0 || head[0] != MSG_FORMAT || head[1] != 1 ||
+      head[2] != LEAD_LONGSTR || pp_rd_varint(&r, &n) != 0 ||
+      n != pp_rd_left(&r))
+    return 0;
+  lua_pushcfunction(L, open_string);
+  lua_pushlightuserdata(L, &r);
+  return lua_pcall(L, 1, 1, 0) == LUA_OK ? 1 : PP_ENOMEM;
+}
+
+/*
+ * A result may be where its worker has put it, and can change it meanwhile. A
+ * string is copied as it is opened; of all else a copy of our own is opened.
+ */
+int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
+  unsigned char *copy;
+  int n;
+
+  if (pp_job_load(j) == NULL)
+    return pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  /* What the last result was may be garbage, and its memory what this needs. */
+  pp_state_expect(L, j->result_len);
+  n = unpack_string(L, j->result, j->result_len);
+  if (n != 0)
+    return n;
+  copy = malloc(j->result_len);
+  if (copy == NULL) {
+    lua_pushliteral(L, "not enough memory");
+    return PP_ENOMEM;
+  }
+  memcpy(copy, j->result, j->result_len);
+  n = pp_codec_unpack(e->codec, L, copy, j->result_len, NULL, 0);
+  free(copy);
+  return n;
+}
+
 int pp_push_results(lua_State *L, int idx) {
   pp_engine *e = pp_check_engine(L);
   pp_ujob *u = lua_touserdata(L, idx);
@@ -155,7 +207,7 @@ int pp_push_results(lua_State *L, int idx) {
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
   }
-  n = pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
+  n = pp_unpack_result(L, e, j);
   if (n < 0) {
     size_t len;
     const char *m = lua_tolstring(L, -1, &len);

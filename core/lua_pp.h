@@ -93,6 +93,9 @@ int pp_push_results(lua_State *L, int idx);
 void pp_push_failure(lua_State *L, pp_engine *e, const pp_job *j);
 void pp_push_job_error(lua_State *L, const pp_job *j, int kind, const char *msg,
                        size_t msg_len);
+/* Push the values in the result of a job that has ended well, as by
+ * pp_codec_unpack. */
+int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j);
 
 /* lua_callback.c: run the callbacks that are due; none may be running. Raises
  * what one raises; the others remain due. */
@@ -155,6 +158,7 @@ void pp_open_server(lua_State *L);
 void pp_open_job(lua_State *L);
 void pp_open_error(lua_State *L);
 void pp_open_chunk(lua_State *L);
+void pp_open_step(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);
 void pp_open_hosts(lua_State *L);

@@ -147,9 +147,9 @@ once, and is freed when no reference to it and no job needs it.
 */
 static int server_put(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
-  pp_buf bytes = {0};
+  pp_buf bytes = {.home = e->scratch.home};
   pp_deps deps = {0};
-  size_t bytes_len;
+  size_t bytes_len = 0;
   uput *u;
   int r;
 
@@ -163,11 +163,11 @@ static int server_put(lua_State *L) {
   if (r == 0) {
     lua_setiuservalue(L, 3, UV_KEPT);
     pp_engine_enter(e);
-    u->blob = pp_blobs_value(&e->blobs, PP_BLOB_VALUE, bytes.data, bytes.len,
-                             deps.v, deps.n);
+    bytes_len = bytes.len;
+    u->blob =
+        pp_blobs_value_of(&e->blobs, PP_BLOB_VALUE, &bytes, deps.v, deps.n);
     pp_engine_leave(e);
   }
-  bytes_len = bytes.len;
   pp_buf_clear(&bytes);
   pp_deps_clear(e->codec, &deps);
   if (r != 0) {

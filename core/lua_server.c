@@ -11,6 +11,7 @@ Servers: waiting, asking, ending.
 #include <string.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
@@ -144,6 +145,8 @@ static int server_new(lua_State *L) {
   e->custom = pp_send_userdata;
   pp_engine_enter(e);
   errno = 0;
+  if (e->blocks != NULL)
+    atomic_store(&e->blocks->most, PP_BLOCKS_KEPT);
   if (pp_engine_open_loop(e) == 0 && pp_engine_standby(e) == 0) {
     pp_engine_look(e, pp_now_ns());
     s = pp_server_new(e, &o);

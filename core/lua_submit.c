@@ -134,11 +134,16 @@ static void keep_args(lua_State *L, const submission *b) {
 pp_job *pp_compose(pp_server *s, const pp_packed *k) {
   pp_engine *e = s->engine;
   size_t len = e->scratch.len;
-  pp_job *j = pp_job_new_in(&e->jobs, len);
+  bool afar = e->scratch.afar && len >= PP_CARGO_LEAST;
+  pp_job *j = pp_job_new_in(&e->jobs, afar ? PP_REF_SIZE : len);
   pp_deps deps = k->deps;
+  pp_cargo *args = NULL;
 
   if (j == NULL || pp_job_give_deps(j, deps.v, deps.n) != 0 ||
-      ((k->mods > 0 || s->seeded) && pp_job_more(j) == NULL)) {
+      ((k->mods > 0 || s->seeded) && pp_job_more(j) == NULL) ||
+      (afar && ((args = pp_cargo_of((pp_hold *)(void *)e->scratch.home,
+                                    &e->scratch)) == NULL ||
+                pp_job_give_args(j, args) != 0))) {
     if (j != NULL && pp_job_ndeps(j) > 0)
       memset(&deps, 0, sizeof deps); /* they go with it */
     pp_deps_clear(e->codec, &deps);
@@ -147,7 +152,10 @@ pp_job *pp_compose(pp_server *s, const pp_packed *k) {
       pp_blob_unref(&e->blobs, k->parcel.blob);
     return NULL;
   }
-  memcpy(j->body, e->scratch.data, len);
+  if (afar)
+    pp_put_ref(j->body, args->at, args->len, args->slot.cap);
+  else
+    memcpy(j->body, e->scratch.data, len);
   if (e->scratch.cap > 1 << 20)
     pp_buf_clear(&e->scratch);
   j->wire = (uint16_t)k->flags;

@@ -5,63 +5,7 @@
 #include "closure.h"
 #include "names.h"
 
-/* --- scalars and strings ------------------------------------------------ */
-
-static int put_integer(pp_buf *out, lua_Integer v) {
-  unsigned char *p;
-
-  if (pp_buf_reserve(out, 9) < 0)
-    return PP_ENOMEM;
-  p = out->data + out->len;
-  if (v >= -LEAD_INT_BIAS && v <= LEAD_INT_MAX - LEAD_INT_BIAS) {
-    p[0] = (unsigned char)(v + LEAD_INT_BIAS);
-    out->len += 1;
-  } else if (v >= INT8_MIN && v <= INT8_MAX) {
-    p[0] = LEAD_INT8, p[1] = (unsigned char)v;
-    out->len += 2;
-  } else if (v >= INT16_MIN && v <= INT16_MAX) {
-    p[0] = LEAD_INT16, p[1] = (unsigned char)v;
-    p[2] = (unsigned char)((uint64_t)v >> 8);
-    out->len += 3;
-  } else if (v >= INT32_MIN && v <= INT32_MAX) {
-    p[0] = LEAD_INT32;
-    pp_put32(p + 1, (uint32_t)v);
-    out->len += 5;
-  } else {
-    p[0] = LEAD_INT64;
-    pp_put64(p + 1, (uint64_t)v);
-    out->len += 9;
-  }
-  return 0;
-}
-
-int pp_put_scalar(pp_buf *out, lua_State *L, int idx, int t) {
-  unsigned char tmp[9];
-  lua_Number d;
-
-  switch (t) {
-  case LUA_TNIL:
-    return pp_buf_byte(out, LEAD_NIL);
-  case LUA_TBOOLEAN:
-    return pp_buf_byte(out, lua_toboolean(L, idx) ? LEAD_TRUE : LEAD_FALSE);
-  default:
-    if (lua_isinteger(L, idx))
-      return put_integer(out, lua_tointegerx(L, idx, NULL));
-    d = lua_tonumberx(L, idx, NULL);
-    tmp[0] = LEAD_FLOAT;
-    memcpy(tmp + 1, &d, 8);
-    return pp_buf_put(out, tmp, 9);
-  }
-}
-
-int pp_put_short(pp_buf *out, const char *s, size_t n) {
-  if (pp_buf_reserve(out, n + 1) < 0)
-    return PP_ENOMEM;
-  out->data[out->len++] = (unsigned char)(LEAD_STR + n);
-  memcpy(out->data + out->len, s, n);
-  out->len += n;
-  return 0;
-}
+/* --- objects ------------------------------------------------------------ */
 
 static int put_ref(pp_enc *e, uint32_t number) {
   e->refs = true;
@@ -106,8 +50,6 @@ static int put_name(pp_enc *e, int idx) {
 
   return rc < 0 ? rc : pp_buf_put(e->out, s, n);
 }
-
-/* --- objects ------------------------------------------------------------ */
 
 int pp_refuse(pp_enc *e, const char *bad) {
   if (e->lenient > 0)
@@ -506,6 +448,32 @@ static int close_table(pp_enc *e, pp_frame *f) {
   return rc;
 }
 
+/* The value on top, a number, is that of the next implicit key, below it: write
+ * it and the numbers that follow it so. 1: what comes next is on the stack, 0:
+ * the table has come to its end. */
+static int put_numbers(pp_enc *e, pp_frame *f) {
+  lua_State *L = e->L;
+  pp_runs runs;
+  lua_Integer n = f->n;
+  bool more;
+
+  runs.out = e->out;
+  runs.n = 0;
+  runs.floats = false;
+  do {
+    n++;
+    if (pp_put_number(&runs, L) < 0)
+      return PP_ENOMEM;
+    lua_pop(L, 1);
+    more = lua_next(L, -2) != 0;
+  } while (more && lua_type(L, -1) == LUA_TNUMBER && lua_isinteger(L, -2) &&
+           lua_tointegerx(L, -2, NULL) == n + 1);
+  f->n = n;
+  if (pp_runs_flush(&runs) < 0)
+    return PP_ENOMEM;
+  return more;
+}
+
 /* Go on with the table of the frame on top until it is written (0) or
  * something in it has a frame of its own (1). */
 static int step_table(pp_enc *e) {
@@ -530,12 +498,19 @@ static int step_table(pp_enc *e) {
     f->phase = AT_START;
     if (!lua_next(L, -2))
       return close_table(e, f);
+  next:
     t = lua_type(L, -2);
     if (!(f->flags & IN_PAIRS)) {
       if (t == LUA_TNUMBER && lua_isinteger(L, -2) &&
           lua_tointegerx(L, -2, NULL) == f->n + 1) {
-        f->n++;
-        goto value;
+        if (lua_type(L, -1) != LUA_TNUMBER) {
+          f->n++;
+          goto value;
+        }
+        rc = put_numbers(e, f);
+        if (rc > 0)
+          goto next;
+        return rc < 0 ? rc : close_table(e, f);
       }
       f->flags |= IN_PAIRS;
       if (pp_buf_byte(e->out, LEAD_PAIRS) < 0)

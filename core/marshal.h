@@ -13,23 +13,11 @@
 
 #include "codec_impl.h"
 #include "message.h"
+#include "plain.h"
 
-/* Lead bytes. 0x00-0x7f are the integers -16 to 111. */
+/* Lead bytes; plain.h and numbers.h have more of them. */
 enum {
-  LEAD_INT_BIAS = 16,
-  LEAD_INT_MAX = 0x7f,
-  LEAD_STR = 0x80, /* ... 0xa7: a string of that many bytes */
-  LEAD_STR_MAX = 0xa7,
-  LEAD_NIL,
-  LEAD_FALSE,
-  LEAD_TRUE,
-  LEAD_INT8,
-  LEAD_INT16,
-  LEAD_INT32,
-  LEAD_INT64,
-  LEAD_FLOAT,
-  LEAD_LONGSTR,
-  LEAD_REF,
+  LEAD_REF = LEAD_LONGSTR + 1,
   LEAD_EMPTY, /* a table with nothing in it */
   LEAD_TABLE, /* + 1: has a metatable, + 2: has an id */
   LEAD_TABLE_3 = LEAD_TABLE + 3,
@@ -48,7 +36,6 @@ enum {
   LEAD_GLOBAL, /* in the bindings */
   LEAD_PATCH
 };
-#define SHORT_STR 40 /* strings from here on are objects */
 
 /* How a metatable is given. */
 enum { META_VALUE, META_ID, META_NAMED };
@@ -119,11 +106,6 @@ enum {
   IX_COUNT
 };
 
-/* Append a number, boolean or nil at idx (type t): no Lua call that raises. */
-int pp_put_scalar(pp_buf *out, lua_State *L, int idx, int t);
-/* Append a string shorter than SHORT_STR. */
-int pp_put_short(pp_buf *out, const char *s, size_t n);
-
 /* Encode e->n values at e->first with all they reach. 0 or an error; e->bad
  * says what for PP_EUNSENDABLE. Pushes nothing. */
 int pp_encode(pp_enc *e);
@@ -187,10 +169,6 @@ enum {
   DX_KEPT,  /* BIND_KEPT */
   DX_COUNT
 };
-
-/* Read a number, boolean or nil whose lead byte has been read and push it.
- * Whether it was one; PP_EBAD when cut short. */
-int pp_get_scalar(pp_rd *r, lua_State *L, unsigned lead);
 
 /* Decode a message: pushes its values, and when opening its bindings. The
  * number of values, or an error with a message pushed. */

@@ -9,6 +9,7 @@
 
 #include "choice.h"
 #include "lua_pp.h"
+#include "message.h"
 #include "runner.h"
 #include "serial.h"
 #include "state.h"
@@ -19,6 +20,7 @@ struct pp_nest {
   pp_buf head; /* scratch */
   const pp_nest_ops *ops;
   void *ud;
+  pp_hold *hold;
   pp_runner *runner;
   pp_nested *volatile at; /* the innermost job */
   pp_server_options config;
@@ -130,6 +132,38 @@ static void free_key(pp_up *u, uint32_t key) {
   u->free_keys[u->nfree++] = key;
 }
 
+static void free_copy(pp_cargo *c) {
+  free(c->ud);
+  free(c);
+}
+
+/* Its arguments are the driver's now, who says when they are needed no more.
+ * What they name may be asked for after that. */
+static void hand_over(pp_nest *n, pp_job *j) {
+  pp_cargo *c = pp_job_args(j), *copy = NULL;
+  size_t mods = j->more->mods;
+  pp_names names;
+
+  if (pp_message_names(c->p + mods, c->len - mods, &names) == 0 &&
+      names.nids > 0 && (copy = calloc(1, sizeof *copy)) != NULL) {
+    copy->refs = 1;
+    copy->len = c->len;
+    copy->gone = free_copy;
+    copy->ud = malloc(c->len);
+    copy->p = copy->ud;
+    if (copy->ud != NULL) {
+      memcpy(copy->ud, c->p, c->len);
+    } else {
+      free(copy);
+      copy = NULL;
+    }
+  }
+  pp_hold_sent(n->hold, c->slot);
+  c->slot.cap = 0;
+  pp_cargo_unref(c);
+  j->more->args = copy;
+}
+
 static int up_send(pp_place *place, pp_job *j) {
   pp_up *u = up_of(place);
   pp_nest *n = u->nest;
@@ -150,7 +184,8 @@ static int up_send(pp_place *place, pp_job *j) {
   u->by_key[key] = j;
   j->seq = key;
   pp_job_head(j, n->head.data);
-  pp_frame_head(head, PP_F_SUBMIT, PP_SUB_HEAD + on_len + size - PP_FRAME_HEAD);
+  pp_frame_head(head, PP_F_SUBMIT | (pp_job_args(j) != NULL ? PP_F_AFAR : 0),
+                PP_SUB_HEAD + on_len + size - PP_FRAME_HEAD);
   pp_put32(p + PP_SUB_PARENT, u->at->seq);
   pp_put32(p + PP_SUB_KEY, key);
   pp_put32(p + PP_SUB_RETRIES, j->retries);
@@ -167,7 +202,9 @@ static int up_send(pp_place *place, pp_job *j) {
   n->ops->send(n->ud, n->head.data + PP_FRAME_HEAD, job - PP_FRAME_HEAD);
   n->ops->send(n->ud, j->body, j->body_len);
   n->ops->sent(n->ud);
-  j->sent += size;
+  j->sent += pp_job_bytes(j);
+  if (pp_job_args(j) != NULL)
+    hand_over(n, j);
   return 0;
 }
 
@@ -359,7 +396,8 @@ static uint16_t named(pp_nest *n, const unsigned char *p, size_t len) {
   return pp_engine_named(&n->engine, name);
 }
 
-static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
+static void child_ended(pp_nest *n, const unsigned char *h, size_t len,
+                        const pp_window *afar) {
   uint32_t seq, key;
   size_t out, err, body, name;
   pp_nested *at = n->at;
@@ -417,16 +455,18 @@ static void child_ended(pp_nest *n, const unsigned char *h, size_t len) {
   }
   if (pp_job_promise(j) == NULL) /* else that may need it */
     pp_job_shed(j, &n->engine.blobs);
-  if (pp_job_store(j, h, body) != 0) {
+  if (pp_job_store(j, afar != NULL ? afar->p : h,
+                   afar != NULL ? afar->len : body) != 0) {
     failed = true; /* and its error cannot be read */
     j->result_len = 0;
   }
   pp_server_ended(at->server, j, failed);
 }
 
-void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len) {
+void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len,
+                   const pp_window *afar) {
   if (type == PP_F_CHILD) {
-    child_ended(n, p, len);
+    child_ended(n, p, len, afar);
   } else if (type == PP_F_SAID && len >= PP_SAID_SIZE) {
     n->replied = pp_get32(p);
     n->reply = pp_get64(p + PP_SAID_VALUE);
@@ -601,7 +641,10 @@ pp_nest *pp_nest_new(lua_State *L) {
   return n;
 }
 
-void pp_nest_start(pp_nest *n, pp_runner *r, const pp_nest_ops *ops, void *ud) {
+void pp_nest_start(pp_nest *n, pp_runner *r, const pp_nest_ops *ops, void *ud,
+                   pp_hold *hold) {
+  n->hold = hold;
+  n->engine.scratch.home = &hold->home;
   n->runner = r;
   n->ops = ops;
   n->ud = ud;

@@ -44,7 +44,7 @@ typedef struct pp_nested {
  * process by pp_nest_start. */
 pp_nest *pp_nest_new(lua_State *L);
 void pp_nest_start(pp_nest *n, struct pp_runner *r, const pp_nest_ops *ops,
-                   void *ud);
+                   void *ud, pp_hold *hold);
 
 /* A job begins, and is over: what it has submitted is let go. */
 void pp_nest_begin(pp_nest *n, pp_nested *at, uint32_t seq);
@@ -52,8 +52,10 @@ void pp_nest_end(pp_nest *n, pp_nested *at);
 /* The innermost job, or NULL. */
 pp_nested *pp_nest_at(const pp_nest *n);
 
-/* A CONFIG, CHILD or SAID payload. */
-void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len);
+/* A CONFIG, CHILD or SAID payload; afar: where results are that are not in it,
+ * or NULL. */
+void pp_nest_heard(pp_nest *n, int type, const unsigned char *p, size_t len,
+                   const pp_window *afar);
 
 /* Given as ud: it sleeps, and does not wait for other jobs. */
 extern char pp_nest_idle[1];

@@ -150,7 +150,7 @@ static bool behind(const pp_place *p, const pp_job *j) {
 
   if (t < 0 || head < 0)
     return false; /* who knows how long it would wait */
-  if (p->bytes + pp_job_frame_len(j) > w * AHEAD_BYTES ||
+  if (p->bytes + pp_job_bytes(j) > w * AHEAD_BYTES ||
       n >= w * (p->delay > 0 ? AHEAD_JOBS_FAR : AHEAD_JOBS))
     return false;
   each = p->load / (int64_t)n;
@@ -202,7 +202,7 @@ int pp_place_enter(pp_place *p, pp_job *j) {
   pp_jobs_push(&p->jobs, j);
   j->weight = weigh(j);
   p->load += (int64_t)j->weight * 64;
-  p->bytes += pp_job_frame_len(j);
+  p->bytes += pp_job_bytes(j);
   p->taken += seats(p, j);
   j->place = p;
   j->state = PP_JOB_SENT;
@@ -213,7 +213,7 @@ void pp_place_leave(pp_place *p, pp_job *j) {
   pp_jobs_remove(&p->jobs, j);
   p->load -= (int64_t)j->weight * 64;
   p->taken -= seats(p, j);
-  p->bytes -= p->bytes < pp_job_frame_len(j) ? p->bytes : pp_job_frame_len(j);
+  p->bytes -= p->bytes < pp_job_bytes(j) ? p->bytes : pp_job_bytes(j);
   if (j->flags & PP_JOB_ASKED) {
     j->flags &= (uint16_t)~PP_JOB_ASKED;
     p->asked--;

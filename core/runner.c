@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "pure.h"
 #include "state.h"
 
 /* --- making the state a worker's ---------------------------------------- */
@@ -258,10 +259,13 @@ static int prepare(lua_State *L) {
   lua_pushcclosure(L, env_newindex, 1);
   lua_setfield(L, -2, "__newindex");
   r->env_meta = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_input");
-  r->files[0] = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_IO_output");
-  r->files[1] = luaL_ref(L, LUA_REGISTRYINDEX);
+  for (int i = 0; i < 2; i++) {
+    lua_pushstring(L, i == 0 ? "_IO_input" : "_IO_output");
+    lua_pushvalue(L, -1);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    r->files[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    r->file_keys[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
   lua_pushboolean(L, 0);
   r->traceback = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
@@ -269,6 +273,7 @@ static int prepare(lua_State *L) {
   r->handler = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
   lua_setfield(L, LUA_REGISTRYINDEX, "pp.runner");
+  pp_pure_prepare(L, r);
   return 0;
 }
 
@@ -293,11 +298,19 @@ fail:
   return NULL;
 }
 
+static void free_bytes(pp_runner *r, pp_held *h) {
+  if (h->window.p != NULL)
+    pp_window_close(r->windows, &h->window);
+  else
+    free(h->bytes);
+  h->bytes = NULL;
+}
+
 void pp_runner_free(pp_runner *r) {
   if (r == NULL)
     return;
   for (uint32_t i = 0; i < r->cap; i++) {
-    free(r->blobs[i].bytes);
+    free_bytes(r, &r->blobs[i]);
     free(r->blobs[i].deps);
   }
   free(r->blobs);
@@ -305,6 +318,8 @@ void pp_runner_free(pp_runner *r) {
   pp_buf_clear(&r->with.todo);
   pp_buf_clear(&r->with.sources);
   pp_buf_clear(&r->answer);
+  pp_buf_clear(&r->look[0]);
+  pp_buf_clear(&r->look[1]);
   pp_codec_free(r->codec);
   free(r);
 }
@@ -418,6 +433,17 @@ lua_State *pp_runner_state(const pp_runner *r) { return r->L; }
 
 /* --- blobs -------------------------------------------------------------- */
 
+void pp_held_shrink(pp_runner *r, pp_held *h) {
+  unsigned char *p =
+      h->window.p != NULL ? malloc(1) : (unsigned char *)realloc(h->bytes, 1);
+
+  if (p == NULL)
+    return;
+  if (h->window.p != NULL)
+    free_bytes(r, h);
+  h->bytes = p;
+}
+
 static void blob_free(pp_runner *r, uint32_t id) {
   pp_held *h = &r->blobs[id];
   size_t value = h->kind == PP_BLOB_VALUE && h->opened ? h->len + 1 : 0;
@@ -428,18 +454,23 @@ static void blob_free(pp_runner *r, uint32_t id) {
     lua_rawseti(r->L, -2, (lua_Integer)id * 2);
     lua_pushnil(r->L);
     lua_rawseti(r->L, -2, (lua_Integer)id * 2 + 1);
+    if (h->pure != PP_PURE_UNKNOWN) {
+      lua_pushnil(r->L);
+      lua_rawseti(r->L, -2, -1 - (lua_Integer)id);
+    }
     lua_pop(r->L, 1);
   }
   if (r->setting == id + 1)
     r->setting = UINT32_MAX; /* its number may come to stand for another */
-  free(h->bytes);
+  free_bytes(r, h);
   free(h->deps);
   memset(h, 0, sizeof *h);
   if (value > 0)
     pp_given_dropped(r->L, r, value);
 }
 
-int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
+int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len,
+                   const pp_window *afar, pp_windows *windows) {
   uint32_t id, ndeps;
   pp_held *h;
 
@@ -462,7 +493,14 @@ int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
   blob_free(r, id);
   h = &r->blobs[id];
   h->len = len - PP_BLOB_HEAD - 4 * (size_t)ndeps;
-  h->bytes = malloc(h->len + 1);
+  if (afar != NULL) {
+    r->windows = windows;
+    h->window = *afar;
+    h->bytes = (unsigned char *)(uintptr_t)afar->p; /* only read */
+    h->len = afar->len;
+  } else {
+    h->bytes = malloc(h->len + 1);
+  }
   h->deps = malloc(4 * (size_t)ndeps + 1);
   if (h->bytes == NULL || h->deps == NULL) {
     blob_free(r, id);
@@ -480,8 +518,10 @@ int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len) {
         d != NULL && (d->kind == PP_BLOB_VALUE || d->kind == PP_BLOB_RESULT);
   }
   h->kind = (char)pp_get32(p + PP_BLOB_KIND);
-  memcpy(h->bytes, p + len - h->len, h->len);
-  h->bytes[h->len] = 0;
+  if (afar == NULL) {
+    memcpy(h->bytes, p + len - h->len, h->len);
+    h->bytes[h->len] = 0;
+  }
   return 0;
 }
 

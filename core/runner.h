@@ -8,6 +8,7 @@
 
 #include <lua.h>
 
+#include "cargo.h"
 #include "codec.h"
 #include "wire.h"
 
@@ -59,23 +60,29 @@ typedef int pp_runner_want(void *ud, const char *name, size_t len, pp_buf *out);
 /* Whom to ask. Without, modules are looked for on this machine only. */
 void pp_runner_wants(pp_runner *r, pp_runner_want *want, void *ud);
 
-/* A BLOB or DROP payload. 0, PP_EBAD, PP_ENOMEM. */
-int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len);
+/* A BLOB or DROP payload; a blob's bytes may be afar: then the window is the
+ * runner's, to be closed in windows, which outlive it. 0, PP_EBAD, PP_ENOMEM.
+ */
+int pp_runner_blob(pp_runner *r, const unsigned char *p, size_t len,
+                   const pp_window *afar, pp_windows *windows);
 int pp_runner_drop(pp_runner *r, const unsigned char *p, size_t len);
 
 /*
- * Run the job in a JOB payload and append its RESULT payload to out (all but
+ * Run the job in a JOB payload, what follows its head and dependencies perhaps
+ * at rest (NULL: it does not), and append its RESULT payload to out (all but
  * cpu, rss and stream positions, which are the worker's to fill in). `taken`
  * is called once the payload's bytes are needed no more, before the function
  * runs. 0; PP_EBAD for a malformed frame; PP_ENOMEM.
  */
-int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len, pp_buf *out,
+int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
+                  const unsigned char *rest, size_t rest_len, pp_buf *out,
                   void (*taken)(void *ud), void *ud);
 
 /* The same while another job runs, in the midst of a C function that it has
  * called: in a thread of its own, and all that one has set is as before
  * afterwards, random numbers included. */
 int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
-                    pp_buf *out, void (*taken)(void *ud), void *ud);
+                    const unsigned char *rest, size_t rest_len, pp_buf *out,
+                    void (*taken)(void *ud), void *ud);
 
 #endif

@@ -9,7 +9,8 @@
 
 /* A blob as a worker holds it. */
 typedef struct pp_held {
-  unsigned char *bytes; /* owned; NULL: not held */
+  unsigned char *bytes; /* owned, or the window's; NULL: not held */
+  pp_window window;     /* open: p is not NULL */
   size_t len;
   pp_hash hash;
   uint32_t *deps; /* owned numbers of blobs it refers to */
@@ -19,6 +20,7 @@ typedef struct pp_held {
   bool values; /* refers to values */
   bool binds;  /* a value that came with globals, or has such in it */
   bool looked; /* a value whose own values were looked for */
+  uint8_t pure; /* PP_PURE_x; what must hold is in the cache table */
 } pp_held;
 
 /* The blobs that the message being opened refers to; borrowed. */
@@ -55,21 +57,31 @@ struct pp_runner {
   const char *volatile stop;      /* the job is to be stopped: why */
   volatile sig_atomic_t user;     /* the job's own code is running */
   volatile sig_atomic_t has_been; /* the error was raised */
-  int cache;  /* registry: [2 id] function or value, [2 id + 1] bindings */
-  int given;  /* registry: see given.c */
-  int base;   /* registry: the worker's globals */
-  int shared; /* registry: set of the names there that calls of everywhere have
-                 added, changed or (false) taken away */
+  bool looking;                   /* at a function (pure.c) */
+  pp_buf look[2];                 /* scratch for that: its dump, constants */
+  int allowed; /* registry: set of what pure functions may use */
+  int whole;   /* registry: {table, copy, entries, ...} of those tables */
+  int cache;   /* registry: [2 id] function or value, [2 id + 1] bindings;
+                  [-1 - id] what pure.c says must hold */
+  int given;   /* registry: see given.c */
+  int base;    /* registry: the worker's globals */
+  int shared;  /* registry: set of the names there that calls of everywhere have
+                  added, changed or (false) taken away */
   int env_meta;
   int traceback;        /* registry slot for the failing job's traceback */
   int randomseed;       /* math.randomseed as it was */
   int files[2];         /* default input and output */
+  int file_keys[2];     /* what the io library has these under there */
   int handler;          /* message handler */
   int path;             /* package.path as the submitting side has it */
   pp_runner_want *want; /* NULL: nobody is asked */
   void *want_ud;
-  pp_buf answer; /* scratch */
+  pp_buf answer;       /* scratch */
+  pp_windows *windows; /* where those of blobs are closed */
 };
+
+/* Let the packed bytes of a blob go, but for what says that it is held. */
+void pp_held_shrink(pp_runner *r, pp_held *h);
 
 /* setting.c: put a setting (number + 1) in force; 0: what was there first. */
 void pp_runner_set(pp_runner *r, uint32_t setting);

@@ -316,8 +316,10 @@ static int execute(pp_serial *z, pp_job *j, int64_t *cpu) {
     arm(j->timeout, GRACE_NS);
   if (pp_interrupt_pending()) /* before anybody could have told this job */
     pp_serial_interrupt();
-  r = pp_runner_job(z->runner, z->in.data + PP_FRAME_HEAD,
-                    z->in.len - PP_FRAME_HEAD, &z->out, nothing, NULL);
+  r = pp_runner_job(
+      z->runner, z->in.data + PP_FRAME_HEAD, z->in.len - PP_FRAME_HEAD,
+      pp_job_args(j) != NULL ? pp_job_args(j)->p : NULL,
+      pp_job_args(j) != NULL ? pp_job_args(j)->len : 0, &z->out, nothing, NULL);
   pp_serial_end_kids(z);
   run = pp_now_ns() - z->began;
   if (z->outer == NULL) /* others may have been started by that one */
@@ -400,8 +402,8 @@ static void run_job(pp_serial *z, pp_job *j) {
   if (open && r == 0)
     r = put_frame(z, j);
   pp_kin_anew(j);
-  j->sent += z->in.len;
-  s->local->stats.sent += z->in.len;
+  j->sent += pp_job_bytes(j);
+  s->local->stats.sent += pp_job_bytes(j);
   pp_engine_leave(e);
   if (open && r == 0)
     r = execute(z, j, &cpu);

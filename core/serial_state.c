@@ -214,7 +214,7 @@ static int give_one(pp_serial *z, pp_blob *b) {
   if (r == 0)
     r = pp_buf_put(&z->frame, b->bytes, b->len);
   if (r == 0)
-    r = pp_runner_blob(z->runner, z->frame.data, z->frame.len);
+    r = pp_runner_blob(z->runner, z->frame.data, z->frame.len, NULL, NULL);
   if (r == 0)
     r = pp_blob_held(b, z->lane);
   if (r == 0)

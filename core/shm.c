@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,19 +28,36 @@ pp_hub *pp_shm_hub(int fd) {
 }
 
 int pp_shm_open(int *fd, pp_hub **hub) {
-  int f = memfd_create("pp-lanes", MFD_CLOEXEC);
+  int f = memfd_create("pp-lanes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  int seals = F_SEAL_SHRINK;
+  struct rlimit lim;
 
   if (f < 0)
     return PP_ESYS;
-  if (ftruncate(f, (off_t)HUB_BYTES) < 0 || (*hub = pp_shm_hub(f)) == NULL) {
-    int e = errno;
-
-    close(f);
-    errno = e;
-    return PP_ESYS;
-  }
+  /* Beyond a limit on file sizes ftruncate would be a signal. */
+  if (sizeof(size_t) >= 8 && getrlimit(RLIMIT_FSIZE, &lim) == 0 &&
+      lim.rlim_cur == RLIM_INFINITY && ftruncate(f, (off_t)PP_FILE_BYTES) == 0)
+    seals |= F_SEAL_GROW | F_SEAL_SEAL;
+  else if (ftruncate(f, (off_t)HUB_BYTES) < 0)
+    goto fail;
+  (void)fcntl(f, F_ADD_SEALS, seals);
+  if ((*hub = pp_shm_hub(f)) == NULL)
+    goto fail;
   *fd = f;
   return 0;
+fail : {
+  int e = errno;
+
+  close(f);
+  errno = e;
+  return PP_ESYS;
+}
+}
+
+bool pp_shm_has_cargo(int fd) {
+  const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+  return (fcntl(fd, F_GET_SEALS) & seals) == seals;
 }
 
 int pp_shm_grow(int fd, unsigned index) {

@@ -16,6 +16,12 @@
  * Each ring is mapped twice in a row, so that a run of up to PP_RING bytes is
  * contiguous wherever it starts. Positions only grow; a reader checks
  * tail - head <= PP_RING before it believes a peer's word.
+ *
+ * Behind the lanes are ranges for large payloads (cargo.h): one for each berth,
+ * which a worker has, and the driver's. The file is as large as all of that
+ * from the start and sealed against any other size, so that nobody can take the
+ * end of it from under a mapping; only what is used has memory. Where files may
+ * not be that large it grows with the lanes, and there is no cargo.
  */
 #ifndef PP_SHM_H
 #define PP_SHM_H
@@ -30,6 +36,13 @@
 #define PP_RING 131072u     /* bytes of one ring */
 #define PP_WINDOW 1024u     /* claim words of one lane, a power of two */
 #define PP_LANES_MAX 16384u /* workers of one ppsh, all servers together */
+
+/* Ranges for cargo: of berth n, from 1, and of the driver. */
+#define PP_BERTHS 16384u
+#define PP_BERTH_BYTES ((uint64_t)1 << 46)
+#define PP_BERTH_AT(n) ((uint64_t)(n)*PP_BERTH_BYTES)
+#define PP_DRIVER_AT ((uint64_t)1 << 60)
+#define PP_FILE_BYTES ((uint64_t)1 << 62)
 
 typedef struct pp_ring {
   _Alignas(64) _Atomic uint64_t head; /* written by the consumer */
@@ -72,6 +85,11 @@ typedef struct pp_lane {
   _Atomic uint32_t spins;      /* it is one of hub.spinners */
   _Atomic uint64_t stop;       /* job to be stopped: seq << 8 | kind */
   _Atomic int64_t begun;       /* ns; when the last job was taken */
+  _Atomic uint64_t handled;    /* position in `in`: what came before is done
+                                  with, and the cargo it spoke of */
+  _Atomic uint32_t trimmed;    /* how often the driver let go the memory of
+                                  cargo that the worker keeps for the next */
+  uint32_t berth;              /* its worker's; 0: none */
   pp_ring in, out;
   /* Bytes the driver has read of the worker's stdout and stderr pipes, under
    * a sequence lock (odd while it reads). */
@@ -90,6 +108,8 @@ typedef struct pp_map {
 
 /* Create the memory file (close-on-exec) and map its hub. */
 int pp_shm_open(int *fd, pp_hub **hub);
+/* Is there cargo in this file? */
+bool pp_shm_has_cargo(int fd);
 /* Map the hub of a memory file made by another process; NULL with errno. */
 pp_hub *pp_shm_hub(int fd);
 /* Grow the file so that lane `index` exists. */

@@ -102,17 +102,17 @@ static pp_blob *in_values(pp_engine *e, const pp_job *j, uint64_t id) {
 static pp_blob *source(pp_engine *e, const pp_job *j, uint64_t id) {
   const pp_blob *fn = j->fn;
   const unsigned char *args;
-  size_t before, len;
+  size_t mods, len;
 
   if (defines(fn->bytes, fn->len, id))
     return fn->values ? code_only(e, &fn->hash, fn->bytes, fn->len, fn->deps,
                                   fn->ndeps)
                       : pp_blob_ref(j->fn);
-  before = j->more != NULL ? j->more->mods : 0;
-  args = j->body + before;
-  len = j->body_len - before;
-  if (defines(args, len, id))
-    return code_only(e, NULL, args, len, pp_job_deps(j), pp_job_ndeps(j));
+  mods = j->more != NULL ? j->more->mods : 0;
+  args = pp_job_body(j, &len);
+  if (args != NULL && defines(args + mods, len - mods, id))
+    return code_only(e, NULL, args + mods, len - mods, pp_job_deps(j),
+                     pp_job_ndeps(j));
   return in_values(e, j, id);
 }
 

@@ -20,14 +20,24 @@ static bool standby_stops(pp_engine *e, void *ud) {
          e->standby_quit || atomic_load(&e->late);
 }
 
-/* Wait, without the lock, until there is something to do. */
+/* Wait, without the lock, until there is something to do: jobs, or memory that
+ * was kept for them to be let go. */
 static void park(pp_engine *e) {
+  int64_t next = pp_engine_cool(e, pp_now_ns());
+  struct timespec until;
+  int r;
+
   e->standby_parked = true;
+  e->standby_cools = next >= 0;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += 1;
   pthread_mutex_unlock(&e->lock);
-  while (sem_wait(&e->park) < 0 && errno == EINTR) {
+  while ((r = next < 0 ? sem_wait(&e->park) : sem_timedwait(&e->park, &until)) <
+             0 &&
+         errno == EINTR) {
   }
   pthread_mutex_lock(&e->lock);
-  e->standby_parked = false;
+  e->standby_parked = e->standby_cools = false;
 }
 
 static void *standby_main(void *arg) {

@@ -8,11 +8,15 @@
 #include <string.h>
 
 #include "base.h"
+#include "blocks.h"
 #include "embed.h"
 
 /* The allocator's userdata: what belongs to one state and lies outside it. */
 typedef struct outside {
   pp_memory memory;          /* first: pp_state_memory hands out its address */
+  pp_blocks *blocks;         /* a reference */
+  size_t expected;           /* bytes of large strings since then: */
+  int64_t collecting;        /* ns it took to collect all, the last time */
   lua_State *main;           /* NULL until made */
   lua_State *volatile *slot; /* pp_state_at_close */
   lua_State *volatile running; /* read by signal handlers */
@@ -35,6 +39,28 @@ static outside *outside_of(lua_State *L) {
   return ud;
 }
 
+/* Fresh memory for this much costs more than the bytes. */
+#define EXPECT_LARGE ((size_t)4 << 20)
+#define BYTES_PER_NS 8 /* how fast they are copied, at best */
+
+/* A block that is large, or was, or is to be. */
+static void *move(outside *o, void *p, size_t osize, size_t nsize) {
+  bool was = pp_block_large(osize), is = pp_block_large(nsize);
+  void *q;
+
+  if (was && is)
+    return pp_block_resize(o->blocks, p, osize, nsize);
+  q = is ? pp_block_new(o->blocks, nsize) : malloc(nsize);
+  if (q == NULL || p == NULL)
+    return q;
+  memcpy(q, p, osize < nsize ? osize : nsize);
+  if (was)
+    pp_block_free(o->blocks, p, osize);
+  else
+    free(p);
+  return q;
+}
+
 static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
   outside *o = ud;
   void *q;
@@ -46,17 +72,24 @@ static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
 
     if (last && o->slot != NULL)
       *o->slot = NULL;
-    free(p);
+    if (PP_UNLIKELY(pp_block_large(osize)))
+      pp_block_free(o->blocks, p, osize);
+    else
+      free(p);
     o->memory.used -= osize;
-    if (last) /* lua_close is done, whoever called it */
+    if (last) { /* lua_close is done, whoever called it */
+      pp_blocks_unref(o->blocks);
       free(o);
+    }
     return NULL;
   }
   if (nsize > osize && o->memory.limit != 0 &&
       (o->memory.used > o->memory.limit ||
        nsize - osize > o->memory.limit - o->memory.used))
     return NULL;
-  q = realloc(p, nsize);
+  q = PP_UNLIKELY(pp_block_large(nsize) || pp_block_large(osize))
+          ? move(o, p, osize, nsize)
+          : realloc(p, nsize);
   if (q != NULL)
     o->memory.used += nsize - osize;
   return q;
@@ -269,10 +302,13 @@ lua_State *pp_state_new(bool noenv) {
   outside *o = calloc(1, sizeof(*o));
   lua_State *L;
 
-  if (o == NULL)
+  if (o == NULL || (o->blocks = pp_blocks_make()) == NULL) {
+    free(o);
     return NULL;
+  }
   L = lua_newstate(allocate, o);
   if (L == NULL) {
+    pp_blocks_unref(o->blocks);
     free(o);
     return NULL;
   }
@@ -295,6 +331,26 @@ void pp_state_close(lua_State *L) {
 
 void pp_state_at_close(lua_State *L, lua_State *volatile *slot) {
   outside_of(L)->slot = slot;
+}
+
+void pp_state_expect(lua_State *L, size_t bytes) {
+  outside *o = outside_of(L);
+  int64_t began;
+
+  if (bytes < EXPECT_LARGE || !lua_gc(L, LUA_GCISRUNNING))
+    return;
+  o->expected += bytes;
+  if ((int64_t)(o->expected / BYTES_PER_NS) < 2 * o->collecting)
+    return;
+  began = pp_now_ns();
+  lua_gc(L, LUA_GCCOLLECT);
+  lua_gc(L, LUA_GCCOLLECT); /* what finalizers had to be kept for */
+  o->collecting = pp_now_ns() - began;
+  o->expected = 0;
+}
+
+pp_blocks *pp_state_blocks(lua_State *L) {
+  return pp_blocks_ref(outside_of(L)->blocks);
 }
 
 pp_memory *pp_state_memory(lua_State *L) { return &outside_of(L)->memory; }

@@ -33,6 +33,21 @@ void pp_state_close(lua_State *L);
  * afterwards. One slot per state; borrowed. */
 void pp_state_at_close(lua_State *L, lua_State *volatile *slot);
 
+/* What is kept of its large blocks: nothing, unless asked for. A reference, for
+ * whoever trims it: it may outlive the state. */
+struct pp_blocks;
+struct pp_blocks *pp_state_blocks(lua_State *L);
+
+/*
+ * A string of so many bytes is about to come, or some have gone. The collector
+ * sees what is large only when it is there, and what a job's handle keeps only
+ * after its finalizer: by then the next string has taken fresh memory, which is
+ * dearer than its bytes. If it is large enough all is collected before, as
+ * often as that takes no longer than half of what copying such strings does.
+ * May run finalizers.
+ */
+void pp_state_expect(lua_State *L, size_t bytes);
+
 /* The counters of L's state; they live as long as it does. */
 pp_memory *pp_state_memory(lua_State *L);
 

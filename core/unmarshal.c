@@ -24,55 +24,6 @@ int pp_get_name(pp_dec *d, const char **s, size_t *n) {
   return 0;
 }
 
-int pp_get_scalar(pp_rd *r, lua_State *L, unsigned lead) {
-  const unsigned char *p;
-  lua_Number x;
-
-  if (lead <= LEAD_INT_MAX) {
-    lua_pushinteger(L, (lua_Integer)lead - LEAD_INT_BIAS);
-    return 1;
-  }
-  switch (lead) {
-  case LEAD_NIL:
-    lua_pushnil(L);
-    return 1;
-  case LEAD_FALSE:
-    lua_pushboolean(L, 0);
-    return 1;
-  case LEAD_TRUE:
-    lua_pushboolean(L, 1);
-    return 1;
-  case LEAD_INT8:
-    if (pp_rd_bytes(r, 1, &p) < 0)
-      return PP_EBAD;
-    lua_pushinteger(L, (int8_t)p[0]);
-    return 1;
-  case LEAD_INT16:
-    if (pp_rd_bytes(r, 2, &p) < 0)
-      return PP_EBAD;
-    lua_pushinteger(L, (int16_t)(p[0] | p[1] << 8));
-    return 1;
-  case LEAD_INT32:
-    if (pp_rd_bytes(r, 4, &p) < 0)
-      return PP_EBAD;
-    lua_pushinteger(L, (int32_t)pp_get32(p));
-    return 1;
-  case LEAD_INT64:
-    if (pp_rd_bytes(r, 8, &p) < 0)
-      return PP_EBAD;
-    lua_pushinteger(L, (lua_Integer)pp_get64(p));
-    return 1;
-  case LEAD_FLOAT:
-    if (pp_rd_bytes(r, 8, &p) < 0)
-      return PP_EBAD;
-    memcpy(&x, p, 8);
-    lua_pushnumber(L, x);
-    return 1;
-  default:
-    return 0;
-  }
-}
-
 static pp_frame *top_frame(pp_dec *d) {
   return (pp_frame *)(void *)(d->s.frames.data + d->s.frames.len) - 1;
 }
@@ -430,6 +381,17 @@ static int choose_meta(pp_dec *d, pp_frame *f, bool by_value) {
   return 0;
 }
 
+/* The next byte is the lead of a run: put its numbers where the next implicit
+ * keys are of the table on top. */
+static int get_numbers(pp_dec *d, pp_frame *f) {
+  pp_run run;
+
+  if (pp_run_open(&d->r, *d->r.p++, &run) < 0)
+    return pp_malformed(d, "run of numbers cut short");
+  f->n = pp_run_set(&run, d->L, -1, f->n);
+  return 0;
+}
+
 /* Go on with the table of the frame on top: 0 it is complete and on top, 1 a
  * frame is open in it. On entry a value that had a frame is on top, unless
  * the phase is AT_START. */
@@ -455,6 +417,12 @@ static int step_table(pp_dec *d) {
     if (*d->r.p == LEAD_END)
       break;
     if (!(f->flags & IN_PAIRS)) {
+      if (*d->r.p >= LEAD_INTS && *d->r.p <= LEAD_FLOATS) {
+        rc = get_numbers(d, f);
+        if (rc < 0)
+          return rc;
+        continue;
+      }
       if (*d->r.p != LEAD_PAIRS) {
         f->phase = AT_VALUE;
         rc = get_value(d);
@@ -686,10 +654,21 @@ int pp_decode(pp_dec *d) {
     lua_newtable(L);
     lua_replace(L, d->ix + DX_CELLS);
   }
-  for (i = 0; i < n; i++) {
+  for (i = 0; i < n;) {
+    if (d->r.p < d->r.end && *d->r.p >= LEAD_INTS && *d->r.p <= LEAD_FLOATS) {
+      pp_run run;
+
+      if (pp_run_open(&d->r, *d->r.p++, &run) < 0 || run.n > n - i)
+        return pp_malformed(d, "run of numbers");
+      i += run.n;
+      while (run.n > 0)
+        pp_run_push(&run, L);
+      continue;
+    }
     rc = pp_get_whole(d);
     if (rc < 0)
       return rc;
+    i++;
   }
   if (flags & MSG_BINDS) {
     if (d->c->role != PP_CODEC_WORKER)

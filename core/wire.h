@@ -14,16 +14,17 @@
 #define PP_FRAME_MAX ((uint64_t)1 << 48) /* longest payload */
 
 enum pp_frame_type {
-  PP_F_BLOB = 1,    /* driver: code or a function parcel, by number */
-  PP_F_DROP = 2,    /* driver: forget a blob */
-  PP_F_JOB = 3,     /* driver: run this */
-  PP_F_QUIT = 4,    /* driver: end when all before it is done */
-  PP_F_CONFIG = 5,  /* driver: what goes for jobs that jobs submit */
-  PP_F_CHILD = 6,   /* driver: how one of those ended */
-  PP_F_SAID = 7,    /* driver: the answer to ASK */
-  PP_F_MODULE = 8,  /* driver: the answer to WANT */
-  PP_F_AGAIN = 9,   /* to an agent: BLOB without the bytes it has */
-  PP_F_RESULT = 16, /* worker: how a job ended */
+  PP_F_BLOB = 1,     /* driver: code or a function parcel, by number */
+  PP_F_DROP = 2,     /* driver: forget a blob */
+  PP_F_JOB = 3,      /* driver: run this */
+  PP_F_QUIT = 4,     /* driver: end when all before it is done */
+  PP_F_CONFIG = 5,   /* driver: what goes for jobs that jobs submit */
+  PP_F_CHILD = 6,    /* driver: how one of those ended */
+  PP_F_SAID = 7,     /* driver: the answer to ASK */
+  PP_F_MODULE = 8,   /* driver: the answer to WANT */
+  PP_F_AGAIN = 9,    /* to an agent: BLOB without the bytes it has */
+  PP_F_RELEASE = 10, /* driver: cargo that it needs no more */
+  PP_F_RESULT = 16,  /* worker: how a job ended */
   /* What follows is about jobs that a job submits. */
   PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */
   PP_F_OWN_DROP = 18, /* worker: forget that blob */
@@ -32,8 +33,29 @@ enum pp_frame_type {
   PP_F_WAIT = 21,     /* worker: a job begins or ceases to wait for others */
   PP_F_ASK = 22,      /* worker: a question, answered at once */
   PP_F_WANT = 23,     /* worker: the job it is at requires this module */
-  PP_F_UNSEEN = 24    /* worker: jobs of its job's failed and nobody asked */
+  PP_F_UNSEEN = 24,   /* worker: jobs of its job's failed and nobody asked */
+  PP_F_AFAR = 128     /* + JOB, BLOB, CHILD, RESULT, OWN_BLOB, SUBMIT: the rest
+                         of the payload is cargo, and at its end is where */
 };
+
+/* Where cargo is: offset in the shared file, bytes, and bytes of the slot it is
+ * in, which begins at a multiple of PP_REF_GRAIN below. */
+#define PP_REF_AT 0
+#define PP_REF_LEN 8
+#define PP_REF_CAP 16
+#define PP_REF_SIZE 24
+#define PP_REF_GRAIN 65536u
+static inline void pp_put_ref(unsigned char *p, uint64_t at, uint64_t len,
+                              uint64_t cap) {
+  pp_put64(p + PP_REF_AT, at);
+  pp_put64(p + PP_REF_LEN, len);
+  pp_put64(p + PP_REF_CAP, cap);
+}
+
+/* RELEASE: offset and bytes of a slot; 1: its memory is gone already. */
+#define PP_RELEASE_CAP 8
+#define PP_RELEASE_COLD 16
+#define PP_RELEASE_SIZE 24
 
 static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
   pp_put64(p, len << 8 | (unsigned)type);
@@ -67,7 +89,8 @@ enum {
   PP_JOBF_SPREAD = 4,   /* each of those is a list of arguments */
   PP_JOBF_KEEP = 8,     /* an error takes the place of its result */
   PP_JOBF_ALL = 16,     /* all results, behind their number; an error is -1 and
-                           the error, and the last unless KEEP */
+                           the error, and the last unless KEEP; or
+                           PP_ONE_EACH and one for each */
   PP_JOBF_SEEDED = 128, /* random numbers by seed and number */
   PP_JOBF_NOW = 256,    /* run it in the midst of the job that waits */
   PP_JOBF_BASE = 512,   /* run it in the base globals: a call of everywhere, and
@@ -75,9 +98,12 @@ enum {
   PP_JOBF_QUIET = 1024, /* nobody wants its results: send none */
   PP_JOBF_INLINE = 64,  /* the function is the first argument: it shares
                            tables with the others */
-  PP_JOBF_EACH = 32     /* the items are packed one by one, each behind its
+  PP_JOBF_EACH = 32,    /* the items are packed one by one, each behind its
                            length: they share nothing */
+  PP_JOBF_RANGE = 2048  /* the items are not there but these of their numbers:
+                           first, step, how many come before, how many */
 };
+#define PP_ONE_EACH (-2)
 
 /* WANT: sequence number of the job, then the name. MODULE: what there is, then
  * the chunk name behind its length and the source, or text. */

@@ -17,9 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "nest.h"
 #include "proc.h"
 #include "spin.h"
+#include "state.h"
 
 /* A job that ran for less cannot have started a process or waited for one, so
  * what costs a system call to find out is not asked. */
@@ -32,12 +34,15 @@
 /* While the driver dozes, results wait for company this long. */
 #define BATCH_NS 50000
 #define BATCH 64u
+/* Memory is kept for the next large payload so long. */
+#define COOL_NS 1000000000
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
 /* A job frame's payload, for later. */
 typedef struct stashed {
   struct stashed *next;
+  bool afar;
   size_t len;
   unsigned char bytes[];
 } stashed;
@@ -53,6 +58,11 @@ typedef struct worker {
   pp_runner *runner;
   pp_hub *hub;
   pp_map map;
+  pp_hold hold;       /* of results */
+  pp_windows windows; /* on what it is given */
+  pp_blocks *blocks;  /* of its Lua heap */
+  uint32_t trimmed;   /* lane's, as last seen */
+  size_t moved;       /* bytes in these since the collector was told */
   uint32_t number, lane;
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
@@ -339,16 +349,62 @@ static _Noreturn void give_up(const char *why) {
   _exit(70);
 }
 
+/* Open a window on what the reference at the end of a payload speaks of. */
+static pp_window look(worker *w, const unsigned char *p, size_t len) {
+  pp_window v;
+
+  if (pp_window_open(&w->windows, pp_get64(p + len - PP_REF_SIZE + PP_REF_AT),
+                     (size_t)pp_get64(p + len - PP_REF_SIZE + PP_REF_LEN),
+                     &v) != 0)
+    give_up("not enough memory for a frame");
+  return v;
+}
+
+/* The driver may have let go the memory of what is kept for the next result. */
+static void check_trimmed(worker *w) {
+  uint32_t n =
+      atomic_load_explicit(&w->map.lane->trimmed, memory_order_relaxed);
+
+  if (PP_LIKELY(n == w->trimmed))
+    return;
+  w->trimmed = n;
+  pp_hold_forget(&w->hold);
+  pp_windows_trim(&w->windows);
+}
+
+/* Send a result: what is far too large for the ring by saying where it is. */
+static void send_result(worker *w, pp_buf *out) {
+  const size_t head = PP_FRAME_HEAD + PP_RES_HEAD;
+  unsigned char f[PP_FRAME_HEAD + PP_RES_HEAD + PP_REF_SIZE];
+  size_t body = out->len - head;
+  pp_slot s;
+
+  if (!out->afar || out->len < PP_CARGO_LEAST) {
+    pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD);
+    send_bytes(w, out->data, out->len);
+    return;
+  }
+  s = pp_hold_take(&w->hold, out);
+  memcpy(f, s.p, head);
+  pp_frame_head(f, PP_F_RESULT | PP_F_AFAR, PP_RES_HEAD + PP_REF_SIZE);
+  pp_put_ref(f + head, s.at + head, body, s.cap);
+  pp_hold_sent(&w->hold, s);
+  w->moved += body;
+  send_bytes(w, f, sizeof f);
+}
+
 /* Run a job, unless it was taken back. In the midst of another if that waits.
- */
-static void job(worker *w, const unsigned char *p, size_t len) {
+ * afar: the rest of it is cargo, which is ours once it is claimed. */
+static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   uint32_t seq, sent, got;
+  pp_window rest = {0};
   pp_buf out, in;
   pp_nested at;
   int r;
 
-  if (len < PP_JOB_HEAD)
+  if (len < PP_JOB_HEAD + (afar ? PP_REF_SIZE : 0))
     give_up("malformed job");
+  check_trimmed(w);
   seq = pp_get32(p + PP_JOB_SEQ);
   sent = seq << 2 | PP_CLAIM_SENT;
   got = sent;
@@ -368,14 +424,20 @@ static void job(worker *w, const unsigned char *p, size_t len) {
     p = in.data;
     taken(w);
   }
+  if (afar) {
+    rest = look(w, p, len);
+    w->moved += rest.len;
+  }
   out = w->out;
   memset(&w->out, 0, sizeof w->out);
   out.len = 0;
+  out.home = &w->hold.home;
   if (pp_buf_reserve(&out, PP_FRAME_HEAD + 256) != 0)
     give_up("not enough memory");
   out.len = PP_FRAME_HEAD;
-  r = at.outer == NULL ? pp_runner_job(w->runner, p, len, &out, taken, w)
-                       : pp_runner_inner(w->runner, p, len, &out, taken, w);
+  r = (at.outer == NULL ? pp_runner_job : pp_runner_inner)(
+      w->runner, p, len, rest.p, rest.len, &out, taken, w);
+  pp_window_close(&w->windows, &rest);
   if (in.cap <= 1 << 20) {
     pp_buf_clear(&w->in);
     w->in = in;
@@ -388,15 +450,14 @@ static void job(worker *w, const unsigned char *p, size_t len) {
   if (!to_stop(w)) /* a stop may be meant for an outer one */
     pp_runner_unstop(w->runner);
   settle(w, out.data + PP_FRAME_HEAD, &at);
-  pp_frame_head(out.data, PP_F_RESULT, out.len - PP_FRAME_HEAD);
-  send_bytes(w, out.data, out.len);
-  if (out.cap > 1 << 20)
+  send_result(w, &out);
+  if (out.afar || out.cap > 1 << 20)
     pp_buf_clear(&out);
   pp_buf_clear(&w->out);
   w->out = out;
 }
 
-static void stash(worker *w, const unsigned char *p, size_t len) {
+static void stash(worker *w, const unsigned char *p, size_t len, bool afar) {
   stashed *s;
   uint32_t seq;
 
@@ -410,6 +471,7 @@ static void stash(worker *w, const unsigned char *p, size_t len) {
   if (s == NULL)
     give_up("not enough memory for a job");
   s->next = NULL;
+  s->afar = afar;
   s->len = len;
   memcpy(s->bytes, p, len);
   if (w->last != NULL)
@@ -436,7 +498,7 @@ static bool unstash(worker *w) {
   *p = s->next;
   if (w->last == s)
     w->last = prev;
-  job(w, s->bytes, s->len);
+  job(w, s->bytes, s->len, s->afar);
   free(s);
   mark_ready(w, pp_now_ns(), w->first != NULL);
   return true;
@@ -449,27 +511,41 @@ static void leave(worker *w) {
   _exit(0);
 }
 
-static void next_job(worker *w, const unsigned char *p, size_t len) {
+static void next_job(worker *w, const unsigned char *p, size_t len, bool afar) {
   bool now = len >= PP_JOB_HEAD &&
              (pp_get32(p + PP_JOB_FLAGS) & PP_JOBF_NOW) != 0 && w->may_run;
 
   if (pp_nest_at(w->nest) != NULL && !now) {
-    stash(w, p, len);
+    stash(w, p, len, afar);
     return;
   }
-  job(w, p, len);
+  job(w, p, len, afar);
   mark_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
 }
 
 static void frame(worker *w, int type, const unsigned char *p, size_t len) {
+  bool afar = (type & PP_F_AFAR) != 0;
+  pp_window rest = {0};
   int r = 0;
 
-  switch (type) {
+  if (afar && len < PP_REF_SIZE)
+    give_up("malformed frame");
+  if (afar && type != (PP_F_JOB | PP_F_AFAR)) {
+    rest = look(w, p, len);
+    len -= PP_REF_SIZE;
+  }
+  switch (type & ~PP_F_AFAR) {
   case PP_F_JOB:
-    next_job(w, p, len);
+    next_job(w, p, len, afar);
     break;
   case PP_F_BLOB:
-    r = pp_runner_blob(w->runner, p, len);
+    r = pp_runner_blob(w->runner, p, len, afar ? &rest : NULL, &w->windows);
+    break;
+  case PP_F_RELEASE:
+    if (len != PP_RELEASE_SIZE)
+      give_up("malformed release");
+    pp_hold_released(&w->hold, pp_get64(p),
+                     (size_t)pp_get64(p + PP_RELEASE_CAP), p[PP_RELEASE_COLD]);
     break;
   case PP_F_DROP:
     r = pp_runner_drop(w->runner, p, len);
@@ -480,7 +556,8 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
   case PP_F_CONFIG:
   case PP_F_CHILD:
   case PP_F_SAID:
-    pp_nest_heard(w->nest, type, p, len);
+    pp_nest_heard(w->nest, type & ~PP_F_AFAR, p, len, afar ? &rest : NULL);
+    pp_window_close(&w->windows, &rest);
     break;
   default:
     give_up("unknown frame");
@@ -575,6 +652,42 @@ static void next_early(worker *w) {
   free(f);
 }
 
+/* All that was read is done with, and so is the cargo it spoke of. */
+static void handled(worker *w) {
+  pp_lane *l = w->map.lane;
+
+  if (PP_LIKELY(w->early == NULL))
+    atomic_store_explicit(
+        &l->handled, atomic_load_explicit(&l->in.head, memory_order_relaxed),
+        memory_order_release);
+}
+
+/* Wait for input beyond `used` bytes. Memory that was kept for the next large
+ * payload is let go when there is none for a second; what the hold keeps is the
+ * driver's to decide. */
+static void await(worker *w, size_t used, int64_t deadline) {
+  int64_t cool;
+  bool warm;
+
+  if (w->moved > 0 && pp_nest_at(w->nest) == NULL) {
+    /* It is garbage by now: the next may have its memory. */
+    pp_state_expect(pp_runner_state(w->runner), w->moved);
+    w->moved = 0;
+  }
+  warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
+  cool = warm ? pp_now_ns() + COOL_NS : -1;
+
+  if (!warm || (deadline >= 0 && deadline < cool)) {
+    wait_until(w, PP_WANTS_INPUT, used, deadline);
+    return;
+  }
+  wait_until(w, PP_WANTS_INPUT, used, cool);
+  if (pp_now_ns() < cool)
+    return;
+  pp_blocks_trim(w->blocks);
+  pp_windows_trim(&w->windows);
+}
+
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the
  * time is up, PP_EAGAIN when the job at work is to stop. */
 static int take(worker *w, int64_t deadline) {
@@ -588,6 +701,7 @@ static int take(worker *w, int64_t deadline) {
 
     if (PP_UNLIKELY(w->early != NULL)) {
       next_early(w);
+      handled(w);
       return 1;
     }
     if (used < PP_FRAME_HEAD) {
@@ -595,7 +709,7 @@ static int take(worker *w, int64_t deadline) {
         return 0;
       if (pp_runner_stopping(w->runner) != NULL)
         return PP_EAGAIN;
-      wait_until(w, PP_WANTS_INPUT, used, deadline);
+      await(w, used, deadline);
       continue;
     }
     head = pp_get64(p);
@@ -608,6 +722,7 @@ static int take(worker *w, int64_t deadline) {
       frame(w, type, p + PP_FRAME_HEAD, len);
       taken(w);
     }
+    handled(w);
     return 1;
   }
 }
@@ -732,6 +847,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
                    stop = {.sa_handler = on_stop};
   worker *w = &the_worker;
   sigset_t none;
+  int shm;
 
   setpgid(0, 0);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -752,10 +868,20 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   close(s->err);
   if (pp_lane_map(s->shm, s->lane, &w->map) != 0)
     give_up("cannot map its lane");
+  shm = fcntl(s->shm, F_DUPFD_CLOEXEC, 10);
+  if (shm < 0)
+    _exit(71);
   close(s->shm);
+  pp_hold_open(&w->hold, shm,
+               w->map.lane->berth > 0 ? PP_BERTH_AT(w->map.lane->berth) : 0,
+               PP_BERTH_AT(w->map.lane->berth + 1));
+  w->hold.told = true;
+  w->windows.fd = shm;
+  w->blocks = pp_state_blocks(s->L);
+  atomic_store(&w->blocks->most, PP_BLOCKS_KEPT);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
-  pp_nest_start(w->nest, w->runner, &nest_ops, w);
+  pp_nest_start(w->nest, w->runner, &nest_ops, w, &w->hold);
   w->stack = (uintptr_t)&none;
   w->stack_room = stack_room();
   w->hub = s->hub;

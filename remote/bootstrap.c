@@ -302,6 +302,11 @@ const char *pp_bootstrap_closed(pp_bootstrap *b, const char *text) {
     return b->reason;
   words = last_words(b);
   b->state = PP_BOOT_FAILED;
+  if (!b->begun && *words == '\0' && strncmp(text, "the command ", 12) != 0) {
+    /* It did not get as far as a shell. */
+    snprintf(b->reason, sizeof b->reason, "%s", text);
+    return b->reason;
+  }
   snprintf(b->reason, sizeof b->reason, "%s%s%s%s%s%s",
            !b->begun             ? "the login shell runs no commands: "
            : b->place[0] != '\0' ? "the agent does not start: "

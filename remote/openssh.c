@@ -39,7 +39,8 @@ typedef struct openssh {
   bool no_way;    /* the jump host cannot reach the host */
   bool opened, cancelled, gone;
   int busy;
-  int seconds;
+  int timeout; /* seconds ssh has to connect */
+  int seconds; /* of our own deadline */
   const char *waiting_for;
   char reason[300]; /* the last line that may be one */
   char allowed[160], tried[160];
@@ -197,7 +198,7 @@ static void debug_line(openssh *o, const char *p) {
   if (begins(p, "Connection established") ||
       begins(p, "Local version string")) {
     o->connected = true;
-    deadline(o, o->seconds, "the server does not complete the handshake");
+    deadline(o, o->timeout, "the server does not complete the handshake");
   } else if (begins(p, "Authenticating to")) {
     deadline(o, AUTH_SECONDS,
              "the server does not complete the authentication");
@@ -377,7 +378,7 @@ static void ended_before(openssh *o, int64_t status, int signal) {
   else if (kind == PP_END_REFUSED)
     snprintf(why, sizeof why, "connection refused by port %d", t->port);
   else if (kind == PP_END_TIMEOUT)
-    snprintf(why, sizeof why, "timed out after %d s", o->seconds);
+    snprintf(why, sizeof why, "timed out after %d s", o->timeout);
   else if (kind == PP_END_AUTH && o->allowed[0] == '\0')
     snprintf(why, sizeof why, "authentication failed: %s", o->reason);
   else if (kind == PP_END_AUTH)
@@ -557,7 +558,7 @@ static void spawn(openssh *o) {
   argv[n++] = "-oPermitLocalCommand=no";
   if (!ask)
     argv[n++] = "-oBatchMode=yes";
-  snprintf(timeout, sizeof timeout, "-oConnectTimeout=%d", o->seconds);
+  snprintf(timeout, sizeof timeout, "-oConnectTimeout=%d", o->timeout);
   argv[n++] = timeout;
   /* A line that was cut is to end ssh, too, when we do not live to do it. */
   snprintf(alive, sizeof alive, "-oServerAliveInterval=%d",
@@ -597,7 +598,7 @@ static void spawn(openssh *o) {
     return;
   }
   /* Resolving, connecting and the banner are within ssh's own timeout. */
-  deadline(o, 3 * o->seconds + 5, "ssh does not connect");
+  deadline(o, 3 * o->timeout + 5, "ssh does not connect");
 }
 
 static void on_place(void *ud) {
@@ -623,7 +624,7 @@ static int openssh_open(pp_stream *s) {
     return PP_ENOMEM;
   o->s = s;
   o->net = s->net;
-  o->seconds = t->connect_timeout > 0 ? t->connect_timeout : 15;
+  o->timeout = t->connect_timeout > 0 ? t->connect_timeout : 15;
   if (getrandom(r, sizeof r, 0) != sizeof r)
     memset(r, 7, sizeof r);
   snprintf(o->word, sizeof o->word, "ask-%02x%02x%02x%02x%02x%02x%02x%02x",

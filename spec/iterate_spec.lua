@@ -1818,6 +1818,16 @@ describe("pp.range", function()
     assert.is_nil(pp.range(2, 1)[1])
   end)
 
+  it("may be left while results are arriving", function()
+    for _ = 1, 40 do
+      local server <close> = pp.Server(1)
+      for i in server:imap(double, pp.range(1, 1 << 62)) do
+        if i == 100 then break end
+      end
+      assert.are.equal(0, server:pending())
+    end
+  end)
+
   it("is never built", function()
     local r = pp.range(1, 1 << 62)
     assert.are.equal(1 << 62, #r)

@@ -87,7 +87,8 @@ describe("with hosts", function()
       local alone = s:submit{node, on = "away.invalid"}
       local either = s:submit{node, on = {"away.invalid", "local"}}
       local ok, e = alone:pcall()
-      io.write(e.kind, " ", tostring(e.message:find("away.invalid", 1, true) ~= nil), " ", either(), "\n")
+      local said = e.message:find("away.invalid", 1, true) ~= nil
+      io.write(e.kind, " ", tostring(said), " ", either(), "\n")
       local late = {}
       s:wait_hosts(30)
       for i = 1, 3 do late[i] = s:submit{slow, on = "n1"} end

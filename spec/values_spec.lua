@@ -72,6 +72,152 @@ describe("numbers, booleans and nil", function()
   end)
 end)
 
+--- Are two numbers the same bits of the same subtype?
+local function same_number(a, b)
+  return math.type(a) == math.type(b) and type(a) == "number" and type(b) == "number"
+    and string.pack(math.type(a) == "integer" and "j" or "n", a)
+      == string.pack(math.type(b) == "integer" and "j" or "n", b)
+end
+
+--- Raise where two lists of numbers and other plain values differ.
+local function check_list(expected, got, what)
+  for i = 1, math.max(#expected, #got) do
+    local a, b = expected[i], got[i]
+    if not (a == b and math.type(a) == math.type(b)) and not same_number(a, b) then
+      error(("%s: value %d of %d is %s, not %s"):format(what, i, #expected,
+        tostring(b), tostring(a)))
+    end
+  end
+end
+
+local nan, minus_nan = 0/0, -(0/0)
+
+describe("runs of numbers", function()
+  local runs = {
+    bytes = {}, shorts = {}, words = {}, longs = {}, floats = {}, whole_floats = {},
+    edges = {127, 128, -128, -129, 32767, 32768, -32768, -32769, (1 << 31) - 1, 1 << 31,
+      -(1 << 31), -(1 << 31) - 1, math.maxinteger, math.mininteger, 0, -1},
+    odd_floats = {nan, minus_nan, -0.0, 0.0, 1/0, -1/0, 5e-324, 2^53, -2^63, nan, -0.0},
+    least = {}, most = {}, three = {1, 2, 3}, four = {1, 2, 3, 4}, one = {1}, one_float = {0.5},
+  }
+  for i = 1, 3000 do
+    runs.bytes[i] = i % 256 - 128
+    runs.shorts[i] = (i * 37) % 65536 - 32768
+    runs.words[i] = i * 700001 - (1 << 30)
+    runs.longs[i] = i * 0x9e3779b97f4a7c15
+    runs.floats[i] = i / 7 - 100
+    runs.whole_floats[i] = i + 0.0
+    runs.least[i], runs.most[i] = math.mininteger, math.maxinteger
+  end
+  local alternating, broken, halves, narrow_wide = {}, {}, {}, {}
+  for i = 1, 2000 do
+    alternating[i] = i % 2 == 0 and i or i + 0.5
+    broken[i] = i % 100 == 0 and "stop" or i % 101 == 0 and (i % 2 == 0) or i
+    halves[i] = i <= 1000 and i or i / 3
+    narrow_wide[i] = i % 513 == 0 and math.mininteger or i % 100
+  end
+  runs.alternating, runs.broken, runs.halves, runs.narrow_wide =
+    alternating, broken, halves, narrow_wide
+  for _, n in ipairs{5, 511, 512, 513, 1023, 1024, 1025} do
+    local ints, floats = {}, {}
+    for i = 1, n do ints[i], floats[i] = i * i * i, i / 3 end
+    runs["ints " .. n], runs["floats " .. n] = ints, floats
+  end
+
+  it("arrive exactly in a list, in its fields, and in lists in lists", function()
+    local server <close> = pp.Server(1)
+    for name, list in pairs(runs) do
+      check_list(list, server:submit(id, {list})(), name)
+      local back = server:submit(id, {{{list, n = #list, x = {y = list}}, "end", {list, list}}})()
+      check_list(list, back[1][1], name)
+      check_list(list, back[1].x.y, name)
+      check_list(list, back[3][2], name)
+      assert.are.equal(#list, back[1].n)
+      assert.are.equal("end", back[2])
+      assert.are.equal(back[3][1], back[3][2])
+    end
+  end)
+
+  it("arrive exactly as arguments and results", function()
+    local server <close> = pp.Server(1)
+    for name, list in pairs(runs) do
+      check_list(list, table.pack(server:submit(id, list)()), name)
+      local back = table.pack(server:submit(id, {{}, table.unpack(list)})())
+      table.remove(back, 1)
+      check_list(list, back, name)
+    end
+  end)
+
+  it("arrive exactly as items and results of map and imap", function()
+    local server <close> = pp.Server(2)
+    for name, list in pairs(runs) do
+      check_list(list, server:map(id, list), name)
+      check_list(list, server:map(function(x) return x end, list, {chunk = 64}), name)
+      for i, r in server:imap(id, list) do
+        if not (list[i] == r and math.type(list[i]) == math.type(r)) then
+          assert.is_true(same_number(list[i], r), name)
+        end
+      end
+    end
+  end)
+
+  it("keep holes, fields and keys beside them", function()
+    local t = {1, 2, 3, 4, 5, nil, 7, 8, 9, 10, 11, 12, n = 12, [2^40] = 5, ["13"] = "text"}
+    for i = 20, 40 do t[i] = i / 2 end
+    t[-1], t[0], t[1.5] = "minus", "zero", "half"
+    local back = there_and_back(t)
+    assert.are.same(t, back)
+    local hashed = {} -- all of it where Lua keeps what is no list
+    for i = 600, 1, -1 do hashed[i] = i end
+    hashed.name = "x"
+    assert.are.same(hashed, there_and_back(hashed))
+    for _, k in ipairs{"a", "b", "c", "d", "e", "f", "g"} do hashed[k] = k end
+    for i = 601, 700 do hashed[i] = i + 0.5 end
+    for i = 650, 700 do hashed[i] = nil end
+    hashed["1"], hashed["601"] = "one", "other"
+    assert.are.same(hashed, there_and_back(hashed))
+    local list = {}
+    for i = 1, 100 do list[i] = i end
+    for i = 1, 100, 3 do list[i] = nil end
+    assert.are.same(list, there_and_back(list))
+  end)
+
+  it("take about the bytes of their numbers", function()
+    local server <close> = pp.Server(1)
+    for name, most in pairs{bytes = 1.1, shorts = 2.1, words = 4.1, longs = 8.1, floats = 8.1} do
+      local job = server:submit(id, {runs[name]})
+      job()
+      assert.is_true(job.bytes.received < 3000 * most + 200, name .. " " .. job.bytes.received)
+      assert.is_true(job.bytes.sent < 3000 * most + 400, name .. " " .. job.bytes.sent)
+    end
+  end)
+
+  it("arrive whatever the mixture", function()
+    local server <close> = pp.Server(2)
+    local random = 12345
+    local function roll(n)
+      random = (random * 6364136223846793005 + 1442695040888963407) & math.maxinteger
+      return (random >> 20) % n + 1
+    end
+    local makers = {
+      function() return roll(100) end, function() return -roll(1 << 20) end,
+      function() return roll(1 << 40) << 20 end, function() return roll(1000) / 8 end,
+      function() return roll(10) + 0.0 end, function() return nan end, function() return -0.0 end,
+      function() return "s" .. roll(10) end, function() return roll(2) == 1 end,
+      function() return ("long"):rep(20) .. roll(3) end,
+    }
+    for _ = 1, 60 do
+      local list, make = {}, makers[1]
+      for i = 1, roll(1500) do
+        if roll(40) == 1 or roll(8) == 1 and roll(3) == 1 then make = makers[roll(#makers)] end
+        list[i] = make()
+      end
+      check_list(list, server:submit(id, {list})(), "list")
+      check_list(list, server:map(id, list), "map")
+    end
+  end)
+end)
+
 describe("strings", function()
   it("arrive with any bytes in them", function()
     local all = {}

@@ -13,9 +13,14 @@ local range = require "pp.range"
 
 local iterate = { range = range.range, Range = range.Range }
 
--- How long a chunk should take, seconds; how many items it may have.
+-- How long a chunk should take, seconds; how many items it may have, and how
+-- many bytes these or their results.
 local CHUNK_TIME = 0.003
-local CHUNK_MAX = 4000
+local CHUNK_MAX = 16000
+local CHUNK_BYTES = 65536
+-- Bytes of items and results under way for each worker, where these are more
+-- than two chunks for each; a place in a list is 16.
+local AHEAD_BYTES = 2 << 20
 -- Chunks under way for each worker.
 local AHEAD = 3
 
@@ -72,6 +77,19 @@ local function read_options(name, options)
   return o, spec
 end
 
+-- Is it a pp.range as it was made?
+local function is_range(source)
+  if getmetatable(source) ~= range.Range then
+    return false
+  end
+  for k in next, source do
+    if k ~= "first" and k ~= "step" and k ~= "n" then
+      return false
+    end
+  end
+  return math.type(source.first) and math.type(source.step) and true
+end
+
 -- What a run of items is: where they come from, what is under way.
 local Run = {}
 Run.__index = Run
@@ -120,9 +138,13 @@ local function new_run(server, name, f, source, options, all)
   if type(source) == "function" then
     run.pull = source
     run.items = {}
+    run.lists = {} -- that can be filled again
   else
     run.items = source
     run.n = n or #source
+    if is_range(source) then
+      run.flags = run.flags .. "r"
+    end
   end
   run.asked = o.progress == true
   run.expected_n = run.n
@@ -148,18 +170,15 @@ function Run:take(want)
     end
     return self.at + 1, math.min(want, left)
   end
-  local items, n = {}, 0
-  while n < want and self.pull do
-    local item = self.pull()
+  local items, n, pull = table.remove(self.lists) or core.list(want), 0, self.pull
+  while n < want do
+    local item = pull()
     if item == nil then
-      self.pull, self.n = nil, self.at + n
-    else
-      n = n + 1
-      items[n] = item
+      self.pull, self.n = function() end, self.at + n
+      break
     end
-  end
-  if not self.pull then
-    self.pull = function() end
+    n = n + 1
+    items[n] = item
   end
   self.items = items
   return 1, n
@@ -169,10 +188,17 @@ function Run:chunk_of(items, first, n, index)
   return core.chunk(self.server, self.parcel, items, first, n, self.flags, self.group, index)
 end
 
+-- The average of something per item, after one more.
+local function averaged(was, is)
+  return was and was + (is - was) / 2 or is
+end
+
 -- Send items; false when one of them cannot travel.
 function Run:send(first, n)
   local job, why = self:chunk_of(self.items, first, n, self.at + 1)
-  if not job then
+  if job then
+    self.sent = averaged(self.sent, why / n) -- its bytes
+  else
     local k, text = why:match("^(%d+):(.*)$")
     local place = self.at + (k and k + 1 or 1)
     self.refusal = (text or why):gsub("item 1", function()
@@ -186,7 +212,10 @@ function Run:send(first, n)
     return false
   end
   self.high = self.high + 1
-  self.out[self.high] = { job = job, at = self.at, n = n, items = self.items, first = first }
+  self.out[self.high] = {
+    job = job, at = self.at, n = n, items = self.items, first = first,
+    again = self.pull and why <= CHUNK_BYTES, -- a list of ours that is not worth letting go
+  }
   self.at = self.at + n
   if self.watched and self.expected_n then
     core.watched(n)
@@ -227,6 +256,10 @@ function Run:fill()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
+    local bytes = self.waiting * (16 + (self.sent or 0) + (self.received or 0))
+    if bytes > AHEAD_BYTES * self.workers and self.high - self.low + 1 >= 2 * self.workers then
+      return
+    end
     if self.buffer then
       local share = math.max(1, self.buffer // (2 * self.workers))
       want = math.min(want, self.buffer - self.waiting, share)
@@ -244,15 +277,16 @@ function Run:fill()
   end
 end
 
--- A chunk is over: learn from it how long items take.
-function Run:learn(c)
+-- A chunk is over: learn from it how long items take and how large they are.
+function Run:learn(c, bytes)
+  self.received = averaged(self.received, bytes / c.n)
   if self.fixed then
     return
   end
-  local each = c.job.time.run / c.n
-  self.each = self.each and self.each + (each - self.each) / 2 or each
-  local n = self.each > 0 and CHUNK_TIME // self.each or CHUNK_MAX
-  self.chunk = math.max(1, math.min(math.tointeger(n) or CHUNK_MAX, self.chunk * 8, CHUNK_MAX))
+  self.each = averaged(self.each, c.job.time.run / c.n)
+  local n = math.min(self.chunk * 8, CHUNK_MAX, CHUNK_TIME / self.each,
+    CHUNK_BYTES / math.max(self.sent, self.received))
+  self.chunk = math.max(1, math.floor(n))
 end
 
 -- The place in self.out of a chunk that is over: the oldest if they are to be
@@ -284,6 +318,9 @@ function Run:remove(i)
   end
   self.out[self.low] = nil
   self.low = self.low + 1
+  if c.again then
+    self.lists[#self.lists + 1] = c.items
+  end
   return c
 end
 
@@ -305,9 +342,17 @@ function Run:call_back(...)
 end
 
 -- Give out a chunk of map's: all results of each item stand in values, behind
--- their number; -1 is an error.
+-- their number; -1 is an error. Or each has one, behind the number -2 for all.
 function Run:give_out(c, values, results)
   local pos = 1
+  if values[1] == -2 then
+    for k = 1, c.n do
+      local value = values[k + 1]
+      results[c.at + k] = value
+      self:call_back(value)
+    end
+    return
+  end
   for k = c.at + 1, c.at + c.n do
     local count, from = values[pos], pos + 1
     if count == -1 then
@@ -344,8 +389,10 @@ end
 -- @tfield[opt] integer buffer most items imap has taken from the source and not
 --   yet handed out. Default: as many as keep the workers busy, which is up to
 --   24 chunks for each worker (3 when not `ordered`) and 64 items; when items
---   take microseconds a chunk has up to 4000. Set it where the source has side
---   effects
+--   take microseconds a chunk has up to 16,000, of up to 64 KB in all (or one
+--   item). Items and results of more than 2 MB for each worker are not under
+--   way, unless two chunks for each are that large. Set it where the source
+--   has side effects
 -- @tfield[opt] string on_error "raise": the first failure is raised and stops
 --   the rest; "keep": the error stands in the item's place
 -- @tfield[opt] boolean spread items are lists of arguments
@@ -389,7 +436,8 @@ function iterate.map(server, f, list, options)
     end
     local c = run.out[i]
     local values = run.callback and {} or results
-    local n, err = core.collect(c.job, values, run.callback and 1 or c.at + 1)
+    local n, bytes = core.collect(c.job, values, run.callback and 1 or c.at + 1)
+    local err = not n and bytes
     if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
@@ -397,7 +445,7 @@ function iterate.map(server, f, list, options)
     run:remove(i)
     run.waiting = run.waiting - c.n
     if n then
-      run:learn(c)
+      run:learn(c, bytes)
       if run.callback then
         run:give_out(c, values, results)
       end
@@ -418,7 +466,21 @@ end
 local Stream = {}
 Stream.__index = Stream
 
--- The next item's index and where its results are: values[from .. to].
+-- The next chunk's values are here.
+function Stream:begin(c, values)
+  self.values, self.pos, self.index, self.left = values, 1, c.at, c.n
+  self.one_each = values[1] == -2
+  if not self.one_each then
+    return
+  end
+  self.pos = 2
+  if not self.run.callback then
+    core.feed(self.steps, values, 2, c.n, c.at)
+    self.fed, self.left = c.n, 0
+  end
+end
+
+-- The next item's index and its results, or nil.
 function Stream:step()
   local run = self.run
   core.callbacks()
@@ -426,36 +488,50 @@ function Stream:step()
     error("attempt to use a closed server", 3)
   end
   while self.left == 0 do
+    local i, value = core.fed(self.steps)
+    if i then
+      return i, value
+    end
+    run.waiting = run.waiting - self.fed
+    self.fed = 0
     run:fill()
     if run.refusal and run.low > run.high then
       error(run.refusal, 3)
     end
-    local i = run:next_over()
+    i = run:next_over()
     if not i then
       run:unwatch()
       return nil
     end
     local c = run.out[i]
-    local values = core.list(2 * c.n)
-    local n, err = core.collect(c.job, values, 1)
+    -- A table of one each can serve again: nobody else has it.
+    local values = self.one_each and self.values or core.list(c.n + 1)
+    local n, bytes = core.collect(c.job, values, 1)
+    local err = not n and bytes
     if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
     end
     run:remove(i)
     if n then
-      run:learn(c)
+      run:learn(c, bytes)
     else
       for k = 1, c.n do -- all of them
         values[2 * k - 1], values[2 * k] = -1, err
       end
     end
-    self.values, self.pos, self.index, self.left = values, 1, c.at, c.n
+    self:begin(c, values)
     ::continue::
   end
   run.waiting = run.waiting - 1
   self.left = self.left - 1
   self.index = self.index + 1
+  if self.one_each then
+    local value = self.values[self.pos]
+    self.pos = self.pos + 1
+    run:call_back(value)
+    return self.index, value
+  end
   local count = self.values[self.pos]
   local from = self.pos + 1
   if count == -1 then
@@ -469,11 +545,11 @@ function Stream:step()
     if not run.keep then
       error(err, 0)
     end
-    return self.index, from, from
+    return self.index, err
   end
   self.pos = from + count
   run:call_back(table.unpack(self.values, from, from + count - 1))
-  return self.index, from, from + count - 1
+  return self.index, table.unpack(self.values, from, from + count - 1)
 end
 
 --- Apply a function lazily: `for i, r in server:imap(f, source) do`.
@@ -486,7 +562,7 @@ end
 -- @return what a generic for takes: an iterator and a value to be closed
 function iterate.imap(server, f, source, options)
   local run = new_run(server, "imap", f, source, options, true)
-  local stream = setmetatable({ run = run, left = 0 }, Stream)
+  local stream = setmetatable({ run = run, left = 0, fed = 0, steps = core.steps() }, Stream)
   local closing = setmetatable({}, {
     __close = function()
       run:stop()
@@ -495,12 +571,7 @@ function iterate.imap(server, f, source, options)
       run:unwatch()
     end,
   })
-  return function()
-    local i, from, to = stream:step()
-    if i then
-      return i, table.unpack(stream.values, from, to)
-    end
-  end, nil, nil, closing
+  return core.stepper(stream.steps, server, Stream.step, stream), nil, nil, closing
 end
 
 -- Raise unless jobs is a list of jobs, at the caller of the caller.

@@ -177,7 +177,7 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
             pp_stream_status(j->s), text);
   if (kind != PP_END_EXIT || pp_stream_status(j->s) != 0)
     bad++;
-  if (*mode == 'e' && j->received == size)
+  if (!quiet && *mode == 'e' && j->received == size)
     fprintf(stderr, "rate %.1f\n",
             (double)size / 1e6 / (ms_since(began) / 1000));
   if (*mode == 'p' && j->received == size)

@@ -238,7 +238,12 @@ LINES
     ;;
   start) start "$1" ;;
   cut) ip link set "$(cat "$dir/$1/link")" down ;;
-  join) ip link set "$(cat "$dir/$1/link")" up ;;
+  join)
+    ip link set "$(cat "$dir/$1/link")" up
+    # Nobody waits until that the other is not there is forgotten.
+    ip neigh flush dev "$bridge"
+    ip -n "$(namespace "$1")" neigh flush dev eth0
+    ;;
   slow) tc qdisc replace dev "$(cat "$dir/$1/link")" root tbf rate "$2" burst 32k latency 400ms ;;
   down)
     for config in "$dir"/*/sshd_config; do
