@@ -98,7 +98,7 @@ void pp_link_answer(pp_link *l, const pp_job *parent, pp_job *child) {
 }
 void pp_link_configure(pp_link *l) { (void)l; }
 void pp_link_drain(pp_link *l) { (void)l; }
-void pp_link_rouse(pp_engine *e) { (void)e; }
 void pp_link_kill(pp_link *l) { (void)l; }
 void pp_link_retire(pp_link *l) { (void)l; }
+void pp_link_rouse(pp_engine *e) { (void)e; }
 void pp_link_stopped(pp_link *l) { (void)l; }

@@ -83,7 +83,7 @@ static void serve(pp_link *l) {
       pp_job_kin(j)->since == 0)
     return;
   below = pp_kin_queued(j);
-  if (below == NULL)
+  if (below == NULL || !pp_sched_may(&l->place, below))
     return;
   l->lending = true;
   pp_sched_lend(&l->place, below);
@@ -237,7 +237,7 @@ bool pp_crew_missing(const pp_node *n) {
 
   if (n->server->closed || n->open + barred >= n->ncpus)
     return false;
-  if (n->away + n->held > 0 && n->server->sched.queue.head == NULL &&
+  if (n->away + n->held > 0 && !pp_domain_due(&n->domain) &&
       n->open + n->away + n->held + barred >= n->ncpus)
     return false; /* there is nothing to do */
   return n->spare > 0 || n->alive + barred < n->ncpus + n->away + n->held;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "depend.h"
 
+#include "choice.h"
+
 #include <stdlib.h>
 
 #include "engine.h"
@@ -226,6 +228,8 @@ void pp_depend_wake(pp_engine *e, pp_promise *waiters, pp_job *cause) {
     j = waiters->waiters[i];
     if (j->state == PP_JOB_QUEUED && cause == NULL)
       pp_sched_place(&j->server->sched);
+    if (j->state == PP_JOB_QUEUED && cause == NULL && pp_choice_hopeless(j))
+      pp_server_hopeless(j->server);
     pp_job_unref(j, &e->blobs);
   }
   free(waiters->waiters);

@@ -235,9 +235,13 @@ static int64_t tend(pp_engine *e, int64_t now) {
 
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
     earlier(&next, pp_server_expire(s, now));
+    if (PP_UNLIKELY(s->sched.stranded)) {
+      s->sched.stranded = false;
+      pp_server_hopeless(s);
+    }
     for (pp_node *n = s->local; n != NULL; n = n->next) {
       earlier(&next, pp_crew_tidy(n, now));
-      if (n->serving > 0 && s->sched.queue.head != NULL)
+      if (n->serving > 0 && pp_domain_due(&n->domain))
         pp_crew_serve(n);
       if (!pp_crew_missing(n))
         continue;

@@ -173,6 +173,7 @@ static void bar(pp_link *l, pp_call *c, pp_job *run) {
          "worker %u of '%s' is not used: a call of everywhere failed: %s",
          l->number, pp_node_name(l->node), text);
   pp_link_retire(l);
+  pp_server_want(s);
   pp_server_hopeless(s);
 }
 

@@ -453,6 +453,8 @@ static bool recalled(pp_link *l, const unsigned char *p, size_t n) {
   if (!(j->flags & PP_JOB_ASKED))
     return false;
   pp_sched_answered(&l->place, j, true);
+  if (j->state == PP_JOB_QUEUED)
+    pp_server_hopeless(l->server); /* its node may be leaving */
   return true;
 }
 

@@ -22,6 +22,7 @@
 #include "wire.h"
 
 typedef struct pp_job pp_job;
+struct pp_class;
 struct pp_kin;
 struct pp_place;
 struct pp_server;
@@ -57,6 +58,7 @@ typedef struct pp_promise {
 /* What few jobs have. */
 typedef struct pp_more {
   struct pp_kin *kin;  /* owned: who submitted it, whom it did; or NULL */
+  struct pp_class *on; /* counted until it has ended: choice.h; or NULL */
   char *name;          /* owned, or NULL */
   pp_buf *output;      /* owned: stdout and stderr collected, or NULL */
   pp_promise *promise; /* owned, or NULL */
@@ -143,6 +145,9 @@ static inline pp_cargo *pp_job_load(const pp_job *j) {
 int pp_job_give_args(pp_job *j, pp_cargo *args);
 static inline struct pp_kin *pp_job_kin(const pp_job *j) {
   return j->more != NULL ? j->more->kin : NULL;
+}
+static inline struct pp_class *pp_job_on(const pp_job *j) {
+  return j->more != NULL ? j->more->on : NULL;
 }
 static inline pp_promise *pp_job_promise(const pp_job *j) {
   return j->more != NULL ? j->more->promise : NULL;

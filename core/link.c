@@ -523,6 +523,7 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
   e->closing++;
   l->place.ops = n->far != NULL ? &pp_link_far_ops : &pp_link_ops;
   l->place.sched = &s->sched;
+  l->place.domain = &n->domain;
   l->place.most = s->restart;
   l->place.delay = n->far != NULL ? n->far->rtt + 1 : 0;
   pp_link_configure(l);

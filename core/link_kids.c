@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "choice.h"
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
@@ -221,8 +222,9 @@ void pp_link_configure(pp_link *l) {
 /* The job in a SUBMIT frame; NULL if it makes no sense. */
 static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
                        size_t len, bool afar) {
-  const unsigned char *sub = p + PP_SUB_HEAD, *body;
-  size_t n = len - PP_SUB_HEAD, rest;
+  uint32_t on = pp_get32(p + PP_SUB_ON);
+  const unsigned char *sub = p + PP_SUB_HEAD + on, *body;
+  size_t n = len - PP_SUB_HEAD - on, rest; /* submit has looked */
   pp_cargo *args = NULL;
   uint32_t ndeps, mods;
   pp_more *more;
@@ -286,6 +288,10 @@ static pp_job *compose(pp_link *l, const pp_job *parent, const unsigned char *p,
     j->priority = 0;
   j->items = pp_get32(p + PP_SUB_ITEMS);
   j->slots = pp_get32(p + PP_SUB_SLOTS);
+  if (pp_choice_set(l->server, j, (const char *)p + PP_SUB_HEAD, on) != 0) {
+    pp_job_unref(j, &l->engine->blobs);
+    return NULL;
+  }
   return j;
 }
 
@@ -300,10 +306,13 @@ static void let_go(pp_link *l, const unsigned char *p, size_t len) {
 
 static bool submit(pp_link *l, const unsigned char *p, size_t len, bool afar,
                    int64_t now) {
-  uint32_t seq, key;
+  uint32_t seq, key, on;
   pp_job *parent, *j;
 
   if (len < PP_SUB_HEAD)
+    return false;
+  on = pp_get32(p + PP_SUB_ON);
+  if (on > PP_ON_MAX || on > len - PP_SUB_HEAD)
     return false;
   seq = pp_get32(p + PP_SUB_PARENT);
   key = pp_get32(p + PP_SUB_KEY);
@@ -311,11 +320,11 @@ static bool submit(pp_link *l, const unsigned char *p, size_t len, bool afar,
   if (parent == NULL || (parent->flags & PP_JOB_CALL))
     return false;
   if (parent->flags & PP_JOB_GHOST) {
-    if (len < PP_SUB_HEAD + PP_JOB_HEAD)
+    if (len < PP_SUB_HEAD + on + PP_JOB_HEAD)
       return false;
     if (afar)
       let_go(l, p, len);
-    refuse(l, seq, key, pp_get64(p + PP_SUB_HEAD + PP_JOB_ID),
+    refuse(l, seq, key, pp_get64(p + PP_SUB_HEAD + on + PP_JOB_ID),
            "the job that submitted it has ended");
     return true;
   }
@@ -323,6 +332,7 @@ static bool submit(pp_link *l, const unsigned char *p, size_t len, bool afar,
   if (j == NULL)
     return false;
   if (pp_server_add_child(l->server, parent, j, key, now) != 0) {
+    pp_choice_drop(j);
     pp_job_unref(j, &l->engine->blobs);
     return false;
   }

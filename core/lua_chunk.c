@@ -8,6 +8,7 @@ Taking jobs as they finish.
 #include <stdlib.h>
 #include <string.h>
 
+#include "choice.h"
 #include "lua_pp.h"
 #include "plain.h"
 
@@ -39,7 +40,8 @@ static int pack_each(lua_State *L, pp_engine *e, lua_Integer first, int n,
 }
 
 /* What its parcel says of a chunk of n items. */
-static int fill_in(pp_job *j, const pp_uparcel *u, uint32_t n, uint64_t index) {
+static int fill_in(pp_server *s, pp_job *j, const pp_uparcel *u, uint32_t n,
+                   uint64_t index) {
   pp_more *more = pp_job_more(j);
 
   if (more == NULL ||
@@ -54,7 +56,7 @@ static int fill_in(pp_job *j, const pp_uparcel *u, uint32_t n, uint64_t index) {
   more->error_retries = u->error_retries;
   more->memory = u->memory;
   more->index = index;
-  return 0;
+  return u->on == NULL ? 0 : pp_choice_set(s, j, u->on, u->on_len);
 }
 
 /* Append what stands for the n numbers from `first` of the range at 3. */
@@ -141,7 +143,7 @@ static int chunk(lua_State *L) {
   now = pp_now_ns();
   pp_engine_enter(e);
   j = pp_compose(s, &packed);
-  if (j != NULL && fill_in(j, u, (uint32_t)n, index) != 0) {
+  if (j != NULL && fill_in(s, j, u, (uint32_t)n, index) != 0) {
     pp_job_unref(j, &e->blobs);
     j = NULL;
   }
@@ -156,10 +158,7 @@ static int chunk(lua_State *L) {
     u->id = s->next_id++;
   u->has_id = true;
   j->id = u->id; /* how many there are depends on the time they take */
-  if (u->nowhere == NULL)
-    pp_server_add(s, pp_job_ref(j), now);
-  else
-    pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, u->nowhere);
+  pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
   if (!s->anchored)
     pp_anchor(L, s, 1);
@@ -235,8 +234,8 @@ static int parcel_gc(lua_State *L) {
   }
   u->parcel.blob = NULL;
   pp_buf_clear(&u->modules);
-  free(u->nowhere);
-  u->nowhere = NULL;
+  free(u->on);
+  u->on = NULL;
   free(u->name);
   u->name = NULL;
   return 0;

@@ -118,10 +118,11 @@ typedef struct pp_uparcel {
   double priority;
   uint64_t memory;
   uint32_t slots;
-  char *nowhere; /* owned: why there is no place for its jobs; NULL: there is */
-  uint64_t id;   /* of the jobs made of it, */
-  bool has_id;   /* once there is one */
-  char *name;    /* owned, or NULL */
+  char *on; /* owned: the nodes its jobs may run at; NULL: any */
+  size_t on_len;
+  uint64_t id; /* of the jobs made of it, */
+  bool has_id; /* once there is one */
+  char *name;  /* owned, or NULL */
 } pp_uparcel;
 int pp_parcel_new(lua_State *L);
 

@@ -5,9 +5,9 @@ Submitting jobs.
 */
 /* The table form of submit: its names and what may stand under each. */
 #include <lauxlib.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "host.h"
 #include "lua_submission.h"
 
 static const char *const names_by_name[AT_EXTRA] = {
@@ -41,44 +41,8 @@ static lua_Integer integer_field(lua_State *L, submission *b, const char *name,
   return otherwise;
 }
 
-/* slots =: how many places the job takes, at most those of its node. A server
- * of no workers has one, and it is enough. */
-static void read_slots(lua_State *L, submission *b) {
-  int ok;
-  lua_Integer n;
-
-  if (lua_getfield(L, AT_FUNC, "slots") != LUA_TNIL) {
-    n = lua_tointegerx(L, -1, &ok);
-    if (!ok || lua_type(L, -1) != LUA_TNUMBER || n < 1)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L, "slots must be an integer >= 1, got %s",
-                                   luaL_tolstring(L, -1, NULL)));
-    if (b->s->local->ncpus > 0 && n > (lua_Integer)b->s->local->ncpus)
-      pp_arg_error(L, b, AT_FUNC,
-                   lua_pushfstring(L,
-                                   "slots must be at most %d, the workers of "
-                                   "'local', got %I",
-                                   (int)b->s->local->ncpus, n));
-    b->slots = b->s->local->ncpus > 0 ? (uint32_t)n : 1;
-  }
-  lua_pop(L, 1);
-}
-
-/* Is there a "local" among the names, which commas may separate? */
-static bool names_local(const char *names) {
-  while (*names != '\0') {
-    size_t n;
-
-    names += strspn(names, " \t,");
-    n = strcspn(names, " \t,");
-    if (n == 5 && memcmp(names, "local", 5) == 0)
-      return true;
-    names += n;
-  }
-  return false;
-}
-
 static void check_names(lua_State *L, submission *b, int idx) {
+  size_t n;
   const char *names;
 
   if (lua_type(L, idx) != LUA_TSTRING)
@@ -87,25 +51,21 @@ static void check_names(lua_State *L, submission *b, int idx) {
                                  "on must be a node's name or a list of names, "
                                  "got %s",
                                  luaL_typename(L, idx)));
-  names = lua_tostring(L, idx);
-  if (names[strspn(names, " \t,")] == '\0')
+  names = lua_tolstring(L, idx, &n);
+  if (n == 0 || strspn(names, " \t,") == n)
     pp_arg_error(L, b, AT_FUNC, "on names no node");
 }
 
-/* on =: the nodes the job may run at. This one is the only one there is: says
- * in b->nowhere if it is not among them. */
+/* on =: the nodes the job may run at, as a string: a list is one with commas.
+ * Pushes it; or nil. */
 static void read_on(lua_State *L, submission *b) {
-  int top = lua_gettop(L), on = top + 1;
-  bool here = false;
+  int on = lua_gettop(L) + 1;
   luaL_Buffer list;
 
-  if (lua_getfield(L, AT_FUNC, "on") == LUA_TNIL) {
-    lua_settop(L, top);
+  if (lua_getfield(L, AT_FUNC, "on") == LUA_TNIL)
     return;
-  }
   if (lua_type(L, on) != LUA_TTABLE) {
     check_names(L, b, on);
-    here = names_local(lua_tostring(L, on));
   } else {
     lua_Integer n = (lua_Integer)lua_rawlen(L, on);
 
@@ -117,19 +77,82 @@ static void read_on(lua_State *L, submission *b) {
         luaL_addstring(&list, ", ");
       lua_rawgeti(L, on, i);
       check_names(L, b, lua_gettop(L));
-      here = here || names_local(lua_tostring(L, -1));
       luaL_addvalue(&list);
     }
     luaL_pushresult(&list);
+    lua_replace(L, on);
   }
-  if (!here) {
-    const char *names = lua_tostring(L, -1);
+  b->on = lua_tolstring(L, on, &b->on_len);
+  if (b->on_len > PP_ON_MAX)
+    pp_arg_error(L, b, AT_FUNC,
+                 lua_pushfstring(L, "on is longer than %d bytes", PP_ON_MAX));
+}
 
-    snprintf(b->nowhere, sizeof b->nowhere,
-             "no worker is to be expected on '%.80s%s'", names,
-             strlen(names) > 80 ? "..." : "");
+/* slots =: how many places the job takes. */
+static lua_Integer read_slots(lua_State *L, submission *b) {
+  lua_Integer n = 1;
+
+  if (lua_getfield(L, AT_FUNC, "slots") != LUA_TNIL) {
+    int ok;
+
+    n = lua_tointegerx(L, -1, &ok);
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER || n < 1)
+      pp_arg_error(L, b, AT_FUNC,
+                   lua_pushfstring(L, "slots must be an integer >= 1, got %s",
+                                   luaL_tolstring(L, -1, NULL)));
   }
-  lua_settop(L, top);
+  lua_pop(L, 1);
+  return n;
+}
+
+/* The largest of the nodes the job may run at; NULL: it is not known yet. */
+static const pp_node *largest(const pp_server *s, const pp_nodeset *set) {
+  const pp_node *most = NULL;
+
+  for (const pp_node *n = s->local; n != NULL; n = n->next) {
+    const char *name = pp_node_name(n);
+
+    if (set != NULL && !pp_nodeset_has(set, name, strlen(name)))
+      continue;
+    if (n->expected && n->ncpus == 0)
+      return NULL;
+    if (most == NULL || n->ncpus > most->ncpus)
+      most = n;
+  }
+  return most;
+}
+
+/* Where the job may run, and how much of that it takes: at most the workers of
+ * the largest node, as far as is known. A server of no workers has one place,
+ * and it is enough. Pushes what `on` says, or nil. */
+static void read_place(lua_State *L, submission *b) {
+  lua_Integer slots;
+  const pp_node *most;
+  pp_nodeset *set = NULL;
+  pp_host_error e;
+  int r;
+
+  read_on(L, b);
+  slots = read_slots(L, b);
+  if (b->on == NULL && slots == 1)
+    return;
+  if (b->on != NULL && (r = pp_nodeset_new(&set, b->on, b->on_len, &e)) != 0) {
+    if (r == PP_ENOMEM)
+      luaL_error(L, "not enough memory");
+    pp_arg_error(L, b, AT_FUNC,
+                 lua_pushfstring(L, "on is no set of nodes: %s", e.message));
+  }
+  most = largest(b->s, set);
+  pp_nodeset_free(set);
+  if (pp_server_here(b->s))
+    slots = 1;
+  else if (most != NULL && most->ncpus > 0 && slots > (lua_Integer)most->ncpus)
+    pp_arg_error(L, b, AT_FUNC,
+                 lua_pushfstring(L,
+                                 "slots must be at most %d, the workers of "
+                                 "'%s', got %I",
+                                 (int)most->ncpus, pp_node_name(most), slots));
+  b->slots = slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX;
 }
 
 /***
@@ -152,10 +175,15 @@ Options of submit. The function stands without a name or as `func`.
 @tfield[opt] number priority higher goes first; 0. Equals go in the order they
   came, and nothing that runs is stopped for another
 @tfield[opt] string|table on the name of the node it may run at, or several:
-  a list, or one string with commas; "local" is this machine. Where no worker
-  of that name is to be expected, the job fails with kind "connect"
-@tfield[opt] integer slots places of workers it takes, at most those of its
-  node; 1. It starts when so many are idle, and they are kept for it
+  a set as hosts are written ("node[1-3]", "a,b!c"), without users and workers,
+  or a list of such; "local" is this machine. A node of the set that is still
+  connecting is waited for. Where there is none of them nor will be, the job
+  fails with kind "connect"
+@tfield[opt] integer slots places of workers it takes, all of one node; 1. It
+  starts when so many are idle there, and they are kept for it. At most the
+  workers of the largest node it may run at; while such a node is still
+  connecting, it is waited for if none of the others is large enough. When it
+  turns out that none is, the job takes all workers of the largest
 @tfield[opt] string name any text; it is `job.name`
 @tfield[opt] integer memory most bytes of Lua heap for its worker; more is the
   job's error of kind "memory". Default: the server's
@@ -166,7 +194,7 @@ void pp_submission_by_name(lua_State *L, submission *b) {
   static const char *const keys[] = {
       "args", "deps", "modules", "callback", "callbackargs", "group", "globals",
   };
-  int spec = AT_FUNC;
+  int spec = AT_FUNC, kept = AT_FUNC + 1;
 
   b->by_name = true;
   memcpy(b->names, names_by_name, sizeof b->names);
@@ -221,8 +249,8 @@ void pp_submission_by_name(lua_State *L, submission *b) {
           lua_pushfstring(L, "priority must be a number, got %s", got(L)));
   }
   lua_pop(L, 1);
-  read_slots(L, b);
-  read_on(L, b);
+  read_place(L, b);
+  lua_insert(L, kept);
   if (lua_getfield(L, spec, "forget") != LUA_TNIL && !lua_isboolean(L, -1))
     pp_arg_error(
         L, b, AT_FUNC,
@@ -237,7 +265,17 @@ void pp_submission_by_name(lua_State *L, submission *b) {
                                    luaL_typename(L, -1)));
     b->name = lua_tostring(L, -1); /* the spec keeps it */
   }
-  lua_settop(L, spec);
+  lua_settop(L, kept); /* what b->on and b->name point into: on, or the spec */
+  if (b->on == NULL) {
+    lua_pushvalue(L, spec);
+    lua_replace(L, kept);
+  } else if (b->name != NULL) {
+    lua_createtable(L, 2, 0);
+    lua_insert(L, kept);
+    lua_rawseti(L, kept, 1);
+    lua_pushvalue(L, spec);
+    lua_rawseti(L, kept, 2);
+  }
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (lua_getfield(L, spec, keys[i]) == LUA_TNIL && i == 1) {
       lua_pop(L, 1);
@@ -247,7 +285,8 @@ void pp_submission_by_name(lua_State *L, submission *b) {
     lua_pop(L, 1);
     lua_getfield(L, spec, "func");
   }
-  lua_pushvalue(L, spec); /* keep it alive: b->name points into it */
+  lua_pushvalue(L, kept);
+  lua_remove(L, kept);
   lua_insert(L, AT_EXTRA);
   lua_replace(L, spec);
 }

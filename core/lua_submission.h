@@ -38,7 +38,8 @@ typedef struct submission {
   double priority;
   bool forget;
   uint32_t slots;
-  char nowhere[160]; /* why there is no place for it; "": there is */
+  const char *on; /* the nodes it may run at; NULL: any; kept as name is */
+  size_t on_len;
   const char *name;
   pp_buf modules; /* lives in e->scratch's tail: not owned */
 } submission;

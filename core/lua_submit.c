@@ -8,6 +8,7 @@ Submitting jobs.
 #include <stdlib.h>
 #include <string.h>
 
+#include "choice.h"
 #include "link.h"
 #include "lua_submission.h"
 
@@ -302,6 +303,10 @@ pp_job *pp_submission_job(const submission *b, const pp_packed *k) {
   j->timeout = b->timeout;
   j->priority = b->priority;
   j->slots = b->slots;
+  if (b->on != NULL && pp_choice_set(b->s, j, b->on, b->on_len) != 0) {
+    pp_job_unref(j, &b->e->blobs);
+    return NULL;
+  }
   if (b->retry_errors == 0 && b->memory == 0 && b->name == NULL)
     return j;
   if (pp_job_more(j) == NULL ||
@@ -344,10 +349,7 @@ static int submit(lua_State *L, submission *b) {
   pp_engine_look(e, now);
   j->group = pp_groups_get(&s->groups, group, group_len);
   j->id = s->next_id++;
-  if (b->nowhere[0] == '\0')
-    pp_server_add(s, pp_job_ref(j), now);
-  else
-    pp_server_add_failed(s, pp_job_ref(j), now, PP_KIND_CONNECT, b->nowhere);
+  pp_server_add(s, pp_job_ref(j), now);
   pp_engine_leave(e);
   if (lua_isnil(L, -1))
     lua_settop(L, handle);
@@ -390,6 +392,7 @@ int pp_parcel_new(lua_State *L) {
   lua_remove(L, 2);
   pp_submission_by_name(L, &b);
   lua_settop(L, AT_EXTRA);
+  lua_pushvalue(L, AT_EXTRA); /* it holds name and on */
   lua_pushnil(L);
   lua_replace(L, AT_EXTRA);
   check_parts(L, &b, AT_GLOBALS);
@@ -417,8 +420,9 @@ int pp_parcel_new(lua_State *L) {
   u->timeout = b.timeout;
   u->priority = b.priority;
   u->slots = b.slots;
-  if (b.nowhere[0] != '\0' && (u->nowhere = strdup(b.nowhere)) == NULL)
+  if (b.on != NULL && (u->on = strdup(b.on)) == NULL)
     return luaL_error(L, "not enough memory");
+  u->on_len = b.on_len;
   u->memory = (uint64_t)b.memory;
   if (b.name != NULL)
     u->name = strdup(b.name);
@@ -477,8 +481,8 @@ int pp_server_submit(lua_State *L) {
   }
   lua_settop(L, AT_EXTRA);
   if (b.by_name) {
-    if (b.name != NULL)
-      lua_pushvalue(L, AT_EXTRA); /* the spec, which holds the name */
+    if (b.name != NULL || b.on != NULL)
+      lua_pushvalue(L, AT_EXTRA); /* what holds them */
     lua_pushnil(L);
     lua_replace(L, AT_EXTRA);
     top = AT_GLOBALS;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "choice.h"
 #include "lua_pp.h"
 #include "message.h"
 #include "runner.h"
@@ -167,6 +168,8 @@ static int up_send(pp_place *place, pp_job *j) {
   pp_up *u = up_of(place);
   pp_nest *n = u->nest;
   unsigned char head[PP_FRAME_HEAD + PP_SUB_HEAD] = {0};
+  const char *on = pp_choice_text(j);
+  size_t on_len = on != NULL ? strlen(on) : 0;
   unsigned char *p = head + PP_FRAME_HEAD;
   size_t job = pp_job_head_len(j), size = job + j->body_len;
   uint64_t bits;
@@ -182,7 +185,7 @@ static int up_send(pp_place *place, pp_job *j) {
   j->seq = key;
   pp_job_head(j, n->head.data);
   pp_frame_head(head, PP_F_SUBMIT | (pp_job_args(j) != NULL ? PP_F_AFAR : 0),
-                PP_SUB_HEAD + size - PP_FRAME_HEAD);
+                PP_SUB_HEAD + on_len + size - PP_FRAME_HEAD);
   pp_put32(p + PP_SUB_PARENT, u->at->seq);
   pp_put32(p + PP_SUB_KEY, key);
   pp_put32(p + PP_SUB_RETRIES, j->retries);
@@ -192,7 +195,10 @@ static int up_send(pp_place *place, pp_job *j) {
   pp_put64(p + PP_SUB_PRIORITY, bits);
   pp_put32(p + PP_SUB_ITEMS, j->items);
   pp_put32(p + PP_SUB_SLOTS, j->slots);
+  pp_put32(p + PP_SUB_ON, (uint32_t)on_len);
   n->ops->send(n->ud, head, sizeof head);
+  if (on_len > 0)
+    n->ops->send(n->ud, on, on_len);
   n->ops->send(n->ud, n->head.data + PP_FRAME_HEAD, job - PP_FRAME_HEAD);
   n->ops->send(n->ud, j->body, j->body_len);
   n->ops->sent(n->ud);

@@ -41,6 +41,10 @@ pp_node *pp_node_add(pp_server *s, uint16_t name) {
     return NULL;
   n->server = s;
   n->name = name;
+  if (pp_domain_add(&s->sched, &n->domain) != 0) {
+    free(n);
+    return NULL;
+  }
   while (*end != NULL)
     end = &(*end)->next;
   *end = n;
@@ -57,6 +61,7 @@ const char *pp_node_state_name(const pp_node *n) {
 void pp_node_free(pp_node *n) {
   if (n->release != NULL)
     n->release(n);
+  pp_domain_remove(&n->domain);
   free(n->workers);
   free(n->seats);
   free(n);

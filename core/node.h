@@ -12,7 +12,10 @@
 #define PP_NODE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "sched.h"
 
 struct pp_link;
 struct pp_server;
@@ -41,6 +44,7 @@ struct pp_node {
   struct pp_link **workers; /* by number - 1; NULL: none at present */
   uint32_t *seats;          /* of these */
   uint32_t cap, ncpus;      /* ncpus: how many workers there are to be */
+  pp_domain domain;         /* what the schedule knows of it */
   /* Of a host, kept by remote/hosts.c. */
   void *conn;
   void (*release)(pp_node *n); /* it is being freed or its server closed */
@@ -60,6 +64,11 @@ struct pp_node {
   int64_t stuck_since;        /* when it had its last worker; 0: it has some */
   pp_stats stats;
 };
+
+static inline const pp_node *pp_node_of(const pp_domain *d) {
+  return (const pp_node *)(const void *)((const char *)d -
+                                         offsetof(pp_node, domain));
+}
 
 void pp_stats_add(pp_stats *to, const pp_stats *t);
 

@@ -68,6 +68,12 @@ static void move(pp_place *p, int ring) {
 
 static uint32_t width(const pp_place *p) { return p->width > 0 ? p->width : 1; }
 
+/* Its domain's ring, after any change of the other. */
+static inline void settle_domain(pp_place *p) {
+  if (p->domain != NULL)
+    pp_domain_settle(p);
+}
+
 static void set_fat(pp_place *p, bool fat) {
   pp_sched *s = p->sched;
   pp_place **ring = p->ops->ask != NULL ? &s->far_fats : &s->fats;
@@ -103,6 +109,7 @@ static void count_free(pp_place *p) {
 
 void pp_place_unlist(pp_place *p) {
   move(p, PP_RING_NONE);
+  settle_domain(p);
   count_free(p);
   set_fat(p, false);
 }
@@ -118,12 +125,14 @@ void pp_place_settle(pp_place *p, bool anew) {
     move(p, PP_RING_IDLE);
   else if (anew || p->ring != PP_RING_PACKED)
     move(p, PP_RING_ROOMY);
+  settle_domain(p);
   count_free(p);
   set_fat(p, !p->wide && pp_place_waiting(p) > 0);
 }
 
 void pp_place_pack(pp_place *p) {
   move(p, PP_RING_PACKED);
+  settle_domain(p);
   count_free(p);
 }
 

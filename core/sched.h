@@ -27,11 +27,19 @@
  * A job of higher priority than some that wait at places takes these back
  * first where that can be done at once, which costs as many steps as they are.
  *
- * A job of several slots takes as many of its node's workers. Here, where each
+ * A job of several slots takes as many workers of one node. Where each of these
  * is a place, it starts when that many are idle, runs at one of them, and the
  * others, its team, are kept empty until it has left. While it is first in the
  * queue nothing behind it is placed, so that small jobs cannot starve it. While
  * its place is closed (it waits for jobs of its own) the team goes to others.
+ * The places of a node are its domain.
+ *
+ * A job that may run on some nodes only is of a class, which has a queue of its
+ * own. A place takes the first by priority, then by age, of the jobs it may
+ * run: of the general queue and of its domain's classes. A job of several slots
+ * that is first in its class keeps the idle places of one node that is large
+ * enough, and no others, from what comes after it; jobs of several slots that
+ * may run anywhere are a class, too (wide), where there are several domains.
  *
  * Pure: no clock, no I/O, no Lua. How a place is reached is behind its ops, so
  * the same code runs over simulated places (spec/c/sim_*.c).
@@ -43,6 +51,8 @@
 
 typedef struct pp_place pp_place;
 typedef struct pp_sched pp_sched;
+typedef struct pp_class pp_class;
+typedef struct pp_domain pp_domain;
 
 typedef struct pp_place_ops {
   /* Hand it a job. 0, or PP_EAGAIN if it takes none at present (it calls
@@ -73,9 +83,47 @@ typedef struct pp_place_ops {
 
 enum pp_ring_name { PP_RING_NONE, PP_RING_IDLE, PP_RING_ROOMY, PP_RING_PACKED };
 
+/* The places of one node. Zeroed, but for what is asked for at pp_domain_add.
+ */
+struct pp_domain {
+  pp_sched *sched;
+  pp_domain *next;                  /* of the schedule's */
+  pp_domain *look_prev, *look_next; /* of those to be looked at */
+  pp_place *spare; /* ring: places with a worker that has nothing to do, those
+                      in the idle ring first */
+  pp_place *more;  /* ring: its roomy ones */
+  size_t nspare;   /* of these ... */
+  pp_class **classes; /* that it is in */
+  uint32_t nclasses, cap;
+  uint32_t waiting; /* of these, how many have jobs queued */
+  uint32_t want;    /* places there are to be; 0: as many as are open */
+  uint32_t nopen;
+  bool hazy; /* want is not known yet */
+  bool look; /* in the list of those to be looked at */
+  bool held; /* idle places are kept for a job of several slots */
+};
+
+/* Jobs for some domains only. */
+struct pp_class {
+  bool (*has)(const pp_class *c, const pp_domain *d);
+  pp_sched *sched;
+  pp_class *prev, *next;         /* of the schedule's */
+  pp_class *due_prev, *due_next; /* of those that have jobs queued */
+  pp_jobs queue;
+  pp_levels levels;
+  pp_domain **domains;
+  uint32_t ndomains, cap;
+  pp_domain *target; /* where its first job, of several slots, waits; NULL: not
+                        chosen yet */
+};
+
 struct pp_place {
   const pp_place_ops *ops;
   pp_sched *sched;
+  pp_domain *domain; /* NULL when it is opened: the schedule's own if it is
+                        near, else none */
+  pp_place *dprev, *dnext; /* in a ring of its domain */
+  uint8_t dring;
   pp_place *prev, *next;         /* in the ring of its state, or in a team */
   pp_place *fat_prev, *fat_next; /* in the ring of those to steal from */
   pp_jobs jobs;                  /* sent and not ended, in order */
@@ -99,7 +147,18 @@ struct pp_place {
 };
 
 struct pp_sched {
-  pp_jobs queue;    /* by priority, then as they came; use put, take */
+  pp_jobs queue;           /* by priority, then as they came; use put, take */
+  pp_domain own;           /* of places that have no other; in no class */
+  pp_domain *domains;      /* all, but for its own while that was not used */
+  pp_domain *look;         /* ring of those a class may have something for */
+  pp_class *classes, *due; /* all; those that have jobs queued */
+  pp_class *wide; /* of jobs of several slots that are of no class; NULL: these
+                     stand in the general queue */
+  size_t nheld;   /* domains that are held */
+  double held_least; /* no job that holds one has less */
+  bool stranded;     /* a class got jobs and none of its places is open: whoever
+                        owns     them sees whether there will be one */
+  bool look_all;
   pp_jobs held;     /* queued, of a later era: not to be placed yet */
   uint32_t era;     /* jobs of this one and those before it may be placed */
   pp_levels levels; /* of queue */
@@ -113,7 +172,6 @@ struct pp_sched {
   size_t nfree;        /* workers of idle places, far ones too */
   size_t asked;        /* sum over places */
   size_t nspans;       /* places whose job takes more than one */
-  uint32_t want;       /* places there are to be; 0: as many as are open */
   double lowest;       /* no job waiting at a place has less */
   bool flat;           /* its one place is wide */
   uint64_t steps; /* how often a place was looked at, or a job there, for those
@@ -130,14 +188,32 @@ void pp_sched_era(pp_sched *s, uint32_t era);
 /* Hand a place, open but busy or closed, a job in no list. 0, or what send
  * said. */
 int pp_sched_give(pp_place *p, pp_job *j);
-/* How many places there are to be: a job of more slots takes them all, one of
- * fewer waits for those that are missing. */
+/* How many places there are to be in its own domain: a job of more slots takes
+ * them all, one of fewer waits for those that are missing. */
 void pp_sched_want(pp_sched *s, uint32_t want);
+/* The same for any domain; or that is not known yet (hazy). */
+void pp_domain_want(pp_domain *d, uint32_t want, bool hazy);
+/* A domain comes, or (no place of it is left) goes. PP_ENOMEM: it is not there.
+ */
+int pp_domain_add(pp_sched *s, pp_domain *d);
+void pp_domain_remove(pp_domain *d);
+/* A class comes (only `has` set), or goes: it has no job. PP_ENOMEM. */
+int pp_class_add(pp_sched *s, pp_class *c);
+void pp_class_remove(pp_class *c);
+/* May j run at p, as far as classes go? */
+bool pp_sched_may(const pp_place *p, const pp_job *j);
+/* Is anything queued that a place of this domain may take? */
+static inline bool pp_domain_due(const pp_domain *d) {
+  return d->waiting > 0 || d->sched->queue.head != NULL;
+}
+/* The job that is first of all that are queued; NULL: none is. */
+pp_job *pp_sched_head(const pp_sched *s);
 /* A closed place is gone, its jobs with it: its team has no more to wait for.
  */
 void pp_sched_gone(pp_place *p);
 /* Queue without placing; take the first (NULL: none), held ones last, or any
- * queued job out. */
+ * queued job out. A job's class is more->on; a schedule whose place is wide
+ * knows none. */
 void pp_sched_put(pp_sched *s, pp_job *j, bool front);
 pp_job *pp_sched_first(pp_sched *s);
 void pp_sched_remove(pp_sched *s, pp_job *j);

@@ -30,6 +30,40 @@ static inline uint32_t pp_place_waiting(const pp_place *p) {
   return p->taken > busy ? p->taken - busy : 0;
 }
 
+/* --- class.c -------------------------------------------------------------- */
+
+/* SPARE ones are idle; KEPT ones would be, but are packed. */
+enum { PP_DRING_NONE, PP_DRING_SPARE, PP_DRING_KEPT, PP_DRING_MORE };
+
+/* j's class, or NULL. */
+static inline pp_class *pp_class_of(const pp_sched *s, const pp_job *j) {
+  if (PP_UNLIKELY(j->more != NULL && j->more->on != NULL) && !s->flat)
+    return j->more->on;
+  return PP_UNLIKELY(j->slots > 1) ? s->wide : NULL;
+}
+/* Does a come before b, by priority and age? */
+static inline bool pp_sched_before(const pp_job *a, const pp_job *b) {
+  return a->priority > b->priority ||
+         (a->priority == b->priority && a->submitted < b->submitted);
+}
+/* Put a place into the ring of its domain that it belongs to. */
+void pp_domain_settle(pp_place *p);
+/* A class may have something for it. */
+void pp_domain_look(pp_domain *d);
+void pp_domain_unlook(pp_domain *d);
+/* The first job of its classes; NULL: none is queued that it could take. */
+pp_job *pp_domain_first(const pp_domain *d);
+/* So many places jobs of several slots may ask of it. */
+uint32_t pp_domain_size(const pp_domain *d);
+/* How many places a job takes: all of the largest domain it may run at, if none
+ * is large enough; 0: that is not known yet. */
+uint32_t pp_sched_need(const pp_sched *s, const pp_job *j);
+/* Its idle places are kept for j; they are not. */
+void pp_domain_hold(pp_domain *d, const pp_job *j);
+void pp_domain_unhold(pp_domain *d);
+void pp_class_put(pp_class *c, pp_job *j, bool front);
+void pp_class_take(pp_class *c, pp_job *j);
+
 /* --- team.c --------------------------------------------------------------- */
 
 /* Has the first in the queue to wait for several places? */
@@ -38,6 +72,8 @@ static inline bool pp_sched_spans(const pp_sched *s) {
 }
 /* Give it those; false if they are not there. */
 bool pp_team_place(pp_sched *s);
+/* The same for a job at the head of its queue, at this domain. */
+bool pp_team_place_at(pp_sched *s, pp_domain *d, pp_job *j, uint32_t need);
 /* Join a team that lacks a place; false if none does. */
 bool pp_team_enlist(pp_place *member);
 /* Let a team have idle places it lacks. */

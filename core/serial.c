@@ -154,13 +154,14 @@ static const pp_place_ops ops = {
  * call of everywhere to be made. */
 static pp_server *next_server(const pp_engine *e) {
   pp_server *first = NULL;
+  const pp_job *j;
 
   for (pp_server *s = e->servers; s != NULL; s = s->next)
     if (pp_everywhere_due(s))
       return s;
-    else if (pp_server_here(s) && s->sched.queue.head != NULL &&
-             (first == NULL || s->sched.queue.head->submitted <
-                                   first->sched.queue.head->submitted))
+    else if (pp_server_here(s) && (j = pp_sched_head(&s->sched)) != NULL &&
+             (first == NULL ||
+              j->submitted < pp_sched_head(&first->sched)->submitted))
       first = s;
   return first;
 }

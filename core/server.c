@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "choice.h"
 #include "crew.h"
 #include "depend.h"
 #include "engine.h"
@@ -32,7 +33,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->memory = o->memory;
   s->seed = o->seed;
   s->seeded = o->seeded;
-  if (pp_node_add(s, PP_NAME_LOCAL) == NULL ||
+  if (pp_choices_begin(s) != 0 || pp_node_add(s, PP_NAME_LOCAL) == NULL ||
       pp_node_resize(s->local, o->ncpus) != 0) {
     errno = ENOMEM;
     goto fail;
@@ -47,6 +48,7 @@ fail:
   pp_everywhere_free(s);
   if (s->local != NULL)
     pp_node_free(s->local);
+  pp_choices_clear(s);
   free(s);
   errno = why;
   return NULL;
@@ -55,8 +57,13 @@ fail:
 void pp_server_hopeless(pp_server *s) {
   char why[400];
 
-  if (s->closed || !pp_everywhere_hopeless(s))
+  if (s->closed)
     return;
+  if (!pp_everywhere_hopeless(s)) {
+    if (PP_UNLIKELY(s->sched.due != NULL))
+      pp_choices_hopeless(s);
+    return;
+  }
   pp_everywhere_why(s, why, sizeof why);
   pp_server_fail_all(s, PP_KIND_CONNECT, why);
 }
@@ -194,6 +201,7 @@ void pp_server_free(pp_server *s) {
     j->server = NULL;
     pp_job_unref(j, &e->blobs);
   }
+  pp_choices_clear(s);
   pp_groups_clear(&s->groups);
   pp_deadlines_clear(&s->deadlines, &e->blobs);
   pp_everywhere_free(s);
@@ -209,6 +217,7 @@ void pp_server_resize(pp_server *s, uint32_t n) {
       if (at->workers[i] != NULL)
         pp_link_configure(at->workers[i]);
   pp_everywhere_step(s);
+  pp_server_hopeless(s);
 }
 
 uint32_t pp_server_ncpus(const pp_server *s) {
@@ -220,11 +229,12 @@ uint32_t pp_server_ncpus(const pp_server *s) {
 }
 
 void pp_server_want(pp_server *s) {
-  uint32_t want = 0;
+  for (pp_node *n = s->local; n != NULL; n = n->next) {
+    uint32_t want = n->refusals > 0 ? n->alive : n->ncpus;
 
-  for (const pp_node *n = s->local; n != NULL; n = n->next)
-    want += n->refusals > 0 ? n->alive : n->ncpus;
-  pp_sched_want(&s->sched, want);
+    pp_domain_want(&n->domain, want > n->barred ? want - n->barred : 0,
+                   n->ncpus == 0 && n->expected);
+  }
 }
 
 pp_node *pp_server_node(const pp_server *s, const pp_job *j) {
@@ -267,6 +277,11 @@ static void queue(pp_server *s, pp_job *j, bool front) {
 
     pp_everywhere_why(s, why, sizeof why);
     pp_server_fail(s, j, PP_KIND_CONNECT, why);
+  } else if (PP_UNLIKELY(pp_choice_hopeless(j))) {
+    char why[400];
+
+    pp_choice_why(j, why, sizeof why);
+    pp_server_fail(s, j, PP_KIND_CONNECT, why);
   } else {
     pp_sched_add(&s->sched, j, front);
   }
@@ -296,12 +311,6 @@ void pp_server_add(pp_server *s, pp_job *j, int64_t now) {
       return;
   }
   queue(s, j, false);
-}
-
-void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
-                          const char *msg) {
-  enlist(s, j, now);
-  pp_server_fail(s, j, kind, msg);
 }
 
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,
@@ -353,6 +362,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     return;
   }
   scatter(s, j);
+  pp_choice_drop(j);
   j->state = failed ? PP_JOB_FAILED : PP_JOB_DONE;
   if (j->ended == 0)
     j->ended = pp_now_ns();

@@ -17,14 +17,18 @@ struct pp_link;
 struct pp_serial;
 typedef struct pp_server pp_server;
 
+#define PP_CHOICES 64
+
 struct pp_server {
   pp_server *next;
   struct pp_engine *engine;
   pp_sched sched;
   pp_node *local; /* the first of its nodes; of no workers and the only one:
                      jobs run in this process */
-  struct pp_serial *serial; /* where they do; NULL: none has yet */
-  size_t kids;              /* unfinished jobs that jobs have submitted */
+  pp_class wide;  /* jobs of several slots that may run anywhere */
+  struct pp_choice *choices[PP_CHOICES]; /* by their text's hash: choice.h */
+  struct pp_serial *serial;              /* where they do; NULL: none has yet */
+  size_t kids; /* unfinished jobs that jobs have submitted */
   int64_t created;
   pp_groups groups;
   pp_jobs blocked;   /* wait for other jobs */
@@ -87,9 +91,6 @@ void pp_server_tend(pp_server *s, int64_t now);
 /* Take a job in (its reference passes to the server), its id set: the server's
  * next, which all chunks of a map share. */
 void pp_server_add(pp_server *s, pp_job *j, int64_t now);
-/* Take one in that cannot run anywhere: it fails with this kind and text. */
-void pp_server_add_failed(pp_server *s, pp_job *j, int64_t now, int kind,
-                          const char *msg);
 /* Take in a job that `parent` has submitted, by the name of key. PP_ENOMEM:
  * the reference has not passed. */
 int pp_server_add_child(pp_server *s, pp_job *parent, pp_job *j, uint32_t key,

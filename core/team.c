@@ -20,17 +20,18 @@ void pp_team_part(pp_place *member) {
 static bool lacks(const pp_place *p) { return p->nteam + 1 < p->span; }
 
 void pp_team_complete(pp_place *p) {
-  while (lacks(p) && p->sched->idle != NULL)
-    join(p, p->sched->idle);
+  while (lacks(p) && p->domain->spare != NULL)
+    join(p, p->domain->spare);
 }
 
-/* One in that ring whose team lacks a place; NULL: there is none. */
-static pp_place *lacking(pp_place *ring) {
+/* One of that domain in that ring whose team lacks a place; NULL: there is
+ * none. */
+static pp_place *lacking(pp_place *ring, const pp_domain *d) {
   pp_place *p = ring;
 
   if (p != NULL)
     do {
-      if (lacks(p))
+      if (p->domain == d && lacks(p))
         return p;
     } while ((p = p->next) != ring);
   return NULL;
@@ -38,10 +39,10 @@ static pp_place *lacking(pp_place *ring) {
 
 bool pp_team_enlist(pp_place *member) {
   pp_sched *s = member->sched;
-  pp_place *p = s->nspans > 0 ? lacking(s->packed) : NULL;
+  pp_place *p = s->nspans > 0 ? lacking(s->packed, member->domain) : NULL;
 
   if (p == NULL && s->nspans > 0)
-    p = lacking(s->roomy);
+    p = lacking(s->roomy, member->domain);
   if (p == NULL)
     return false;
   join(p, member);
@@ -63,54 +64,68 @@ void pp_team_dissolve(pp_place *p) {
   p->sched->nspans--;
 }
 
-/* Take the first job of the queue to p; false if it does not want it. */
-static bool enter(pp_sched *s, pp_place *p) {
-  pp_job *j = s->queue.head;
+/* Take a queued job to p; false if it does not want it. */
+static bool enter(pp_sched *s, pp_place *p, pp_job *j) {
   int r;
 
-  pp_levels_remove(&s->levels, &s->queue, j);
+  pp_sched_remove(s, j);
   r = pp_place_enter(p, j);
   if (r != 0) {
     p->full = true;
-    pp_levels_put(&s->levels, &s->queue, j, true);
+    pp_sched_put(s, j, true);
   }
   pp_place_settle(p, false);
   return r == 0;
 }
 
-/* A node that has so many workers, and has them free. */
+bool pp_team_place_at(pp_sched *s, pp_domain *d, pp_job *j, uint32_t need) {
+  while (d->nspare >= need && need > 0) {
+    pp_place *p = d->spare;
+
+    if (p->full || !pp_place_takes(p, j))
+      return false; /* for the others are, too */
+    if (!enter(s, p, j))
+      continue; /* it is spare no more */
+    if (need > 1) {
+      p->span = need;
+      s->nspans++;
+      pp_team_complete(p);
+    }
+    return true;
+  }
+  return false;
+}
+
+/* A node that is one place, has so many workers, and has them free. */
 static pp_place *roomy_node(const pp_sched *s, size_t need) {
   pp_place *p = s->far;
 
   if (p != NULL)
     do {
-      if (p->width >= need && pp_place_takes(p, s->queue.head))
+      if (p->width >= need && p->domain == NULL &&
+          pp_place_takes(p, s->queue.head))
         return p;
     } while ((p = p->next) != s->far);
   return NULL;
 }
 
 bool pp_team_place(pp_sched *s) {
-  const pp_job *j = s->queue.head;
-  size_t most = s->want > 0 ? s->want : s->nopen;
-  size_t need = j->slots < most ? j->slots : most;
+  pp_job *j = s->queue.head;
+  uint32_t need = pp_sched_need(s, j);
   pp_place *p;
 
   if (need == 0)
     return false;
-  while (s->nidle >= need) {
-    p = s->idle;
-    if (!enter(s, p))
-      continue; /* it is idle no more */
-    if (need > 1) {
-      p->span = (uint32_t)need;
-      s->nspans++;
-      pp_team_complete(p);
+  for (pp_domain *d = s->domains; d != NULL; d = d->next)
+    if (d->nspare >= need) {
+      const pp_job *first = d->waiting > 0 ? pp_domain_first(d) : NULL;
+
+      if ((first == NULL || pp_sched_before(j, first)) &&
+          pp_team_place_at(s, d, j, need))
+        return true;
     }
-    return true;
-  }
   while ((p = roomy_node(s, need)) != NULL)
-    if (enter(s, p))
+    if (enter(s, p, j))
       return true;
   return false;
 }

@@ -163,7 +163,9 @@ enum {
 #define PP_SUB_PRIORITY 24
 #define PP_SUB_ITEMS 32
 #define PP_SUB_SLOTS 36
-#define PP_SUB_HEAD 40
+#define PP_SUB_ON 40 /* bytes of `on`, which follow the head; 0: none */
+#define PP_SUB_HEAD 44
+#define PP_ON_MAX 65536 /* of these */
 
 /* CANCEL: parent, key. */
 #define PP_CANCEL_SIZE 8
