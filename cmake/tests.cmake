@@ -44,6 +44,9 @@ foreach(source IN LISTS test_sources)
   set_tests_properties(c.${name} PROPERTIES TIMEOUT 300 LABELS c)
 endforeach()
 
+# It verifies what was signed by the library itself.
+target_link_libraries(keys_test PRIVATE PkgConfig::CRYPTO)
+
 foreach(source IN LISTS driver_sources)
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})

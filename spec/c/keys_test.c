@@ -8,6 +8,9 @@
 #include "check.h"
 #include "identity.h"
 
+/* As crypto.h has it; here the library itself is linked, to verify with. */
+bool pp_crypto_open(void);
+
 static char *slurp(const char *path, size_t *n) {
   FILE *f = fopen(path, "rb");
   char *p = malloc(1 << 16);
@@ -157,6 +160,7 @@ int main(void) {
   char options[100];
   size_t i;
 
+  CHECK(pp_crypto_open());
   check_bcrypt();
   if (!have("ssh-keygen")) {
     printf("there is no ssh-keygen here; key files were not looked at\n");
