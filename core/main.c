@@ -221,7 +221,8 @@ static int run_program(const pp_options *o) {
 
 static void print_version(void) {
   printf("ppsh %s, %s, libssh2 %s, libuv %s, wire protocol 1, build %s\n",
-         PP_VERSION, LUA_RELEASE, pp_net_libssh2(), uv_version_string(), PP_BUILD_ID);
+         PP_VERSION, LUA_RELEASE, pp_net_libssh2(), uv_version_string(),
+         PP_BUILD_ID);
 }
 
 /* What large values took is given back to the system, or used again: one heap
