@@ -78,7 +78,8 @@ static void set_state(conn *c, enum state state) {
   for (size_t i = 0; i < c->n; i++) {
     pp_node *n = c->nodes[i];
 
-    n->state = state == WAITING && c->was_up ? PP_NODE_LOST : shown[state];
+    n->state = shown[state] == PP_NODE_CONNECTING && c->was_up ? PP_NODE_LOST
+                                                               : shown[state];
     n->reason = c->reason;
   }
 }

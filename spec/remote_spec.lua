@@ -43,14 +43,13 @@ describe("a server with hosts", function()
   for _, transport in ipairs {"libssh2", "ssh"} do
     describe("by " .. transport, function()
       it("runs jobs there, and says where", function()
-        assert.are.equal("42\th1\ttrue\nh1\tdone\t1\ttrue\tnil\n", prints(transport, [[
+        assert.are.equal("42\th1\ttrue\nh1\tdone\t1\ttrue\n", prints(transport, [[
           local function double(x) return 2 * x end
           local j = s:submit(function(x)
             return double(x), pp.job.node, pp.job.worker == 1 or pp.job.worker == 2
           end, {21})
           print(j())
-          print(j.node, j.status, j.attempts, j.worker == 1 or j.worker == 2, os.getenv "PP_SPEC_TAG"
-            and nil)
+          print(j.node, j.status, j.attempts, j.worker == 1 or j.worker == 2)
         ]]))
       end)
 
@@ -64,8 +63,8 @@ describe("a server with hosts", function()
           print(e.traceback)
         ]])
         assert.matches("^false\terror\t7\th1\ttrue\n", r.out)
-        assert.matches(r.script:gsub("%p", "%%%0") .. ":5: no\n", r.out)
-        assert.matches("stack traceback:\n.*" .. r.script:gsub("%p", "%%%0") .. ":5:", r.out)
+        assert.matches(r.script:gsub("%p", "%%%0") .. ":6: no\n", r.out)
+        assert.matches("stack traceback:\n.*" .. r.script:gsub("%p", "%%%0") .. ":6:", r.out)
       end)
 
       it("passes output on, whole and in order, before a job returns", function()
@@ -233,4 +232,164 @@ describe("a server with hosts", function()
       end)
     end)
   end
+
+  describe("and its hosts", function()
+    it("are nodes by the names they were given", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server(1, "h1/2, h2/3")
+        print(pp.time() and s:wait_hosts(20))
+        local n = s:get_active_nodes()
+        print(n["local"], n.h1, n.h2)
+        local where = {}
+        local jobs = {}
+        for i = 1, 30 do jobs[i] = s:submit(function() pp.sleep(0.05) end) end
+        s:wait()
+        for _, j in ipairs(jobs) do where[j.node] = true end
+        print(where["local"], where.h1, where.h2)
+        local t = s:get_stats()
+        print(t.h1.state, t.h2.state, t.h1.ncpus, t.h2.ncpus, t.h1.njobs + t.h2.njobs +
+          t["local"].njobs)
+        s:print_stats()
+      ]])
+      assert.are.equal("", r.err)
+      assert.matches("^true\n1\t2\t3\ntrue\ttrue\ttrue\nconnected\tconnected\t2\t3\t30\n", r.out)
+      assert.matches(" | h1\n", r.out, 1, true)
+      assert.matches(" | h2\n", r.out, 1, true)
+      assert.matches("0 active tasks, 6 cores\n", r.out, 1, true)
+    end)
+
+    it("are given on the command line, too", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server()
+        print(s:submit(function() return pp.job.node end)())
+      ]], {options = {"-j", "0", "-H", "h1/1", "-H", "h2/1", "--stats"}})
+      assert.matches("^h[12]\n$", r.out)
+      assert.matches("1 |        100.00 | .* | h[12]\n", r.err)
+      assert.matches("0 active tasks, [012] cores\n", r.err)
+      assert.are.equal(0, r.status)
+    end)
+
+    it("are shared by servers", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local a = pp.Server{ncpus = 0, hosts = "h1/2"}
+        local b <close> = pp.Server{ncpus = 0, hosts = "h1/2"}
+        local function node() return pp.job.node end
+        print(a:submit(node)(), b:submit(node)())
+        a:destroy()
+        print(b:submit(node)())
+      ]], {options = {"--log", "info"}})
+      assert.are.equal("h1\th1\nh1\n", r.out)
+      assert.are.equal(1, select(2, r.err:gsub("is connected by", "")))
+    end)
+
+    it("come and go while it runs", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server(0, "h1/2")
+        local function node() pp.sleep(0.2) return pp.job.node end
+        print(s:submit(node)())
+        s:add_host "h2/2"
+        print(s:wait_hosts(20))
+        local jobs = {}
+        for i = 1, 12 do jobs[i] = s:submit(node) end
+        while jobs[1].status ~= "running" do pp.sleep(0.01) end
+        s:remove_host "h1"
+        local count = {h1 = 0, h2 = 0}
+        for i = 1, 12 do
+          local at = jobs[i]()
+          count[at] = count[at] + 1
+          assert(jobs[i].attempts == 1)
+        end
+        print(count.h1 >= 1 and count.h1 <= 4, count.h1 + count.h2)
+        pp.sleep(0.2)
+        print(s:get_active_nodes().h1, s:get_stats().h1.state)
+        print(s:submit(node)())
+        s:remove_host "h2"
+        print(select(2, s:submit(node):pcall()).kind)
+        s:add_host "h1/1"
+        print(s:submit(node)())
+        print(pcall(s.remove_host, s, "h9"))
+      ]])
+      assert.are.equal("", r.err)
+      assert.are.equal("h1\ntrue\ntrue\t12\nnil\tremoved\nh2\nconnect\nh1\n"
+        .. "false\tbad argument #1 to 'remove_host' (the server has no host 'h9')\n", r.out)
+    end)
+
+    it("leave nothing there", function()
+      for _, name in ipairs {"h1", "h2"} do assert.are.same({}, net:left(name)) end
+    end)
+  end)
+
+  describe("that cannot be used", function()
+    local reasons = {}
+    setup(function()
+      net.lab:alias("unresolved", "h1", {"HostName no-such-host.invalid"})
+      net:sshd "deaf"
+      net.lab:kill "deaf"
+      net:sshd("stranger", {known = "no"})
+      net.lab:alias("locked", "h1", {"IdentityFile " .. net.lab:path "user_unknown"})
+      net:sshd("noexec", {lines = {"ForceCommand echo go away; exit 1"}})
+      reasons = {
+        unresolved = "resolve", deaf = "[Rr]efused", stranger = "[Hh]ost key",
+        noexec = "go away",
+      }
+    end)
+
+    for _, transport in ipairs {"libssh2", "ssh"} do
+      it("says why, in one line, by " .. transport, function()
+        for name, reason in pairs(reasons) do
+          local r = net:run(([[
+            local pp = require "pp"
+            local s = pp.Server{ncpus = 0, hosts = "%s/2", transport = "%s"}
+            local j = s:submit(function() end)
+            local ok, e = j:pcall()
+            print(ok, e.kind, e.message)
+            print(s:wait_hosts(30))
+            local ok, why = s:wait_hosts(0)
+            print(why["%s"])
+            print(s:get_stats()["%s"].state, s:get_stats()["%s"].reason)
+            print(select(2, s:submit(function() end):pcall()).kind)
+          ]]):format(name, transport, name, name, name))
+          local lines = {}
+          for line in r.out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+          assert.are.equal(5, #lines, name .. ": " .. r.out .. r.err)
+          assert.matches("^false\tconnect\t.*" .. reason, lines[1])
+          assert.matches("^false\ttable", lines[2])
+          assert.matches(reason, lines[3])
+          assert.matches(reason, lines[4])
+          assert.are.equal("connect", lines[5])
+          assert.matches("^ppsh: warn[^\n]*: host '" .. name .. "' cannot be used: [^\n]*" .. reason
+            .. "[^\n]*\n$", r.err)
+        end
+      end)
+    end
+
+    it("leaves jobs to others", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 1, hosts = "stranger/2"}
+        local n = 0
+        for i, r in s:imap(function(x) return pp.job.node end, pp.range(1, 20)) do
+          assert(r == "local")
+          n = n + 1
+        end
+        print(n, s:wait_hosts(20))
+      ]])
+      assert.matches("^20\tfalse\t", r.out)
+      assert.are.equal(0, r.status)
+    end)
+
+    it("names each when there are several", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = {"stranger", "noexec"}}
+        local ok, e = s:submit(function() end):pcall()
+        print(e.kind, e.message)
+      ]])
+      assert.matches("^connect\t[^\n]*'stranger': [^\n]*'noexec': [^\n]*\n$", r.out)
+    end)
+  end)
 end)
