@@ -104,7 +104,7 @@ static void expect(conn *c, int64_t now) {
   for (size_t i = 0; i < c->n; i++) {
     pp_node *n = c->nodes[i];
 
-    if (n->expected == is)
+    if (n->leaving || n->expected == is)
       continue;
     n->expected = is;
     if (!is)
@@ -249,7 +249,7 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
   if (c->far != NULL) {
     for (size_t i = 0; i < c->n; i++) {
       c->nodes[i]->ncpus = 0; /* first, so that no worker is started anew */
-      c->nodes[i]->expected = expected(c, now);
+      c->nodes[i]->expected = !c->nodes[i]->leaving && expected(c, now);
     }
     pp_far_lost(c->far, why);
     for (size_t i = 0; i < c->n; i++)
@@ -535,6 +535,7 @@ static int64_t tick(pp_engine *e, int64_t now) {
         n->state = PP_NODE_REMOVED;
         n->reason = NULL;
         detach(c, n);
+        pp_server_hopeless(n->server);
         if (last)
           goto on;
       }
