@@ -504,10 +504,10 @@ Statistics of a node, as get_stats returns them.
 @tfield integer sent bytes that went to the workers
 @tfield integer received bytes that came from them
 @tfield string state "connected", "failed" when it cannot be used, "closed" with
-  the server; of a host also "connecting", "lost" (it was connected, and is tried
-  again) and "removed"
-@tfield ?string reason why a node, or some worker of it, cannot be used; nil if it
-  can
+  the server; of a host also "connecting", "lost" (it was connected, and is
+tried again) and "removed"
+@tfield ?string reason why a node, or some worker of it, cannot be used; nil if
+it can
 */
 typedef struct told {
   pp_node node; /* a copy of it */
@@ -530,7 +530,6 @@ static void tell(told *t, const pp_server *s, const pp_node *n) {
   if (barred && !s->closed && n->state == PP_NODE_UP)
     t->state = "failed";
 }
-
 
 static void push_stats(lua_State *L, const told *what) {
   const pp_node *n = &what->node;

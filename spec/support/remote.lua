@@ -58,6 +58,17 @@ function Net:sshd(name, options)
   self.lab:sshd(name, o)
 end
 
+--- A host in a network namespace of its own.
+function Net:netns(name)
+  self.lab:netns(name)
+  -- Its sessions are told apart as those of the others are.
+  local f = assert(io.open(self.lab:path(name .. "/sshd_config"), "a"))
+  for _, line in ipairs(self:lines(name)) do f:write(line, "\n") end
+  f:close()
+  self.lab:kill(name)
+  self.lab:start(name)
+end
+
 --- Start a script in a ppsh that reaches the hosts; options as for child.start.
 function Net:start(text, options)
   local o = setmetatable({env = {PATH = self.path}}, {__index = options})
