@@ -382,6 +382,8 @@ static bool pong(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
 static bool result_bytes(pp_link *l, const unsigned char *p, size_t n) {
   pp_ring *out = &l->map.lane->out;
 
+  if (l->broken)
+    return true; /* its worker is being ended */
   if (pp_ring_room(out) < n)
     return false; /* it cannot be: a link takes all but a piece of a frame */
   memcpy(pp_ring_end(out, l->map.out), p, n);
