@@ -58,7 +58,6 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
     if (ghost != NULL)
       pp_job_unref(ghost, &l->engine->blobs);
     pp_jobs_remove(list, j);
-    l->broken = l->broken || l->rx == j;
     pp_link_kill(l);
     return;
   }
@@ -78,8 +77,6 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   if (l->rx == j) /* part of its result is here */
     l->rx = ghost;
   j->worker = l->number;
-  if (l->rx == j) /* the rest of its result is nobody's */
-    l->rx = ghost;
   for (int k = 0; k < 2; k++) { /* what it has written so far is its own */
     pp_outlet *o = &l->outlet[k];
 

@@ -10,6 +10,7 @@
  * 0x7e: what is to be sent is. Below: as many bytes as that follow as they are.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,9 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (pp_node_resize(n, WORKERS) != 0 || n->alive != WORKERS)
     abort();
   for (uint32_t i = 0; i < JOBS; i++) {
-    jobs[i] = pp_job_ref(pp_job_new(PP_FRAME_HEAD + PP_JOB_HEAD));
-    memset(jobs[i]->frame, 0, jobs[i]->frame_len);
-    pp_frame_head(jobs[i]->frame, PP_F_JOB, PP_JOB_HEAD);
+    jobs[i] = pp_job_ref(pp_job_new(0));
     jobs[i]->retries = i % 2;
     jobs[i]->fn = pp_blobs_intern(&e.blobs, PP_BLOB_PARCEL, name, parcel,
                                   sizeof parcel, NULL, 0);
@@ -152,6 +151,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pp_server_hopeless(s);
   for (int i = 0; i < JOBS; i++)
     ended += pp_job_over(jobs[i]);
+  if (getenv("X"))
+    printf("%zu %zu %u %u\n", ended, (size_t)s->pending, n->alive, (unsigned)e.closing);
   if (ended != JOBS || s->pending != 0 || n->alive != 0 || e.closing != 0)
     abort();
   pp_far_free(f);
