@@ -10,7 +10,6 @@
  * 0x7e: what is to be sent is. Below: as many bytes as that follow as they are.
  */
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,8 +150,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pp_server_hopeless(s);
   for (int i = 0; i < JOBS; i++)
     ended += pp_job_over(jobs[i]);
-  if (getenv("X"))
-    printf("%zu %zu %u %u\n", ended, (size_t)s->pending, n->alive, (unsigned)e.closing);
   if (ended != JOBS || s->pending != 0 || n->alive != 0 || e.closing != 0)
     abort();
   pp_far_free(f);
