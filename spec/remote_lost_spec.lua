@@ -5,7 +5,7 @@ local assert, pending = assert, pending
 local child = require "spec.support.child"
 local remote = require "spec.support.remote"
 local run = require "spec.support.run"
-local _ENV = _G
+local _ENV = _G -- luacheck: ignore
 
 describe("a host that is lost", function()
   local missing = remote.missing()
@@ -59,9 +59,11 @@ describe("a host that is lost", function()
 
   local victims = {
     ["its agent is killed"] = {
-      "libssh2", "its agent was ended by signal KILL", function() child.kill("KILL", the("h1", "pp-agent")) end},
+      "libssh2", "its agent was ended by signal KILL",
+      function() child.kill("KILL", the("h1", "pp-agent")) end},
     ["its agent is killed, by the ssh program"] = {
-      "ssh", "its agent was ended by a signal", function() child.kill("KILL", the("h1", "pp-agent")) end},
+      "ssh", "its agent was ended by a signal",
+      function() child.kill("KILL", the("h1", "pp-agent")) end},
     ["its session is killed"] = {"libssh2", "closed by the other side", function()
       child.kill("KILL", select(2, child.process(the("h1", "pp-agent"))))
     end},
@@ -69,7 +71,8 @@ describe("a host that is lost", function()
       child.kill("KILL", select(2, child.process(the("h1", "pp-agent"))))
     end},
     ["what its workers are forked from is killed"] = {
-      "libssh2", "its agent said: the process that workers are forked from was killed", function() child.kill("KILL", the("h1", "pp-zygote")) end},
+      "libssh2", "its agent said: the process that workers are forked from was killed",
+      function() child.kill("KILL", the("h1", "pp-zygote")) end},
     ["all of it dies and comes back"] = {"libssh2", "closed by the other side", function()
       net.lab:kill "h1"
       net.lab:start "h1"
@@ -85,7 +88,8 @@ describe("a host that is lost", function()
       assert.matches("lost\th1\thost 'h1' was lost %([^\n]*" .. victim[2]
         .. "[^\n]*%) while it ran this job\n", r.out)
       assert.matches("\n2\t2\th1\ntrue\t2\n200\n$", r.out)
-      assert.matches("^ppsh: warning: host 'h1' was lost: [^\n]+; trying to reach it again\n", r.err)
+      assert.matches("^ppsh: warning: host 'h1' was lost: [^\n]+; trying to reach it again\n",
+        r.err)
       assert.are.same({}, net:left "h1")
     end)
   end

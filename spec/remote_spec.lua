@@ -4,7 +4,7 @@ local describe, it, setup, teardown = describe, it, setup, teardown
 local assert, pending = assert, pending
 local remote = require "spec.support.remote"
 local run = require "spec.support.run"
-local _ENV = _G
+local _ENV = _G -- luacheck: ignore
 
 describe("a server with hosts", function()
   local missing = remote.missing()
