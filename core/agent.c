@@ -33,6 +33,8 @@
 /* How often to look whether a worker has begun a job, and how many times. */
 #define LOOK_MS 3
 #define LOOKS 3u
+/* It says something at least so often. */
+#define ALIVE_NS ((int64_t)2000000000)
 
 static _Noreturn void give_up(const char *why) {
   dprintf(2, "ppsh agent: %s\n", why);
@@ -364,7 +366,7 @@ static bool look(pp_agent *a) {
 }
 
 static _Noreturn void loop(pp_agent *a) {
-  int64_t look_at = -1;
+  int64_t look_at = -1, alive_at = pp_now_ns() + ALIVE_NS;
 
   for (;;) {
     struct epoll_event ev[64];
@@ -377,6 +379,11 @@ static _Noreturn void loop(pp_agent *a) {
       a->held = false;
       drain_all(a);
     }
+    if (now >= alive_at) {
+      if (a->tx.len == 0)
+        pp_agent_say(a, PP_R_ALIVE, 0, NULL, 0);
+      alive_at = now + ALIVE_NS;
+    }
     flush(a);
     if (now >= until)
       give_up("the driver is silent");
@@ -386,6 +393,8 @@ static _Noreturn void loop(pp_agent *a) {
       look_at = now + LOOK_MS * 1000000;
     if (look_at >= 0 && look_at < until)
       until = look_at;
+    if (alive_at < until)
+      until = alive_at;
     ms = (int)((until - now + 999999) / 1000000);
     if (doze && ms > 1)
       ms = 1;

@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "kin.h"
 #include "link_impl.h"
 
 /* Above so much in the stream's queue links wait. */
 #define QUEUE_MOST ((size_t)1 << 20)
+/* Output an agent may tell of before it says what it comes before. */
+#define OUTPUT_MOST ((size_t)16 << 20)
 
 /* --- sending -------------------------------------------------------------- */
 
@@ -379,6 +382,8 @@ static bool pong(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
 static bool result_bytes(pp_link *l, const unsigned char *p, size_t n) {
   pp_ring *out = &l->map.lane->out;
 
+  if (l->broken)
+    return true; /* its worker is being ended */
   if (pp_ring_room(out) < n)
     return false; /* it cannot be: a link takes all but a piece of a frame */
   memcpy(pp_ring_end(out, l->map.out), p, n);
@@ -394,6 +399,8 @@ static bool output(pp_link *l, const unsigned char *p, size_t n) {
   if (n < 1 || p[0] > 1)
     return false;
   o = &l->outlet[p[0]];
+  if (o->read - o->settled > OUTPUT_MOST)
+    return false;
   if (pp_buf_put(&o->text, p + 1, n - 1) != 0)
     return false;
   o->read += n - 1;
@@ -429,7 +436,7 @@ static bool taken(pp_far *f, pp_link *l, const unsigned char *p, size_t n,
 /* One was asked back, or was to be stopped and had not begun. */
 static bool recalled(pp_link *l, const unsigned char *p, size_t n) {
   pp_job *j;
-  uint32_t seq;
+  uint32_t seq, want;
 
   if (n != 8)
     return false;
@@ -443,7 +450,11 @@ static bool recalled(pp_link *l, const unsigned char *p, size_t n) {
       pp_sched_answered(&l->place, j, false);
     return true;
   }
-  atomic_store(pp_link_claim(l, seq), seq << 2 | PP_CLAIM_RECALLED);
+  want = seq << 2 | PP_CLAIM_SENT;
+  if (l->rx == j || pp_kin_child(j) != NULL ||
+      !atomic_compare_exchange_strong(pp_link_claim(l, seq), &want,
+                                      seq << 2 | PP_CLAIM_RECALLED))
+    return false; /* it has shown itself to have begun */
   if (j->flags & PP_JOB_GHOST) {
     pp_sched_ended(&l->place, j);
     pp_job_unref(j, &l->engine->blobs);
@@ -475,6 +486,8 @@ static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
     return welcome(f, p, n, now);
   if (type == PP_R_PONG)
     return pong(f, p, n, now);
+  if (type == PP_R_ALIVE)
+    return n == 0;
   if (!f->up || w == NULL)
     return false;
   l = w->link;

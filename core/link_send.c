@@ -505,7 +505,9 @@ const pp_place_ops pp_link_ops = {
 /* --- of a remote worker --------------------------------------------------- */
 
 static bool far_recall(pp_place *p, pp_job *j) {
-  return pp_link_of(p)->dead && place_recall(p, j);
+  /* Of one that was withdrawn nothing is left to run elsewhere. */
+  return pp_link_of(p)->dead && !(j->flags & PP_JOB_GHOST) &&
+         place_recall(p, j);
 }
 
 static void far_ask(pp_place *p, pp_job *j) {

@@ -38,14 +38,23 @@ static int waiter_close(lua_State *L) {
   return 0;
 }
 
+/* Is there a host that may connect yet, for the first time? */
+static bool gathers(const pp_server *s) {
+  for (const pp_node *n = s->local->next; n != NULL; n = n->next)
+    if (n->expected && n->state == PP_NODE_CONNECTING)
+      return true;
+  return false;
+}
+
 static bool is_given(void *ud) {
   const waiter *w = ud;
 
-  return w->s->closed || !pp_depend_waits(w->s->engine, w->model);
+  return w->s->closed ||
+         (!gathers(w->s) && !pp_depend_waits(w->s->engine, w->model));
 }
 
-/* What the call is given by other jobs is to be there. Raises the error of one
- * that has failed. */
+/* What the call is given by other jobs is to be there, and the hosts. Raises
+ * the error of a job that has failed. */
 static void await_given(lua_State *L, waiter *w) {
   pp_engine *e = w->s->engine;
   pp_job *j = w->model;
@@ -53,7 +62,7 @@ static void await_given(lua_State *L, waiter *w) {
   int r;
 
   pp_engine_enter(e);
-  waits = pp_depend_waits(e, j);
+  waits = gathers(w->s) || pp_depend_waits(e, j);
   pp_engine_leave(e);
   if (waits)
     pp_wait_call(L, is_given, w, -1);
@@ -158,8 +167,9 @@ assigns to globals every later job of that worker sees. Jobs submitted before
 run before it. The call is remembered: workers that start later make it, too,
 before their first job. A worker in which it fails is not used any more; when
 none is left, jobs fail with kind "connect". A server of no workers makes it in
-this process, as worker 0. Callbacks run meanwhile; if one
-raises an error, or on Ctrl-C, the call is taken back.
+this process, as worker 0. Hosts that are being connected to for the first time
+are waited for. Callbacks run meanwhile; if one raises an error, or on Ctrl-C,
+the call is taken back.
 @function Server:everywhere
 @func func travels as the function of a job does; globals that come along stay;
   it cannot submit jobs

@@ -503,12 +503,36 @@ Statistics of a node, as get_stats returns them.
 @tfield integer maxrss peak memory of a worker process, bytes
 @tfield integer sent bytes that went to the workers
 @tfield integer received bytes that came from them
-@tfield string state "connected" or "closed"
-@tfield ?string reason why a node cannot be used; nil if it can
+@tfield string state "connected", "failed" when it cannot be used, "closed" with
+  the server; of a host also "connecting", "lost" (it was connected, and is
+tried again) and "removed"
+@tfield ?string reason why a node, or some worker of it, cannot be used; nil if
+it can
 */
-/* Push what is told of one node: a copy of it. */
-static void push_stats(lua_State *L, const pp_node *n, const char *state,
-                       const char *why) {
+typedef struct told {
+  pp_node node; /* a copy of it */
+  const char *state;
+  char why[600];
+} told;
+
+static void tell(told *t, const pp_server *s, const pp_node *n) {
+  bool here = n == s->local && pp_server_here(s);
+  bool barred = here ? s->calls.here.failed != NULL
+                     : n->barred > 0 && n->barred >= n->ncpus;
+
+  t->node = *n;
+  t->state = s->closed ? "closed" : pp_node_state_name(n);
+  t->why[0] = '\0';
+  if (n->reason != NULL)
+    snprintf(t->why, sizeof t->why, "%s", n->reason);
+  else if (barred || n->barred > 0)
+    pp_everywhere_why(s, t->why, sizeof t->why);
+  if (barred && !s->closed && n->state == PP_NODE_UP)
+    t->state = "failed";
+}
+
+static void push_stats(lua_State *L, const told *what) {
+  const pp_node *n = &what->node;
   const pp_stats *t = &n->stats;
 
   lua_createtable(L, 0, 13);
@@ -524,10 +548,10 @@ static void push_stats(lua_State *L, const pp_node *n, const char *state,
   set_int(L, "maxrss", t->maxrss);
   set_int(L, "sent", t->sent);
   set_int(L, "received", t->received);
-  lua_pushstring(L, state);
+  lua_pushstring(L, what->state);
   lua_setfield(L, -2, "state");
-  if (*why != '\0') {
-    lua_pushstring(L, why);
+  if (what->why[0] != '\0') {
+    lua_pushstring(L, what->why);
     lua_setfield(L, -2, "reason");
   }
 }
@@ -535,10 +559,8 @@ static void push_stats(lua_State *L, const pp_node *n, const char *state,
 static int server_stats(lua_State *L) {
   pp_userver *u = to_server(L, 1);
   pp_engine *e = pp_check_engine(L);
-  pp_node *copies;
+  told *copies;
   uint32_t n = 0, k = 0;
-  char why[400] = "";
-  const char *state;
 
   if (u->s == NULL)
     return luaL_error(L, "attempt to use a closed server");
@@ -550,17 +572,12 @@ static int server_stats(lua_State *L) {
   copies = lua_newuserdatauv(L, n * sizeof *copies, 0);
   pp_engine_enter(e);
   for (const pp_node *at = u->s->local; at != NULL && k < n; at = at->next)
-    copies[k++] = *at;
-  state = u->s->closed                   ? "closed"
-          : pp_everywhere_hopeless(u->s) ? "failed"
-                                         : "connected";
-  if (u->s->calls.barred > 0)
-    pp_everywhere_why(u->s, why, sizeof why);
+    tell(&copies[k++], u->s, at);
   pp_engine_leave(e);
   lua_createtable(L, 0, (int)k);
   for (uint32_t i = 0; i < k; i++) {
-    push_stats(L, &copies[i], state, why);
-    lua_setfield(L, -2, pp_engine_name(e, copies[i].name));
+    push_stats(L, &copies[i]);
+    lua_setfield(L, -2, pp_engine_name(e, copies[i].node.name));
   }
   return 1;
 }

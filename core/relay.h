@@ -52,7 +52,9 @@ enum pp_relay_type {
   PP_R_RECALLED,     /* lane: sequence number 4, 1 if it was and 0 if it had
                         begun or ended, 4 */
   PP_R_CREDIT,       /* lane: so many bytes have gone into the ring, 4 */
-  PP_R_PONG          /* token 8, clock in ns 8 */
+  PP_R_PONG,         /* token 8, clock in ns 8 */
+  PP_R_ALIVE         /* nothing: it had nothing else to say for a while, and a
+                        PING may be on the way behind much else */
 };
 
 static inline void pp_relay_head(unsigned char *p, int type, uint32_t lane,

@@ -20,6 +20,8 @@
 /* The agent may take so long from the shell's first word to its own. */
 #define BOOT_NS (60 * SECOND)
 #define RETRY_MOST_NS (30 * SECOND)
+/* CPUs that a host is believed to have. */
+#define CPUS_MOST 1024u
 
 enum state { RESOLVING, CONNECTING, UP, WAITING, FAILED, GONE };
 
@@ -46,6 +48,7 @@ struct conn {
   bool was_up, told;
   bool final;       /* what ends the stream now will not change */
   int64_t opened;   /* when the stream was; 0: it is not yet */
+  char said[200];   /* by its agent, on stderr: the last line */
   char reason[600]; /* why it is not up; "": it is, or is not known yet */
 };
 
@@ -78,7 +81,8 @@ static void set_state(conn *c, enum state state) {
   for (size_t i = 0; i < c->n; i++) {
     pp_node *n = c->nodes[i];
 
-    n->state = state == WAITING && c->was_up ? PP_NODE_LOST : shown[state];
+    n->state = shown[state] == PP_NODE_CONNECTING && c->was_up ? PP_NODE_LOST
+                                                               : shown[state];
     n->reason = c->reason;
   }
 }
@@ -145,7 +149,7 @@ static bool far_welcome(void *ud, uint32_t ncpus, const char *build,
   conn *c = ud;
 
   (void)build, (void)machine;
-  c->cpus = ncpus < 1 ? 1 : ncpus > PP_HOST_WORKERS_MAX ? 1 : ncpus;
+  c->cpus = ncpus < 1 ? 1 : ncpus > CPUS_MOST ? CPUS_MOST : ncpus;
   c->tries = 0;
   c->was_up = c->told = true;
   c->up_at = pp_now_ns();
@@ -227,6 +231,21 @@ static bool lose(conn *c, const char *why, int64_t now) {
 
 static void let_go(conn *c);
 
+/* Why an agent that was there is not any more, instead of `text`. */
+static void agents_end(const conn *c, pp_end kind, const char *text, char *out,
+                       size_t size) {
+  static const char command[] = "the command ";
+  size_t n = sizeof command - 1;
+
+  if (kind == PP_END_EXIT && c->said[0] != '\0')
+    snprintf(out, size, "its agent said: %s", c->said);
+  else if ((kind == PP_END_EXIT || kind == PP_END_SIGNAL) &&
+           strncmp(text, command, n) == 0)
+    snprintf(out, size, "its agent %s", text + n);
+  else
+    snprintf(out, size, "%s", text);
+}
+
 static void on_closed(void *ud, pp_end kind, const char *text) {
   conn *c = ud;
   int64_t now = pp_now_ns();
@@ -235,7 +254,10 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
 
   if (c->boot != NULL && c->far == NULL && !c->final)
     text = pp_bootstrap_closed(c->boot, text);
-  snprintf(why, sizeof why, "%s", text);
+  if (c->far != NULL)
+    agents_end(c, kind, text, why, sizeof why);
+  else
+    snprintf(why, sizeof why, "%s", text);
   final = final || c->final;
   c->stream = NULL;
   c->opened = 0;
@@ -316,6 +338,24 @@ static void on_drained(void *ud) {
     pp_far_room(c->far);
 }
 
+/* A line that came from there, printable, in out. */
+static void printable(const char *p, size_t n, char *out, size_t size) {
+  size_t k = 0;
+
+  for (; k < n && k < size - 1; k++)
+    out[k] = (unsigned char)p[k] < ' ' || p[k] == 0x7f ? '?' : p[k];
+  out[k] = '\0';
+}
+
+/* Keep a line of the agent's, without what it calls itself. */
+static void note_said(conn *c, const char *p, size_t n) {
+  static const char self[] = "ppsh agent: ";
+
+  if (n > sizeof self - 1 && memcmp(p, self, sizeof self - 1) == 0)
+    p += sizeof self - 1, n -= sizeof self - 1;
+  printable(p, n, c->said, sizeof c->said);
+}
+
 static void on_errors(void *ud, const void *p, size_t n) {
   conn *c = ud;
   const char *s = p, *end = s + n;
@@ -324,11 +364,15 @@ static void on_errors(void *ud, const void *p, size_t n) {
     pp_bootstrap_errors(c->boot, p, n);
   while (s < end) {
     const char *nl = memchr(s, '\n', (size_t)(end - s));
-    int len = (int)((nl != NULL ? nl : end) - s);
+    size_t len = (size_t)((nl != NULL ? nl : end) - s);
+    char line[300];
 
-    if (len > 0)
-      pp_log(PP_LOG_INFO, "host '%s' says: %.*s", c->host.name,
-             len > 500 ? 500 : len, s);
+    if (len > 0) {
+      if (c->far != NULL)
+        note_said(c, s, len);
+      printable(s, len, line, sizeof line);
+      pp_log(PP_LOG_INFO, "host '%s' says: %s", c->host.name, line);
+    }
     s += len + 1;
   }
 }
@@ -361,6 +405,7 @@ static void on_resolved(void *ud, pp_target *t, const char *reason) {
     return;
   }
   c->target = t;
+  c->said[0] = '\0';
   c->final = false;
   c->boot = pp_bootstrap_new(&(pp_bootstrap_options){
       .images = pp_agent_images,
@@ -535,6 +580,7 @@ static int64_t tick(pp_engine *e, int64_t now) {
         n->state = PP_NODE_REMOVED;
         n->reason = NULL;
         detach(c, n);
+        pp_server_hopeless(n->server);
         if (last)
           goto on;
       }
