@@ -102,3 +102,32 @@ void pp_link_kill(pp_link *l) { (void)l; }
 void pp_link_retire(pp_link *l) { (void)l; }
 void pp_link_rouse(pp_engine *e) { (void)e; }
 void pp_link_stopped(pp_link *l) { (void)l; }
+
+/* Jobs run in a process of their own: nothing runs where its engine is. */
+bool pp_serial_due(const pp_engine *e) {
+  (void)e;
+  return false;
+}
+void pp_serial_run(pp_engine *e) {
+  (void)e;
+  NEVER;
+}
+void pp_serial_close(pp_server *s) { (void)s; }
+int pp_serial_wait(pp_engine *e, bool (*until)(void *ud), void *ud,
+                   int64_t deadline) {
+  (void)e, (void)until, (void)ud, (void)deadline;
+  NEVER;
+  return PP_EAGAIN;
+}
+void pp_serial_check(pp_engine *e, lua_State *L) { (void)e, (void)L; }
+const pp_blob *pp_serial_setting(const pp_engine *e) {
+  (void)e;
+  return NULL;
+}
+int pp_serial_push_server(lua_State *L) {
+  (void)L;
+  NEVER;
+  return 0;
+}
+void pp_serial_interrupt(void) {}
+void pp_capture_end(pp_engine *e) { (void)e; }

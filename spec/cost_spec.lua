@@ -109,14 +109,14 @@ if not child.sanitized() then
       return tonumber(text:match "\nPss:%s*(%d+)")
     end
 
-    it("is a quarter of a megabyte for an idle worker among ten", function()
-      local server <close> = pp.Server(10)
+    it("is a quarter of a megabyte for an idle worker among twenty", function()
+      local server <close> = pp.Server(20)
       local most = 0
       local calls = server:everywhere(function()
         local f = io.open "/proc/self/stat"
         return f:read "n"
       end)
-      assert.equal(10, #calls)
+      assert.equal(20, #calls)
       for _, call in ipairs(calls) do
         most = math.max(most, pss(call[1]) or 0)
       end

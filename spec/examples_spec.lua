@@ -4,6 +4,7 @@ local describe, it, assert, after_each = describe, it, assert, after_each
 local _ENV = _G -- luacheck: ignore 211
 
 local child = require "spec.support.child"
+local pp = require "pp"
 
 --- parallelpython's table for one node, as a pattern. Jobs: a number, or the
 -- pattern of one in a column of ten; active: a pattern.
@@ -96,6 +97,11 @@ local examples = {
       assert.are.equal(32, n)
       assert.is_truthy(lines:find(
         "t_log(1.031250) = 0.030772, t_log'(1.031250) = 0.969697", 1, true))
+    end},
+  ["hosts.lua"] = {{}, "9592 primes below 100000\n"
+    .. "local: (%d+) workers, 100 jobs\n(.*)\n",
+    check = function(workers)
+      assert.are.equal(pp.ncpus(), tonumber(workers))
     end},
   ["dynamic_ncpus.lua"] = {{"20000"}, "(Starting.*)" .. statistics(384, 1),
     check = function(rounds)

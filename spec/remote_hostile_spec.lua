@@ -36,7 +36,8 @@ describe("a hostile agent", function()
       local bad = "%s"
       %s
       local jobs = {}
-      for i = 1, 200 do jobs[i] = s:submit{function(x) return x * x end, args = {i}, retries = 100} end
+      local function square(x) return x * x end
+      for i = 1, 200 do jobs[i] = s:submit{square, args = {i}, retries = 100} end
       for i = 1, 200 do assert(jobs[i]() == i * i) end
       s:wait_hosts(0)
       local t = s:get_stats()

@@ -175,11 +175,13 @@ describe("a server with hosts", function()
       end)
 
       it("ends jobs when told to, and by timeout", function()
-        assert.are.equal("timeout\ntrue\tcancelled\ntrue\tcancelled\n8\ntrue\n", prints(transport, [[
+        local expected = "timeout\ntrue\tcancelled\ntrue\tcancelled\n8\ntrue\n"
+        assert.are.equal(expected, prints(transport, [[
           local ok, e = s:submit{function() while true do end end, timeout = 0.2}:pcall()
           print(e.kind)
           local jobs = {}
-          for i = 1, 10 do jobs[i] = s:submit(function(k) pp.sleep(k < 3 and 1000 or 0) end, {i}) end
+          local function nap(k) pp.sleep(k < 3 and 1000 or 0) end
+          for i = 1, 10 do jobs[i] = s:submit(nap, {i}) end
           while jobs[1].status ~= "running" or jobs[2].status ~= "running" do pp.sleep(0.01) end
           print(jobs[1]:cancel(), select(2, jobs[1]:pcall()).kind)
           print(jobs[2]:cancel(), select(2, jobs[2]:pcall()).kind)
