@@ -347,8 +347,8 @@ describe("a stream", function()
     it("by ssh, with a user's certificate", function()
       local ca = lab:path "user_ca"
       os.execute(("ssh-keygen -q -t ed25519 -N '' -f %s"):format(ca))
-      os.execute(("cp %s %s; cp %s.pub %s.pub"):format(lab:path "user_unknown", lab:path "certified",
-        lab:path "user_unknown", lab:path "certified"))
+      local from, to = lab:path "user_unknown", lab:path "certified"
+      os.execute(("cp %s %s; cp %s.pub %s.pub"):format(from, to, from, to))
       os.execute(("ssh-keygen -q -s %s -I x -n $(id -un) %s"):format(ca, lab:path "certified.pub"))
       lab:sshd("certain", {lines = {"TrustedUserCAKeys " .. ca .. ".pub"}})
       lab:alias("certified", "certain", {"IdentityFile " .. lab:path "certified"})
