@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "openssh_words.h"
 #include "stream_impl.h"
 
 extern char **environ;
@@ -188,51 +189,34 @@ static void question(openssh *o, char *text) {
 /* --- its stderr
  * -------------------------------------------------------------------------- */
 
-static bool begins(const char *s, const char *with) {
-  return strncmp(s, with, strlen(with)) == 0;
-}
-
 static void debug_line(openssh *o, const char *p) {
   const char *q;
 
-  if (begins(p, "Connection established") ||
-      begins(p, "Local version string")) {
+  if (pp_openssh_begins(p, "Connection established") ||
+      pp_openssh_begins(p, "Local version string")) {
     o->connected = true;
     deadline(o, o->timeout, "the server does not complete the handshake");
-  } else if (begins(p, "Authenticating to")) {
+  } else if (pp_openssh_begins(p, "Authenticating to")) {
     deadline(o, AUTH_SECONDS,
              "the server does not complete the authentication");
-  } else if (begins(p, "Authentications that can continue: ")) {
+  } else if (pp_openssh_begins(p, "Authentications that can continue: ")) {
     snprintf(o->allowed, sizeof o->allowed, "%s", strchr(p, ':') + 2);
-  } else if (begins(p, "Next authentication method: ")) {
+  } else if (pp_openssh_begins(p, "Next authentication method: ")) {
     size_t n = strlen(o->tried);
 
     if (o->opened)
       return;
     snprintf(o->tried + n, sizeof o->tried - n, "%s%s", n > 0 ? ", " : "",
              strchr(p, ':') + 2);
-  } else if (begins(p, "Offering public key: ")) {
+  } else if (pp_openssh_begins(p, "Offering public key: ")) {
     o->keys++;
-  } else if (begins(p, "Sending command: ") ||
-             begins(p, "mux_client_request_session: master session id")) {
+  } else if (pp_openssh_begins(p, "Sending command: ") ||
+             pp_openssh_begins(
+                 p, "mux_client_request_session: master session id")) {
     is_open(o);
   } else if ((q = strstr(p, "rtype exit-signal")) != NULL) {
     snprintf(o->exit_signal, sizeof o->exit_signal, "?");
   }
-}
-
-/* Things ssh says for itself while the command runs. */
-static bool own_words(const char *p) {
-  return begins(p, "Connection to ") || begins(p, "Connection closed by ") ||
-         begins(p, "Connection reset by ") || begins(p, "Transferred: sent ") ||
-         begins(p, "Bytes per second: ") || begins(p, "client_loop: ") ||
-         begins(p, "Timeout, server ") ||
-         begins(p, "Received disconnect from ") ||
-         begins(p, "Disconnected from ") || begins(p, "packet_write_wait: ") ||
-         begins(p, "Read from remote host ") ||
-         begins(p, "exec request failed on channel ") ||
-         begins(p, "channel 0: ") || begins(p, "Killed by signal ") ||
-         begins(p, "ssh_dispatch_run_fatal: ");
 }
 
 static bool is_proxied(const openssh *o) {
@@ -242,26 +226,29 @@ static bool is_proxied(const openssh *o) {
 static void keep_reason(openssh *o, const char *p) {
   const char *q;
 
-  if (begins(p, "Offending ") && (q = strstr(p, " key in ")) != NULL) {
+  if (pp_openssh_begins(p, "Offending ") &&
+      (q = strstr(p, " key in ")) != NULL) {
     snprintf(o->reason, sizeof o->reason,
              "host key changed: it is not the key in %s", q + 8);
     return;
   }
   /* What speaks of the host key says more than what follows it. */
-  if (*p == '\0' || begins(p, "Transferred: ") ||
-      begins(p, "Bytes per second: ") ||
+  if (*p == '\0' || pp_openssh_begins(p, "Transferred: ") ||
+      pp_openssh_begins(p, "Bytes per second: ") ||
       strstr(o->reason, "host key") != NULL ||
-      begins(p, "Warning: Permanently added") || *p == '@' ||
-      begins(p, "It is also possible that a host key"))
+      pp_openssh_begins(p, "Warning: Permanently added") || *p == '@' ||
+      pp_openssh_begins(p, "It is also possible that a host key"))
     return;
-  if (begins(p, "stdio forwarding failed"))
+  if (pp_openssh_begins(p, "stdio forwarding failed"))
     o->no_way = true;
   if (o->reason[0] != '\0' &&
-      (begins(p, "Disconnected from ") || begins(o->reason, "channel 0: ") ||
-       begins(p, "Connection closed by ") ||
-       begins(p, "Connection reset by ") ||
+      (pp_openssh_begins(p, "Disconnected from ") ||
+       pp_openssh_begins(o->reason, "channel 0: ") ||
+       pp_openssh_begins(p, "Connection closed by ") ||
+       pp_openssh_begins(p, "Connection reset by ") ||
        /* What goes between has said why. */
-       (begins(p, "kex_exchange_identification: ") && is_proxied(o))))
+       (pp_openssh_begins(p, "kex_exchange_identification: ") &&
+        is_proxied(o))))
     return;
   snprintf(o->reason, sizeof o->reason, "%s", p);
 }
@@ -272,16 +259,16 @@ static void line(openssh *o, char *p, size_t n, bool whole) {
   while (n > 0 && (p[n - 1] == '\r' || p[n - 1] == '\n'))
     n--;
   p[n] = '\0';
-  if (!o->passing && begins(p, "debug1: ")) {
+  if (!o->passing && pp_openssh_begins(p, "debug1: ")) {
     debug_line(o, p + 8);
   } else if (!o->passing && !o->opened && n > nword && p[nword] == ' ' &&
              memcmp(p, o->word, nword) == 0) {
     question(o, p + nword + 1);
-  } else if (!o->passing && begins(p, "Authenticated to ")) {
+  } else if (!o->passing && pp_openssh_begins(p, "Authenticated to ")) {
     /* Not a reason, nor the command's. */
   } else if (!o->opened) {
     keep_reason(o, p);
-  } else if (!o->passing && own_words(p)) {
+  } else if (!o->passing && pp_openssh_own_words(p)) {
     keep_reason(o, p);
   } else {
     if (whole)
@@ -322,43 +309,9 @@ static void on_errors(void *ud, const char *p, size_t n) {
  * -------------------------------------------------------------------------------
  */
 
-/* What its words mean. */
 static pp_end kind_of(const openssh *o) {
-  static const struct {
-    const char *words;
-    pp_end kind;
-  } known[] = {
-      {"Could not resolve hostname", PP_END_RESOLVE},
-      {"Connection refused", PP_END_REFUSED},
-      {"Operation timed out", PP_END_TIMEOUT},
-      {"Connection timed out", PP_END_TIMEOUT},
-      {" timed out", PP_END_TIMEOUT},
-      {"No route to host", PP_END_UNREACHABLE},
-      {"Network is unreachable", PP_END_UNREACHABLE},
-      {"channel 0: open failed: ", PP_END_EXEC},
-      {"Host key verification failed", PP_END_HOSTKEY},
-      {"host key", PP_END_HOSTKEY},
-      {"HOST IDENTIFICATION HAS CHANGED", PP_END_HOSTKEY},
-      {"Permission denied (", PP_END_AUTH},
-      {"Too many authentication failures", PP_END_AUTH},
-      {"exec request failed", PP_END_EXEC},
-      {"Unable to negotiate", PP_END_UNSUPPORTED},
-      {"Connection closed by UNKNOWN port", PP_END_LOST},
-      {"Exceeded MaxStartups", PP_END_BUSY},
-      {"Not allowed at this time", PP_END_BUSY},
-      {"kex_exchange_identification: ", PP_END_BUSY},
-      {"ssh_exchange_identification: ", PP_END_BUSY},
-      {"banner exchange: ", PP_END_BUSY},
-  };
-  size_t i;
-
-  if (o->no_way)
-    return PP_END_UNREACHABLE;
-  for (i = 0; i < sizeof known / sizeof *known; i++)
-    if (strstr(o->reason, known[i].words) != NULL)
-      return known[i].kind == PP_END_BUSY && is_proxied(o) ? PP_END_UNREACHABLE
-                                                           : known[i].kind;
-  return PP_END_LOST;
+  return o->no_way ? PP_END_UNREACHABLE
+                   : pp_openssh_kind(o->reason, is_proxied(o));
 }
 
 static void ended_before(openssh *o, int64_t status, int signal) {
@@ -518,9 +471,9 @@ static char **environment(openssh *o) {
     return NULL;
   p = (char *)(env + n + 5);
   for (n = 0; environ[n] != NULL; n++)
-    if (!begins(environ[n], "SSH_ASKPASS=") &&
-        !begins(environ[n], "SSH_ASKPASS_REQUIRE=") &&
-        !begins(environ[n], PP_ASKPASS_VARIABLE "="))
+    if (!pp_openssh_begins(environ[n], "SSH_ASKPASS=") &&
+        !pp_openssh_begins(environ[n], "SSH_ASKPASS_REQUIRE=") &&
+        !pp_openssh_begins(environ[n], PP_ASKPASS_VARIABLE "="))
       env[k++] = environ[n];
   env[k++] = p;
   p += sprintf(p, "SSH_ASKPASS=%s", askpass) + 1;

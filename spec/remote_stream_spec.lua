@@ -258,4 +258,118 @@ describe("a stream", function()
       end)
     end)
   end
+
+  describe("chooses how it is carried:", function()
+    -- The key that the last lines of ssh_config name would let us in, too.
+    local function drive_without_default_key(...)
+      local config = lab.config
+      lab.config = run.file(run.read(config):gsub("IdentityFile [^\n]*/user_ed25519", ""),
+        "config")
+      local r = drive(...)
+      lab.config = config
+      return r
+    end
+
+    it("by libssh2, if nothing speaks against it", function()
+      for _, key in ipairs {"ed25519", "ecdsa"} do
+        lab:alias("plain-" .. key, "h1", {"IdentityFile " .. lab:path("user_" .. key)})
+        local r = drive_without_default_key("plain-" .. key, "run", "true")
+        assert.matches("^plain%-" .. key .. " libssh2 ", r.opened)
+      end
+    end)
+
+    it("by ssh, with an RSA key", function()
+      lab:alias("rsakey", "h1", {"IdentityFile " .. lab:path "user_rsa"})
+      local r = drive_without_default_key("rsakey", "run", "true")
+      assert.are.equal("info rsakey: using the ssh program: rsa key " .. lab:path "user_rsa", r.log)
+      assert.matches("^rsakey ssh ", r.opened)
+    end)
+
+    it("by ssh, with an RSA key of the agent", function()
+      lab:alias("rsaagent", "h1", {"IdentitiesOnly no",
+        "IdentityFile " .. lab:path "none", "IdentityAgent " .. lab:path "agent"})
+      local command = ("ssh-agent -a %s sh -c 'ssh-add -q %s && exec sleep 60' & echo $!"):format(
+        lab:path "agent", lab:path "user_rsa")
+      local f = io.popen(command)
+      local pid = f:read "l"
+      assert.is_truthy(run.poll(function()
+        return os.execute(("SSH_AUTH_SOCK=%s ssh-add -l >/dev/null 2>&1"):format(lab:path "agent"))
+      end))
+      local r = drive_without_default_key("rsaagent", "run", "true")
+      os.execute("kill " .. pid)
+      f:close()
+      assert.matches("^info rsaagent: using the ssh program: .*rsa key 'user_rsa' of the agent",
+        r.log)
+      assert.matches("^rsaagent ssh ", r.opened)
+    end)
+
+    it("by libssh2, with an ed25519 key of the agent", function()
+      lab:alias("edagent", "h1", {"IdentitiesOnly no",
+        "IdentityFile " .. lab:path "none", "IdentityAgent " .. lab:path "agent2"})
+      local f = io.popen(("ssh-agent -a %s sh -c 'ssh-add -q %s %s && exec sleep 60' & echo $!")
+        :format(lab:path "agent2", lab:path "user_rsa", lab:path "user_ed25519"))
+      local pid = f:read "l"
+      assert.is_truthy(run.poll(function()
+        return os.execute(("SSH_AUTH_SOCK=%s ssh-add -l >/dev/null 2>&1"):format(lab:path "agent2"))
+      end))
+      local r = drive_without_default_key("edagent", "run", "true")
+      os.execute("kill " .. pid)
+      f:close()
+      assert.matches("^edagent libssh2 ", r.opened)
+    end)
+
+    it("by ssh, to a host of which only an RSA key is known", function()
+      lab:sshd("rsahost", {hostkeys = "rsa"})
+      local r = drive("rsahost", "run", "true")
+      assert.are.equal("info rsahost: using the ssh program: the host key known is of type rsa",
+        r.log)
+      assert.matches("^rsahost ssh ", r.opened)
+      lab:sshd("rsaknown", {known = "rsa"})
+      assert.matches("^rsaknown ssh ", drive("rsaknown", "run", "true").opened)
+    end)
+
+    it("by ssh, to a host that a certificate authority vouches for", function()
+      local ca = lab:path "ca"
+      os.execute(("ssh-keygen -q -t ed25519 -N '' -f %s"):format(ca))
+      lab:sshd("vouched", {known = "no", lines = {
+        "HostCertificate " .. lab:path "vouched/host_ed25519-cert.pub"}})
+      os.execute(("ssh-keygen -q -s %s -I x -h -n '127.0.0.1' %s"):format(ca,
+        lab:path "vouched/host_ed25519.pub"))
+      lab:kill("vouched")
+      lab:start("vouched")
+      local known = run.file("@cert-authority * " .. run.read(ca .. ".pub"), "known_hosts")
+      lab:alias("vouchsafed", "vouched", {"UserKnownHostsFile " .. known})
+      local r = drive("vouchsafed", "run", "true")
+      assert.matches("certificate authority", r.log)
+      assert.matches("^vouchsafed ssh ", r.opened)
+    end)
+
+    it("by ssh, with a user's certificate", function()
+      local ca = lab:path "user_ca"
+      os.execute(("ssh-keygen -q -t ed25519 -N '' -f %s"):format(ca))
+      local from, to = lab:path "user_unknown", lab:path "certified"
+      os.execute(("cp %s %s; cp %s.pub %s.pub"):format(from, to, from, to))
+      os.execute(("ssh-keygen -q -s %s -I x -n $(id -un) %s"):format(ca, lab:path "certified.pub"))
+      lab:sshd("certain", {lines = {"TrustedUserCAKeys " .. ca .. ".pub"}})
+      lab:alias("certified", "certain", {"IdentityFile " .. lab:path "certified"})
+      local r = drive_without_default_key("certified", "run", "true")
+      assert.matches("^certified ssh ", r.opened)
+      assert.matches("certificate", r.log)
+    end)
+
+    it("by ssh, through a jump host that needs it", function()
+      lab:alias("rsajump", "h1", {"IdentityFile " .. lab:path "user_rsa"})
+      lab:alias("beyondrsa", "h2", {"ProxyJump rsajump",
+        "IdentityFile " .. lab:path "user_ed25519"})
+      local r = drive_without_default_key("beyondrsa", "run", "true")
+      assert.matches("^beyondrsa ssh ", r.opened)
+    end)
+
+    it("as it is told to", function()
+      lab:alias("rsatold", "h1", {"IdentityFile " .. lab:path "user_rsa"})
+      local r = drive_without_default_key("-tlibssh2", "rsatold", "run", "true")
+      assert.matches("^rsatold auth 0 ", r.closed)
+      assert.matches("^h1 ssh ", drive("-tssh", "h1", "run", "true").opened)
+    end)
+  end)
 end)
