@@ -331,10 +331,10 @@ describe("the memory of large payloads", function()
         collectgarbage()
         pp.sleep(0.1)
         left = filled() - before
-        if left < 1 << 20 and descriptors() == open then break end
+        if left < 1 << 20 and descriptors() <= open then break end
       end
       assert(left < 1 << 20, left .. " bytes are left")
-      assert(descriptors() == open)
+      assert(descriptors() <= open, descriptors() .. " descriptors, not " .. open)
       print "given back"
     ]], {timeout = 120})
     assert.equal("given back\n", r.out, r.err)

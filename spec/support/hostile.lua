@@ -67,7 +67,8 @@ local function wait_job()
 end
 local function serve() while true do hear() end end
 
-raw(("%s hello Linux x86_64\n%s at there\n%s have\n"):format(mark, mark, mark))
+raw(("%s hello Linux x86_64\n%s at there\n%s run %s\n"):format(mark, mark, mark,
+  command:match "x86_64:(%x+):"))
 hear()
 assert(load(script, "=script", "t", setmetatable({say = say, raw = raw, welcome = welcome,
   hear = hear, frame = frame, result = result, wait_start = wait_start, wait_job = wait_job,
