@@ -76,6 +76,17 @@ wait_gone() { # PID...
   done
 }
 
+# PID..., the deepest first: they die as in a power cut, none living to tell of
+# the others. Who would tell is stopped first.
+at_once() {
+  local pid upwards=()
+  [ $# -gt 0 ] || return 0
+  for pid; do upwards=("$pid" "${upwards[@]}"); done
+  kill -STOP "${upwards[@]}" 2>/dev/null || true
+  kill -9 "$@" 2>/dev/null || true
+  wait_gone "$@"
+}
+
 start() {
   local d=$dir/$1 in=() n=0
   rm -f "$d/sshd.pid"
@@ -226,15 +237,11 @@ LINES
     wait_gone "$listener"
     ;;
   kill)
-    all=$(pids "$1")
-    [ -z "$all" ] || kill -9 $all 2>/dev/null || true
-    wait_gone $all
+    at_once $(pids "$1")
     rm -f "$dir/$1/sshd.pid"
     ;;
   drop)
-    all=$(sessions "$1")
-    [ -z "$all" ] || kill -9 $all 2>/dev/null || true
-    wait_gone $all
+    at_once $(sessions "$1")
     ;;
   start) start "$1" ;;
   cut) ip link set "$(cat "$dir/$1/link")" down ;;
@@ -249,8 +256,7 @@ LINES
     for config in "$dir"/*/sshd_config; do
       [ -f "$config" ] || continue
       name=$(basename "$(dirname "$config")")
-      all=$(pids "$name")
-      [ -z "$all" ] || kill -9 $all 2>/dev/null || true
+      at_once $(pids "$name")
       if in_netns "$name"; then
         [ ! -s "$dir/$name/tapdelay.pid" ] || kill "$(cat "$dir/$name/tapdelay.pid")" 2>/dev/null || true
         ip netns del "$(namespace "$name")" 2>/dev/null || true
