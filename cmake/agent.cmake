@@ -30,8 +30,9 @@ function(ppsh_agent machine cc lua)
       -ffunction-sections -fdata-sections
       -iquote ${CMAKE_CURRENT_SOURCE_DIR}/core -iquote ${PPSH_GENERATED_DIR}
       -idirafter ${XXHASH_INCLUDE_DIR} -I${LUA_INCLUDE_DIRS}
-      -- ${agent_sources} ${PPSH_GENERATED_DIR}/embed.c
+      -- ${agent_sources} ${PPSH_GENERATED_DIR}/agent_embed.c
     DEPENDS ${agent_sources} ${core_headers} ${PPSH_GENERATED_SOURCES}
+      ${PPSH_GENERATED_DIR}/agent_embed.c
       ${CMAKE_CURRENT_SOURCE_DIR}/cmake/agent.sh
     COMMENT "Building the agent for ${machine}"
     VERBATIM)

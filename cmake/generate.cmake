@@ -22,6 +22,10 @@ function(ppsh_write_list file)
   file(CONFIGURE OUTPUT ${file} CONTENT "${lines}\n" @ONLY)
 endfunction()
 ppsh_write_list(${PPSH_GENERATED_DIR}/lua.list ${lua_files})
+# Agents have what workers need.
+set(worker_files ${lua_files})
+list(FILTER worker_files EXCLUDE REGEX "^lua/pp/shell/")
+ppsh_write_list(${PPSH_GENERATED_DIR}/worker.list ${worker_files})
 ppsh_write_list(${PPSH_GENERATED_DIR}/all.list ${c_files} ${lua_files})
 
 list(TRANSFORM lua_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
@@ -33,13 +37,17 @@ list(TRANSFORM c_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
 add_executable(ppembed cmake/embed.c)
 target_link_libraries(ppembed PRIVATE pplua)
 
-add_custom_command(
-  OUTPUT ${PPSH_GENERATED_DIR}/embed.c
-  COMMAND ppembed ${CMAKE_CURRENT_SOURCE_DIR} ${PPSH_GENERATED_DIR}/lua.list
-    ${PPSH_GENERATED_DIR}/embed.c
-  DEPENDS ppembed ${lua_paths} ${PPSH_GENERATED_DIR}/lua.list
-  COMMENT "Embedding Lua modules"
-  VERBATIM)
+foreach(pair lua:embed worker:agent_embed)
+  string(REGEX REPLACE ":.*" "" list ${pair})
+  string(REGEX REPLACE ".*:" "" name ${pair})
+  add_custom_command(
+    OUTPUT ${PPSH_GENERATED_DIR}/${name}.c
+    COMMAND ppembed ${CMAKE_CURRENT_SOURCE_DIR}
+      ${PPSH_GENERATED_DIR}/${list}.list ${PPSH_GENERATED_DIR}/${name}.c
+    DEPENDS ppembed ${lua_paths} ${PPSH_GENERATED_DIR}/${list}.list
+    COMMENT "Embedding Lua modules"
+    VERBATIM)
+endforeach()
 
 add_custom_command(
   OUTPUT ${PPSH_GENERATED_DIR}/build_id.h

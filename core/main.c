@@ -156,6 +156,29 @@ static int run_actions(lua_State *L, const pp_options *o) {
   return 0;
 }
 
+/* The shell in place of a script: require "pp.shell".main(mode, args), whose
+ * result is the exit status. */
+static int run_shell(lua_State *L, const pp_options *o) {
+  int status;
+
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "pp.shell");
+  status = pp_script_call(L, 1, 1);
+  if (status == LUA_OK) {
+    lua_getfield(L, -1, "main");
+    lua_pushstring(L, o->mode);
+    lua_createtable(L, o->argc - o->script, 0);
+    for (int i = o->script; i < o->argc; i++) {
+      lua_pushstring(L, o->argv[i]);
+      lua_rawseti(L, -2, i - o->script + 1);
+    }
+    status = pp_script_call(L, 2, 1);
+  }
+  if (status != LUA_OK)
+    return pp_script_report(L, status, o->progname);
+  return (int)lua_tointeger(L, -1);
+}
+
 /* Everything that runs user code. One light userdata: the run. */
 static int run_all(lua_State *L) {
   run *r = lua_touserdata(L, 1);
@@ -172,6 +195,10 @@ static int run_all(lua_State *L) {
     pp_script_global_pp(L);
   if ((r->status = run_actions(L, o)) != 0)
     return 0;
+  if (o->mode != NULL) {
+    r->status = run_shell(L, o);
+    return 0;
+  }
   if (o->script < o->argc) {
     int status = pp_script_main(L, o->argv + o->script, o->argc - o->script);
 

@@ -122,16 +122,42 @@ static int set_log(pp_options *o, const char *option, const char *value) {
   return bad_value(option, value, "error, warn, info or debug");
 }
 
+static int add_shell(pp_options *o, const char *option, const char *value) {
+  static const char *const modes[] = {"--sh", "--map", "--filter", "--reduce"};
+  pp_shell_option *v;
+
+  v = realloc(o->shell, (o->nshell + 1) * sizeof(*v));
+  if (v == NULL)
+    return PP_ENOMEM;
+  o->shell = v;
+  v[o->nshell].name = strcmp(option, "-F") == 0 ? "fields" : option + 2;
+  v[o->nshell++].value = value;
+  for (size_t k = 0; k < sizeof(modes) / sizeof(*modes); k++)
+    if (o->mode == NULL && strcmp(option, modes[k]) == 0)
+      o->mode = modes[k] + 2;
+  return 0;
+}
+
+/* Options of the shell that take no value. What their values mean is for
+ * lua/pp/shell/ to say. */
+static const char *const flags[] = {
+    "--fold", "--keep", "--each", "--resume", "--cleanup", "--top",
+};
+
 /* Options that take a value: --name VALUE, --name=VALUE, -x VALUE, -xVALUE. */
 static const struct valued {
   const char *name;
   char letter;
   int (*set)(pp_options *o, const char *option, const char *value);
 } valued[] = {
-    {"--jobs", 'j', set_jobs},
-    {"--hosts", 'H', add_hosts},
-    {"--trace", 0, set_trace},
-    {"--log", 0, set_log},
+    {"--jobs", 'j', set_jobs},    {"--hosts", 'H', add_hosts},
+    {"--trace", 0, set_trace},    {"--log", 0, set_log},
+    {"--sh", 0, add_shell},       {"--map", 0, add_shell},
+    {"--filter", 0, add_shell},   {"--reduce", 0, add_shell},
+    {"--fields", 'F', add_shell}, {"--joblog", 0, add_shell},
+    {"--retries", 0, add_shell},  {"--timeout", 0, add_shell},
+    {"--halt", 0, add_shell},     {"--push", 0, add_shell},
+    {"--fetch", 0, add_shell},    {"--report", 0, add_shell},
 };
 
 /* The value of such an option standing at argv[*i], which it may move. */
@@ -160,6 +186,9 @@ static int long_option(pp_options *o, int *i) {
     if (strncmp(arg, v->name, n) == 0 && (arg[n] == '\0' || arg[n] == '='))
       return set_valued(o, v, i, v->name, arg[n] == '=' ? arg + n + 1 : NULL);
   }
+  for (k = 0; k < sizeof(flags) / sizeof(*flags); k++)
+    if (strcmp(arg, flags[k]) == 0)
+      return add_shell(o, flags[k], NULL);
   if (strcmp(arg, "--stats") == 0)
     o->stats = true;
   else if (strcmp(arg, "--progress") == 0)
@@ -221,6 +250,19 @@ static int short_option(pp_options *o, int *i) {
   return unrecognized(arg);
 }
 
+/* What is for commands and lines alone does not go with a script. */
+static int check_shell(const pp_options *o) {
+  for (size_t k = 0; o->mode == NULL && k < o->nshell; k++) {
+    const char *name = o->shell[k].name;
+
+    if (strcmp(name, "report") != 0 && strcmp(name, "top") != 0) {
+      fprintf(stderr, "ppsh: --%s goes with --sh or --map only\n", name);
+      return usage_hint();
+    }
+  }
+  return 0;
+}
+
 int pp_options_parse(pp_options *o, int argc, char **argv) {
   int i, r = 0;
 
@@ -242,11 +284,12 @@ int pp_options_parse(pp_options *o, int argc, char **argv) {
     r = arg[1] == '-' ? long_option(o, &i) : short_option(o, &i);
   }
   o->script = i < argc ? i : argc;
-  return r;
+  return r == 0 ? check_shell(o) : r;
 }
 
 void pp_options_clear(pp_options *o) {
   free(o->hosts);
+  free(o->shell);
   free(o->actions);
   memset(o, 0, sizeof(*o));
 }

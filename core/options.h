@@ -32,6 +32,12 @@ typedef struct pp_action {
   const char *arg; /* borrowed from argv; NULL for 'W' */
 } pp_action;
 
+/* An option of the shell (lua/pp/shell/): --name, or --name=value. */
+typedef struct pp_shell_option {
+  const char *name;  /* without dashes; a constant */
+  const char *value; /* borrowed from argv; NULL: it takes none */
+} pp_shell_option;
+
 /* Zeroed is empty. Strings are borrowed from argv, arrays owned. */
 typedef struct pp_options {
   int jobs; /* -j; -1: not given */
@@ -40,6 +46,10 @@ typedef struct pp_options {
   bool stats;
   pp_progress progress;
   const char *trace; /* NULL: none */
+  const char *mode;  /* what is run in place of a script: "sh", "map", "filter"
+                        or "reduce", the first that is given; NULL: none */
+  pp_shell_option *shell; /* in order, modes included */
+  size_t nshell;
   pp_log_level log_level;
 
   bool help, version;    /* --help, --version */
