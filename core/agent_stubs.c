@@ -4,6 +4,8 @@
  * the loop, links to workers, jobs that run in the submitting process. An
  * agent is built without these.
  */
+#include <stdlib.h>
+
 #include "capture.h"
 #include "crew.h"
 #include "far.h"
@@ -131,3 +133,20 @@ int pp_serial_push_server(lua_State *L) {
 }
 void pp_serial_interrupt(void) {}
 void pp_capture_end(pp_engine *e) { (void)e; }
+
+/* --- of the compiler's library -------------------------------------------- */
+
+/*
+ * The C library names these for threads that are cancelled and for exceptions
+ * that pass through it. No thread is cancelled here and nobody throws; what
+ * really unwinds would be 24 KB of every agent.
+ */
+#define UNWINDS(name)                                                          \
+  void name(void);                                                             \
+  void name(void) { abort(); }
+UNWINDS(_Unwind_Backtrace)
+UNWINDS(_Unwind_ForcedUnwind)
+UNWINDS(_Unwind_GetCFA)
+UNWINDS(_Unwind_GetIP)
+UNWINDS(_Unwind_Resume)
+UNWINDS(__gcc_personality_v0)
