@@ -436,6 +436,7 @@ int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings) {
   pp_ref(c, L, REF_FRAMES);
   pp_push_globals(L);
   lua_rawseti(L, -2, frame_at(c->depth) + FRAME_GLOBALS);
+  c->base_kept |= c->depth == 0;
   c->depth++;
   lua_pushvalue(L, env);
   set_globals(c, L);
@@ -457,6 +458,19 @@ int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings) {
     return 0;
   pp_codec_unbind(c, L);
   return PP_ENOMEM;
+}
+
+void pp_codec_rebind(pp_codec *c, lua_State *L, int env) {
+  if (c->depth > 0 || !c->base_kept) {
+    lua_pushvalue(L, env);
+    if (pp_codec_bind(c, L, -1, 0) != 0)
+      luaL_error(L, PP_NO_MEMORY);
+    lua_pop(L, 1);
+    return;
+  }
+  c->depth++;
+  lua_pushvalue(L, env);
+  set_globals(c, L);
 }
 
 bool pp_codec_renew(pp_codec *c, lua_State *L, int env, int bindings) {
@@ -539,5 +553,6 @@ void pp_codec_unbind(pp_codec *c, lua_State *L) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, top + 1, frame_at(c->depth) + i);
   }
+  c->base_kept &= c->depth > 0;
   lua_settop(L, top);
 }

@@ -321,6 +321,9 @@ static int begin(lua_State *L) {
   if (k->items.n >= 16 && k->items.kind <= PP_ITEMS_RANGE)
     pure = pp_execute_pure(L, c);
   k->pure = pure & PP_PURE;
+  c->tame = k->pure && !(pure & PP_PURE_LOOSE);
+  if (!c->tame)
+    c->r->era++;
   k->stores = pure & PP_PURE_STORES;
   k->seeds = c->flags & PP_JOBF_SEEDED && (!k->pure || pure & PP_PURE_RANDOM);
   if (pp_plain_begin(&k->out, c->out, k->items.n + k->all) < 0 ||
@@ -332,6 +335,8 @@ static int begin(lua_State *L) {
   pp_execute_begin(L, c);
   pp_pure_stores(L, needs);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  if (!k->stores)
+    pp_pure_warm(L, c->r, needs, -1);
   return AT_GLOBALS;
 }
 

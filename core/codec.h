@@ -209,6 +209,9 @@ int pp_codec_open_value(pp_codec *c, lua_State *L, const void *bytes,
  * (globals only where env has none of that name).
  */
 int pp_codec_bind(pp_codec *c, lua_State *L, int env, int bindings);
+/* The same for an env that was bound before, with whatever bindings, and is as
+ * it was then. May raise for lack of memory; then nothing is bound. */
+void pp_codec_rebind(pp_codec *c, lua_State *L, int env);
 /* More bindings for the execution that has begun; `over`: also where it has a
  * global of that name. 0 or PP_ENOMEM; pushes nothing, does not raise. */
 int pp_codec_install(pp_codec *c, lua_State *L, int bindings, bool over);

@@ -130,6 +130,7 @@ struct pp_codec {
   lua_Integer last_id;  /* of the tables that went out */
   uint32_t pass;
   int depth;         /* nested binds */
+  bool base_kept;    /* the first frame has the base globals */
   lua_Integer late;  /* values in REF_LATE */
   uint64_t touched;  /* of each: has something to undo or captures to know */
   pp_index known[2]; /* worker: this generation and the one before */

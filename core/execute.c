@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "execute_impl.h"
+#include "plain.h"
 #include "pure.h"
 #include "state.h"
 
@@ -203,25 +204,42 @@ void pp_execute_begin(lua_State *L, pp_call *c) {
   lua_remove(L, env); /* the registry holds it */
 }
 
-int pp_execute_pure(lua_State *L, pp_call *c) {
+/* Look at the function, if need be, and push the cache table and what must
+ * hold (or nil). */
+static int look(lua_State *L, pp_call *c) {
   pp_runner *r = c->r;
   pp_held *h = pp_held_at(r, c->fn);
   int top = lua_gettop(L), pure;
 
-  if (h == NULL || h->values || h->pure == PP_PURE_NOT || c->modules_len > 0 ||
-      c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE))
-    return PP_PURE_NOT;
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->cache);
   if (h->pure == PP_PURE_UNKNOWN) {
     push_function(L, c);
     pure = pp_pure_look(L, r, top + 2, top + 3);
     h = pp_held_at(r, c->fn); /* a module it loaded may have waited for blobs */
     h->pure = (uint8_t)pure;
+    h->era = r->era;
     if (pure >= PP_PURE)
       lua_rawseti(L, top + 1, -1 - (lua_Integer)c->fn);
+    lua_settop(L, top + 1);
   }
-  pure = h->pure;
   lua_rawgeti(L, top + 1, -1 - (lua_Integer)c->fn);
+  return h->pure;
+}
+
+/* Can the function be pure? */
+static bool may_be_pure(const pp_call *c, const pp_held *h) {
+  return h != NULL && !h->values && h->pure != PP_PURE_NOT &&
+         c->modules_len == 0 &&
+         !(c->flags & (PP_JOBF_AFRESH | PP_JOBF_BASE | PP_JOBF_INLINE));
+}
+
+int pp_execute_pure(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  int top = lua_gettop(L), pure;
+
+  if (!may_be_pure(c, pp_held_at(r, c->fn)))
+    return PP_PURE_NOT;
+  pure = look(L, c);
   if (pure >= PP_PURE && pp_pure_holds(L, r, -1)) {
     lua_replace(L, top + 1);
     lua_settop(L, top + 1);
@@ -229,6 +247,77 @@ int pp_execute_pure(lua_State *L, pp_call *c) {
   }
   lua_settop(L, top);
   return PP_PURE_NOT;
+}
+
+/* Looking takes time, looking again as much as many a job: not at functions
+ * that run but once, nor where others run in between. */
+#define LOOKS_MAX 8
+#define ROW_MIN 4
+/* In what must hold: the globals a tame function has. */
+#define AT_GLOBALS 0
+
+/* The globals for a tame function with these needs, in force; pushes it. */
+static void bind_tame(lua_State *L, pp_call *c, int needs) {
+  pp_runner *r = c->r;
+  int env = lua_gettop(L) + 1;
+  bool fresh = lua_rawgeti(L, needs, AT_GLOBALS) != LUA_TTABLE;
+
+  if (PP_UNLIKELY(fresh)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    pp_pure_warm(L, r, needs, env);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta);
+    lua_setmetatable(L, env);
+  }
+  push_function(L, c);
+  if (PP_UNLIKELY(fresh)) {
+    if (pp_codec_bind(r->codec, L, env, env + 2) != 0)
+      luaL_error(L, "not enough memory");
+    c->bound = true;
+    lua_pushvalue(L, env);
+    lua_rawseti(L, needs, AT_GLOBALS);
+  } else {
+    pp_codec_rebind(r->codec, L, env);
+    c->bound = true;
+  }
+  lua_settop(L, env + 1);
+}
+
+bool pp_execute_tame(lua_State *L, pp_call *c) {
+  pp_runner *r = c->r;
+  pp_held *h = pp_held_at(r, c->fn);
+  int top = lua_gettop(L), pure;
+
+  r->row = r->last == c->fn + 1 ? r->row + 1 : 0;
+  r->last = c->fn + 1;
+  if (!may_be_pure(c, h) || !pp_plain_is(c->args, c->args_len))
+    return false;
+  if (r->row > 0)
+    r->looks = 0;
+  else if (h->pure == PP_PURE_UNKNOWN &&
+           (r->checked != r->era || ++r->looks > LOOKS_MAX))
+    return false;
+  pure = look(L, c);
+  h = pp_held_at(r, c->fn);
+  if ((pure & (PP_PURE | PP_PURE_STORES | PP_PURE_LOOSE)) != PP_PURE)
+    goto no;
+  if (PP_UNLIKELY(h->era != r->era || r->checked != r->era)) {
+    if (r->row < ROW_MIN)
+      goto no;
+    if (!pp_pure_holds(L, r, -1)) {
+      h->pure |= PP_PURE_LOOSE; /* not to be asked again */
+      goto no;
+    }
+    h->era = r->checked = r->era;
+  }
+  bind_tame(L, c, top + 2);
+  lua_replace(L, top + 1);
+  lua_settop(L, top + 1);
+  c->tame = true;
+  return true;
+no:
+  lua_settop(L, top);
+  return false;
 }
 
 /* What a job has set that is not a global: default files, a hook. */
@@ -277,8 +366,10 @@ void pp_execute_renew(lua_State *L, pp_call *c) {
 void pp_execute_end(lua_State *L, pp_call *c) {
   if (c->bound) {
     pp_codec_unbind(c->r->codec, L);
-    pp_given_end(L, c->r);
-    reset(L, c->r);
+    if (!c->tame) {
+      pp_given_end(L, c->r);
+      reset(L, c->r);
+    }
   }
   c->bound = false;
 }
@@ -348,7 +439,10 @@ static int run(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->handler);
   if (c->flags & PP_JOBF_SEEDED)
     pp_execute_seed(L, c, r->now.id, false);
-  pp_execute_begin(L, c);
+  if (!pp_execute_tame(L, c)) {
+    r->era++;
+    pp_execute_begin(L, c);
+  }
   pp_state_memory(L)->limit = c->memory;
   n = pp_execute_args(L, c, c->args, c->args_len);
   if (n < 0) {
@@ -470,6 +564,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
   }
   lua_settop(L, 0);
   pp_execute_end(L, &c);
+  if (!c.tame)
+    r->era++; /* also when it has gone on since others were checked */
   if (failed) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, r->traceback);

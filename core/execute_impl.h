@@ -21,6 +21,7 @@ typedef struct pp_call {
   void *ud;
   int kind;   /* of the failure */
   bool bound; /* its globals are in force */
+  bool tame;  /* it cannot have left anything behind: pp_execute_tame */
   int64_t started, run;
   size_t memory;
   uint64_t seed, index;  /* of the server; of a chunk's first item */
@@ -50,6 +51,14 @@ int pp_execute_user(lua_State *L, pp_call *c, int n, int results, int handler);
 void pp_execute_message(lua_State *L, int err);
 /* The failure is not where the job's code was. */
 void pp_execute_untraced(lua_State *L, pp_call *c);
+
+/*
+ * A job that calls a pure function (pure.h) that assigns no globals, with plain
+ * values, can have the globals that it had the last time: they stay with its
+ * blob, and what it reads of the standard library is in them. If this is one:
+ * they are in force, and the function is at the top.
+ */
+bool pp_execute_tame(lua_State *L, pp_call *c);
 
 /* Is the function of a chunk a pure one (PP_PURE_x)? Nothing is bound yet. If
  * so pushes what it needs. */

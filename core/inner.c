@@ -69,6 +69,7 @@ int pp_runner_inner(pp_runner *r, const unsigned char *p, size_t len,
   r->reseed = random == NULL;
   r->L = L;
   pp_state_switch(L);
+  r->era++; /* the outer one may have changed anything */
   rc = pp_runner_job(r, p, len, rest, rest_len, out, taken, ud);
   pp_state_switch(outer);
   r->L = main;

@@ -337,6 +337,37 @@ int pp_plain_set(pp_plain_in *in, lua_State *L, int t, lua_Integer n) {
   return pp_rd_left(&in->r) == 0 ? 1 : PP_EBAD;
 }
 
+bool pp_plain_is(const void *bytes, size_t len) {
+  pp_plain_in in;
+  const unsigned char *p;
+  unsigned char lead;
+  uint64_t n;
+
+  if (pp_plain_open(&in, bytes, len) <= 0)
+    return false;
+  if (*(const unsigned char *)bytes & MSG_PLAIN)
+    return true;
+  if (in.left > PP_PLAIN_FEW)
+    return false;
+  for (; in.left > 0; in.left--) {
+    if (pp_rd_byte(&in.r, &lead) < 0)
+      return false;
+    if (lead <= LEAD_INT_MAX || (lead >= LEAD_NIL && lead <= LEAD_TRUE))
+      continue;
+    if (lead <= LEAD_STR_MAX)
+      n = lead - LEAD_STR;
+    else if (lead >= LEAD_INT8 && lead < LEAD_FLOAT)
+      n = UINT64_C(1) << (lead - LEAD_INT8);
+    else if (lead == LEAD_FLOAT)
+      n = 8;
+    else if (lead != LEAD_LONGSTR || pp_rd_varint(&in.r, &n) < 0)
+      return false;
+    if (n > pp_rd_left(&in.r) || pp_rd_bytes(&in.r, (size_t)n, &p) < 0)
+      return false;
+  }
+  return true;
+}
+
 static int malformed(lua_State *L) {
   lua_pushliteral(L, "malformed bytes");
   return 1;

@@ -73,6 +73,11 @@ int pp_plain_pack_list(lua_State *L, int t, lua_Integer first, lua_Integer n,
  * error with a message pushed. Does not raise. */
 int pp_plain_unpack(lua_State *L, const void *bytes, size_t len);
 
+/* Is this a message of scalars, or of at most so many scalars and strings? One
+ * that is not well formed may pass. */
+#define PP_PLAIN_FEW 16
+bool pp_plain_is(const void *bytes, size_t len);
+
 /* --- one by one --------------------------------------------------------- */
 
 /* A message on its way to out. Only what pp_plain_begin sets need be set. */

@@ -415,7 +415,8 @@ int pp_pure_look(lua_State *L, pp_runner *r, int fn, int bindings) {
   lua_settop(L, k.needs);
   return !is ? PP_PURE_NOT
              : PP_PURE | (k.random ? PP_PURE_RANDOM : 0) |
-                   (k.nstores > 0 ? PP_PURE_STORES : 0);
+                   (k.nstores > 0 ? PP_PURE_STORES : 0) |
+                   (k.escapes || has_patches(L, bindings) ? PP_PURE_LOOSE : 0);
 }
 
 /* --- as it was? --------------------------------------------------------- */
@@ -495,6 +496,24 @@ bool pp_pure_holds(lua_State *L, pp_runner *r, int needs) {
   }
   lua_settop(L, top);
   return same;
+}
+
+void pp_pure_warm(lua_State *L, pp_runner *r, int needs, int env) {
+  int top = lua_gettop(L);
+
+  luaL_checkstack(L, 8, NULL);
+  needs = lua_absindex(L, needs);
+  env = lua_absindex(L, env);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
+  for (lua_Integer i = 1; lua_rawgeti(L, needs, i) == LUA_TTABLE; i += 3) {
+    if (lua_rawequal(L, -1, top + 1)) {
+      lua_rawgeti(L, needs, i + 1);
+      lua_rawgeti(L, needs, i + 2);
+      lua_rawset(L, env);
+    }
+    lua_settop(L, top + 1);
+  }
+  lua_settop(L, top);
 }
 
 /* --- what it assigns ---------------------------------------------------- */

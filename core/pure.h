@@ -30,7 +30,9 @@ enum {
   PP_PURE_NOT,
   PP_PURE,            /* with or without */
   PP_PURE_RANDOM = 4, /* it may use random numbers */
-  PP_PURE_STORES = 8  /* it assigns globals */
+  PP_PURE_STORES = 8, /* it assigns globals */
+  PP_PURE_LOOSE = 16  /* it may change parts of the standard library, or
+                         brings along what does */
 };
 
 /* Look at the function and the bindings at these stack indices, as
@@ -41,6 +43,11 @@ int pp_pure_look(lua_State *L, pp_runner *r, int fn, int bindings);
 /* Does what is at that index hold now, when nothing is bound? Raises without
  * memory. */
 bool pp_pure_holds(lua_State *L, pp_runner *r, int needs);
+
+/* Put the standard names that a function with these needs reads into the
+ * globals at env, which are then found there at once, as in a plain script.
+ * Not for one that assigns globals. Raises without memory. */
+void pp_pure_warm(lua_State *L, pp_runner *r, int needs, int env);
 
 /* Push the list of the globals that a function with these needs assigns: {name,
  * value or nil, ...}; nil for none. */

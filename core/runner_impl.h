@@ -21,6 +21,7 @@ typedef struct pp_held {
   bool binds;  /* a value that came with globals, or has such in it */
   bool looked; /* a value whose own values were looked for */
   uint8_t pure; /* PP_PURE_x; what must hold is in the cache table */
+  uint64_t era; /* when that was last seen to hold */
 } pp_held;
 
 /* The blobs that the message being opened refers to; borrowed. */
@@ -58,15 +59,20 @@ struct pp_runner {
   volatile sig_atomic_t user;     /* the job's own code is running */
   volatile sig_atomic_t has_been; /* the error was raised */
   bool looking;                   /* at a function (pure.c) */
-  pp_buf look[2];                 /* scratch for that: its dump, constants */
-  int allowed; /* registry: set of what pure functions may use */
-  int whole;   /* registry: {table, copy, entries, ...} of those tables */
-  int cache;   /* registry: [2 id] function or value, [2 id + 1] bindings;
-                  [-1 - id] what pure.c says must hold */
-  int given;   /* registry: see given.c */
-  int base;    /* registry: the worker's globals */
-  int shared;  /* registry: set of the names there that calls of everywhere have
-                  added, changed or (false) taken away */
+  uint64_t era;     /* counts what may have changed the standard library */
+  uint64_t checked; /* the era when that was last seen to be as it was */
+  uint32_t last;    /* the function that ran last + 1 */
+  uint32_t row;     /* how often it has run again since */
+  uint32_t looks;   /* at functions that have not run again so far */
+  pp_buf look[2];   /* scratch for that: its dump, constants */
+  int allowed;      /* registry: set of what pure functions may use */
+  int whole;        /* registry: {table, copy, entries, ...} of those tables */
+  int cache;        /* registry: [2 id] function or value, [2 id + 1] bindings;
+                       [-1 - id] what pure.c says must hold */
+  int given;        /* registry: see given.c */
+  int base;         /* registry: the worker's globals */
+  int shared; /* registry: set of the names there that calls of everywhere have
+                 added, changed or (false) taken away */
   int env_meta;
   int traceback;        /* registry slot for the failing job's traceback */
   int randomseed;       /* math.randomseed as it was */

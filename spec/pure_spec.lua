@@ -22,8 +22,20 @@ local function strings(n)
   return list
 end
 
---- f gives the same for each item, in chunks of any size, of ranges and of lists.
+--- f gives the same in each of several jobs, of numbers and of strings.
+local function same_in_jobs(s, expected, f, options)
+  for _, list in ipairs {pp.range(1, 6), strings(6), {{}, {}, {}}} do
+    for i = 1, #list do
+      local o = {f, args = {list[i]}}
+      for k, v in pairs(options or {}) do o[k] = v end
+      assert.are.equal(expected, s:submit(o)(), "job " .. i)
+    end
+  end
+end
+
+--- f gives the same for each item, in chunks of any size, of ranges and of lists, and in jobs.
 local function same_for_each(s, expected, f, options)
+  same_in_jobs(s, expected, f, options)
   for _, chunk in ipairs {1, 16, 40, 100} do
     for _, list in ipairs {pp.range(1, 100), strings(100)} do
       local o = {chunk = chunk}
@@ -338,6 +350,88 @@ describe("what an earlier job left in the worker", function()
       string.len = function() bump = (bump or 0) + 1 return bump end -- luacheck: ignore
     end)()
     same_for_each(s, 1, f)
+  end)
+end)
+
+describe("a job's globals", function()
+  after_each(function()
+    for _, s in ipairs(servers) do s:destroy() end
+    servers = {}
+  end)
+
+  it("are the standard ones, and its own, again and again", function()
+    local s = server()
+    local function twice(x) return x * 2 end
+    local function f(x) return twice(math.floor(x)) + #tostring(x), type(print) end
+    for i = 1, 20 do
+      local n, t = s:submit {f, args = {i + 0.5}, globals = {twice = twice}}()
+      assert.are.same({2 * i + #tostring(i + 0.5), "function"}, {n, t})
+    end
+  end)
+
+  it("are what a job in between has made of the worker", function()
+    local s = server()
+    local function f(x) return math.floor(x + 0.5) end
+    for i = 1, 4 do assert.are.equal(i, s:spawn(f, i)()) end
+    s:spawn(function() math.floor = function() return "changed" end end)() -- luacheck: ignore
+    for i = 1, 4 do assert.are.equal("changed", s:spawn(f, i)()) end
+    s:everywhere(function() math = {floor = function() return "all" end} end)
+    for i = 1, 4 do assert.are.equal("all", s:spawn(f, i)()) end
+  end)
+
+  it("are none that a job in between has made", function()
+    local s = server()
+    local function f() return seen, print == nil, math == nil end
+    for _ = 1, 4 do
+      s:spawn(f)()
+      s:spawn(function()
+        seen, print, math = 1, nil, nil
+        return seen
+      end)()
+      local a, b, c = s:spawn(f)()
+      assert.are.same({nil, false, false}, {a, b, c})
+    end
+  end)
+
+  it("come to be there by everywhere, and go", function()
+    local s = server()
+    local function f() return limit end
+    for _ = 1, 4 do assert.is_nil(s:spawn(f)()) end
+    for n = 1, 3 do
+      s:everywhere(function(x) limit = x end, n)
+      for _ = 1, 4 do assert.are.equal(n, s:spawn(f)()) end
+    end
+    s:everywhere(function() limit = nil end)
+    for _ = 1, 4 do assert.is_nil(s:spawn(f)()) end
+  end)
+
+  it("are those of the job in whose midst another runs", function()
+    local s = server()
+    local function f(x) return tostring(x):len() end
+    local function outer()
+      local own = pp.Server()
+      local a = own:spawn(f, 10)() + own:spawn(f, 10)()
+      local real = string.len
+      string.len = function() bump = (bump or 0) + 1 return bump end -- luacheck: ignore
+      local b = own:spawn(f, 10)() .. own:spawn(f, 10)()
+      string.len = real -- luacheck: ignore
+      return a, b, bump
+    end
+    for _ = 1, 3 do
+      local a, b, n = pp.Server(0):spawn(outer)()
+      assert.are.same({4, "11", nil}, {a, b, n})
+      a = s:spawn(outer)()
+      assert.are.equal(4, a)
+    end
+  end)
+
+  it("stay the same for its coroutines and handlers", function()
+    local s = server()
+    local function f(x)
+      local co = coroutine.wrap(function(y) return math.abs(y) + select("#", y, y) end)
+      return co(-x) + select(2, xpcall(error, function() return math.abs(-1) end))
+    end
+    for i = 1, 6 do assert.are.equal(i + 3, s:spawn(f, i)()) end
   end)
 end)
 
