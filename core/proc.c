@@ -144,7 +144,11 @@ static int quota(const char *dir) {
 
   snprintf(path, sizeof path, "%s/cpu.max", dir);
   if (slurp(path, text, sizeof text) > 0) {
-    if (sscanf(text, "%lf %lf", &max, &period) == 2 && period > 0)
+    char *rest, *end;
+
+    max = strtod(text, &rest);
+    period = strtod(rest, &end);
+    if (rest > text && end > rest && period > 0)
       return (int)((max + period - 1) / period);
     return 0;
   }
