@@ -271,7 +271,7 @@ static int end(pp_engine *e, int status) {
   }
   pp_engine_flush(e);
   for (pp_server *s = e->servers; s != NULL; s = s->next) {
-    e->dropped += s->pending;
+    e->dropped += s->console ? 0 : s->pending;
     pp_engine_unseen(e, s, "");
   }
   for (pp_server *s = e->closed; s != NULL; s = s->next)
@@ -281,7 +281,8 @@ static int end(pp_engine *e, int status) {
            e->dropped == 1 ? "" : "s");
   if (e->options->stats) {
     for (pp_server *s = e->servers; s != NULL; s = s->next)
-      pp_server_table(s, &e->past);
+      if (!s->console)
+        pp_server_table(s, &e->past);
     fflush(stdout);
     fwrite(e->past.data, 1, e->past.len, stderr);
   }

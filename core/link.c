@@ -568,6 +568,21 @@ void pp_link_last_words(pp_link *l) {
   }
 }
 
+void pp_link_hear(pp_place *p, pp_job *j, pp_buf out[2]) {
+  pp_link *l = pp_link_of(p);
+
+  for (int k = 0; k < 2 && p->jobs.head == j; k++) {
+    pp_outlet *o = &l->outlet[k];
+    pp_buf *b = o->mode == PP_OUTPUT_JOB ? pp_job_output(j, k) : NULL;
+
+    if (b == NULL)
+      continue;
+    pp_outlet_collect(o, o->read, b);
+    out[k] = *b;
+    memset(b, 0, sizeof *b);
+  }
+}
+
 void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
   pp_server *s = l->server;
   pp_engine *e = l->engine;

@@ -108,6 +108,10 @@ void pp_link_configure(pp_link *l);
 void pp_link_stopped(pp_link *l);
 /* At the end of ppsh: pass on whatever output is there. */
 void pp_link_last_words(pp_link *l);
+/* What a job at this place has written so far and is kept with it: taken out of
+ * there, whole lines or not; out[k] owned by the caller. Nothing, unless it is
+ * the first of its place. */
+void pp_link_hear(pp_place *p, pp_job *j, pp_buf out[2]);
 /* It is to forget a blob. */
 void pp_link_drop(pp_link *l, uint32_t id);
 /* A slot of its worker's is needed no more; cold: its memory is gone. */

@@ -395,6 +395,8 @@ static int place_send(pp_place *p, pp_job *j) {
   }
   l->seq = j->seq = seq;
   pp_kin_anew(j);
+  if (l->server->console)
+    j->wire |= PP_JOBF_BASE;
   if (j->flags & PP_JOB_CHILD) {
     j->wire &= (uint16_t)~PP_JOBF_NOW;
     j->wire |= l->lending ? PP_JOBF_NOW : 0;

@@ -47,49 +47,6 @@ static int core_jobs(lua_State *L) {
   return 1;
 }
 
-/* core.hosts_given(): what -H said, a list. */
-static int core_hosts_given(lua_State *L) {
-  pp_engine *e = pp_engine_here();
-
-  lua_newtable(L);
-  for (size_t i = 0; e != NULL && i < e->options->nhosts; i++) {
-    lua_pushstring(L, e->options->hosts[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
-  return 1;
-}
-
-/* core.shell_options(): those that were given, name -> value, or true; a list
- * of values where one may be given again (push, fetch). */
-static int core_shell_options(lua_State *L) {
-  pp_engine *e = pp_engine_here();
-
-  lua_newtable(L);
-  for (size_t i = 0; e != NULL && i < e->options->nshell; i++) {
-    const pp_shell_option *o = &e->options->shell[i];
-    bool list = strcmp(o->name, "push") == 0 || strcmp(o->name, "fetch") == 0;
-
-    if (o->value == NULL)
-      lua_pushboolean(L, true);
-    else
-      lua_pushstring(L, o->value);
-    if (list) {
-      if (lua_getfield(L, -2, o->name) == LUA_TNIL) {
-        lua_pop(L, 1);
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -4, o->name);
-      }
-      lua_insert(L, -2);
-      lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-      lua_pop(L, 1);
-    } else {
-      lua_setfield(L, -2, o->name);
-    }
-  }
-  return 1;
-}
-
 /* core.running(): what pp.job is: nil outside of jobs. */
 static int core_running(lua_State *L) {
   const pp_running *r;
@@ -135,14 +92,8 @@ static int core_captures(lua_State *L) {
 }
 
 static const luaL_Reg funcs[] = {
-    {"time", core_time},
-    {"ncpus", core_ncpus},
-    {"is_error", core_is_error},
-    {"jobs", core_jobs},
-    {"hosts_given", core_hosts_given},
-    {"shell_options", core_shell_options},
-    {"running", core_running},
-    {"captures", core_captures},
+    {"time", core_time}, {"ncpus", core_ncpus},     {"is_error", core_is_error},
+    {"jobs", core_jobs}, {"running", core_running}, {"captures", core_captures},
     {NULL, NULL},
 };
 
@@ -157,5 +108,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_everywhere(L);
   pp_open_meter(L);
   pp_open_hosts(L);
+  pp_open_given(L);
   return 1;
 }

@@ -157,7 +157,7 @@ void pp_server_destroy(pp_server *s) {
   if (s->closed)
     return;
   shut(s);
-  if (s->engine->options->stats)
+  if (s->engine->options->stats && !s->console)
     pp_server_table(s, &s->engine->past);
 }
 
@@ -171,8 +171,8 @@ void pp_server_free(pp_server *s) {
   } else {
     pp_engine_unseen(e, s, "");
     if (!s->closed) { /* with jobs only where the script ends */
-      e->dropped += s->pending;
-      if (e->options->stats)
+      e->dropped += s->console ? 0 : s->pending;
+      if (e->options->stats && !s->console)
         pp_server_table(s, &e->past);
       shut(s);
     }
@@ -291,7 +291,7 @@ static void enlist(pp_server *s, pp_job *j, int64_t now) {
   j->server = s;
   j->era = s->calls.n;
   j->submitted = now;
-  if (s->engine->meter.can)
+  if (s->engine->meter.can && !s->console)
     pp_meter_added(&s->engine->meter, j->items > 0 ? j->items : 1,
                    s->engine->pending == 0, now);
   s->pending++;
@@ -396,7 +396,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
     s->engine->idle = s;
   }
   e->ends++;
-  if (s->engine->meter.can) {
+  if (s->engine->meter.can && !s->console) {
     pp_meter_ended(&s->engine->meter, j->items > 0 ? j->items : 1, failed,
                    failed && pp_job_dropped(j));
     if (s->engine->pending == 0)

@@ -48,6 +48,8 @@ struct pp_server {
   bool seeded;
   struct pp_up *up; /* in a job: its place; owned */
   bool closed;
+  bool console;  /* the shell's: a worker a node, whose jobs run in its base
+                    globals; nobody is told of them: no table, no warning */
   bool anchored; /* the bindings keep its handle */
   bool idle;     /* in the engine's list of those they may let go */
   pp_server *next_idle;

@@ -19,7 +19,7 @@ size_t pp_engine_unseen(pp_engine *e, pp_server *s, const char *of) {
   for (pp_job *j = s->ended.head; j != NULL; j = j->next) {
     pp_error_view v;
 
-    if (j->state != PP_JOB_FAILED || pp_job_dropped(j) ||
+    if (s->console || j->state != PP_JOB_FAILED || pp_job_dropped(j) ||
         pp_depend_root(j)->flags & PP_JOB_TOLD)
       continue;
     pp_depend_root(j)->flags |= PP_JOB_TOLD;

@@ -120,7 +120,7 @@ static void open_workers(conn *c, pp_node *n) {
   n->far = c->far;
   n->respawn_at = 0;
   n->refusals = 0;
-  pp_node_resize(n, width(c));
+  pp_node_resize(n, n->server->console ? 1 : width(c));
 }
 
 static void close_workers(pp_node *n) {

@@ -8,6 +8,7 @@ Remote hosts of a server.
 
 #include "hosts.h"
 #include "lua_pp.h"
+#include "lua_sets.h"
 
 #define PP_HOSTS_META "pp.hosts"
 
@@ -169,6 +170,7 @@ void pp_open_hosts(lua_State *L) {
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
   luaL_setfuncs(L, funcs, 0);
+  pp_open_sets(L);
   lua_getfield(L, -1, "server_methods");
   luaL_setfuncs(L, methods, 0);
   lua_pop(L, 1);

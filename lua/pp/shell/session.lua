@@ -1,0 +1,167 @@
+-- SPDX-License-Identifier: MIT
+--- What one run of the shell works with: its hosts and its job server.
+local pp = require "pp"
+local core = require "pp.core"
+
+local session = {}
+
+local specs -- lists of hosts, in the order in which they were added
+local removed = {} -- name -> true: hosts that were let go
+local server -- pp.Server, once there is one
+local followers = {} -- servers that have the same hosts
+
+-- A list of specs as core has it; nil and what is wrong.
+local function read(list)
+  local hosts, wrong = core.hosts(list)
+  if not hosts then
+    return nil, wrong
+  end
+  return hosts
+end
+
+local function all_specs()
+  specs = specs or core.hosts_given()
+  return specs
+end
+
+--- Name the hosts there are.
+-- @treturn {string,...} in the order in which they were named first
+function session.hosts()
+  local names = {}
+  for _, name in ipairs(core.host_names(assert(read(all_specs())))) do
+    if not removed[name] then
+      names[#names + 1] = name
+    end
+  end
+  return names
+end
+
+-- Give a server the hosts there are, and those that are added later.
+local function follow(s)
+  for name in pairs(removed) do
+    pcall(s.remove_host, s, name)
+  end
+  followers[#followers + 1] = s
+  return s
+end
+
+--- The shell's own job server, as -j and -H say; made when first asked for.
+-- @treturn Server
+-- @raise when no worker can be started
+function session.server()
+  if not server or core.closed(server) then
+    server = follow(pp.Server { hosts = all_specs() })
+  end
+  return server
+end
+
+--- A server for what the user types with @: one worker on each host, and one
+-- here, whose jobs run in its base globals. It shows nowhere.
+-- @treturn Server
+-- @raise when no worker can be started
+function session.console()
+  local s = pp.Server { ncpus = 1, hosts = {}, retries = 0, output = "job", name = "console" }
+  core.hide(s)
+  s:add_host(all_specs())
+  return follow(s)
+end
+
+local function each_server(f)
+  for i = #followers, 1, -1 do
+    if core.closed(followers[i]) then
+      table.remove(followers, i)
+    else
+      f(followers[i])
+    end
+  end
+end
+
+--- Add hosts; does not wait until they are connected.
+-- @string spec as pp.Server's `hosts`
+-- @treturn ?{string,...} their names; or nil and what is wrong
+function session.add(spec)
+  local more, wrong = read { spec }
+  if not more then
+    return nil, wrong
+  end
+  local list = table.move(all_specs(), 1, #specs, 1, {})
+  list[#list + 1] = spec
+  local all, clash = read(list)
+  if not all then
+    return nil, clash
+  end
+  specs = list
+  local names = core.host_names(more)
+  for _, name in ipairs(names) do
+    removed[name] = nil
+  end
+  each_server(function(s)
+    s:add_host(spec)
+  end)
+  return names
+end
+
+--- Let hosts go: what runs there goes on to its end.
+-- @string set_text a set of them, as session.nodes has it
+-- @treturn ?{string,...} their names; or nil and what is wrong
+function session.remove(set_text)
+  local names, wrong = session.nodes(set_text)
+  if not names then
+    return nil, wrong
+  elseif names[1] == "local" or names[#names] == "local" then
+    return nil, "'local' is this machine and stays"
+  end
+  for _, name in ipairs(names) do
+    removed[name] = true
+    each_server(function(s)
+      pcall(s.remove_host, s, name)
+    end)
+  end
+  return names
+end
+
+--- Tell which nodes a set is.
+-- @string set_text "all", "local", "node[1-4]!node2", ...; "all" is every host,
+-- or this machine where there are none
+-- @treturn ?{string,...} their names, in the order of session.hosts, "local" last;
+-- or nil and what is wrong, the character pointed at
+function session.nodes(set_text)
+  local names = session.hosts()
+  names[#names + 1] = "local"
+  return core.pick(set_text, names)
+end
+
+--- Cut the set off the front of a line: `node[1-4], node7 !node2 os.time()`.
+-- After a comma or a `!` the set goes on, blanks or not.
+-- @string text what follows the @
+-- @treturn string the set
+-- @treturn string the rest, without blanks in front
+function session.split(text)
+  local at, depth, goes_on = 1, 0, true
+  while at <= #text do
+    local c = text:sub(at, at)
+    if c:find "%s" and depth == 0 then
+      local next_at = text:find("%S", at)
+      local c2 = next_at and text:sub(next_at, next_at) or ""
+      if not next_at then
+        break
+      elseif c2 == "," or (c2 == "!" and not goes_on) then
+        at = next_at - 1
+      elseif not goes_on then
+        break
+      end
+    elseif c == "[" then
+      depth, goes_on = depth + 1, false
+    elseif c == "]" then
+      depth, goes_on = depth - 1, false
+    elseif c == "," or c == "!" then
+      goes_on = depth == 0
+    elseif not c:find "%s" then
+      goes_on = false
+    end
+    at = at + 1
+  end
+  return text:sub(1, at - 1), (text:sub(at):gsub("^%s+", ""))
+end
+
+return session
