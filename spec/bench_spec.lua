@@ -31,15 +31,15 @@ describe("scripts/bench/run", function()
 
   it("shows every line it lists, with its floor and ratio", function()
     -- A thousand workers are not for a sanitizer.
-    local names = child.sanitized() and { "lone", "echo.1m", "busy" } or {}
+    local names = child.sanitized() and { "lone", "echo.1m", "busy." } or {}
     local listed = {}
     local list = measure { "--list", table.unpack(names) }
     for name in list.out:gmatch "([^\n%s]+)[^\n]*" do listed[#listed + 1] = name end
     assert.is_true(#listed >= #names + 2, list.err)
 
     local r = measure { "--quick", "--json", table.unpack(names) }
+    assert.are.equal(0, r.status, r.out .. r.err)
     assert.are.equal("", r.err)
-    assert.are.equal(0, r.status, r.out)
     local lines, shown = read_json(r.out)
     assert.are.same(listed, shown)
     for _, name in ipairs(listed) do

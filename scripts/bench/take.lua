@@ -2,8 +2,9 @@
 --- Take a measurement in a ppsh of its own (probe.lua). To be called in a job:
 -- then nothing of it is left, in whatever way the program ends.
 
--- Seconds one measurement may take before it counts as hung.
-local PATIENCE = { quick = 60, usual = 120, full = 900 }
+-- Seconds one measurement may take before it counts as hung; PPSH_SLOWNESS: how
+-- much slower than usual everything is.
+local PATIENCE = { quick = 120, usual = 120, full = 900 }
 
 local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
@@ -17,8 +18,9 @@ end
 -- @int[opt] cpu the only one it may use
 return function(here, name, size, cpu)
   local pp = require "pp"
+  local patience = math.ceil(PATIENCE[size] * (tonumber(os.getenv "PPSH_SLOWNESS") or 1))
   local command = ("exec %s timeout --foreground -k 5 %d %s %s %s %s 2>&1"):format(
-    cpu and "taskset -c " .. cpu or "", PATIENCE[size], quote(os.getenv "PPSH"),
+    cpu and "taskset -c " .. cpu or "", patience, quote(os.getenv "PPSH"),
     quote(here .. "/probe.lua"), quote(name), size)
   local samples, skipped, last = {}, nil, nil
   local from = pp.time()
@@ -41,7 +43,7 @@ return function(here, name, size, cpu)
   elseif ok then
     return samples, pp.time() - from
   elseif how == "exit" and (code == 124 or code == 137) then
-    return nil, ("no end after %d s"):format(PATIENCE[size])
+    return nil, ("no end after %d s"):format(patience)
   end
   return nil, last or ("%s %d"):format(how, code)
 end
