@@ -247,8 +247,10 @@ static void keep_reason(openssh *o, const char *p) {
        pp_openssh_begins(p, "Connection closed by ") ||
        pp_openssh_begins(p, "Connection reset by ") ||
        /* What goes between has said why. */
-       (pp_openssh_begins(p, "kex_exchange_identification: ") &&
-        is_proxied(o))))
+       (is_proxied(o) &&
+        (pp_openssh_begins(p, "kex_exchange_identification: ") ||
+         pp_openssh_begins(p, "ssh_exchange_identification: ") ||
+         pp_openssh_begins(p, "banner exchange: ")))))
     return;
   snprintf(o->reason, sizeof o->reason, "%s", p);
 }

@@ -129,14 +129,18 @@ describe("a host that is lost", function()
       local pp = require "pp"
       local s = pp.Server{ncpus = 0, hosts = "h1/2, h2/1"}
       assert(s:wait_hosts(30))
-      local jobs = {}
-      for i = 1, 30 do
-        jobs[i] = s:submit(function() pp.sleep(0.2) return pp.job.node end)
+      -- What runs at h1 first never ends there.
+      local function work()
+        if pp.job.node == "h1" and pp.job.attempt == 1 then
+          print "up"
+          io.stdout:flush()
+          pp.sleep(1000)
+        end
+        pp.sleep(0.02)
+        return pp.job.node
       end
-      while jobs[1].status ~= "running" or jobs[2].status ~= "running"
-        or jobs[3].status ~= "running" do pp.sleep(0.01) end
-      print "up"
-      io.stdout:flush()
+      local jobs = {}
+      for i = 1, 30 do jobs[i] = s:submit(work) end
       local at, again = {h1 = 0, h2 = 0}, 0
       for i = 1, 30 do
         local node = jobs[i]()
@@ -147,13 +151,14 @@ describe("a host that is lost", function()
       print(at.h1 + at.h2, at.h2 > 0, again, s:get_stats().h1.retried + s:get_stats().h2.retried)
     ]]
     p:expect "up\n"
+    p:expect "up\n"
     net.lab:kill "h1"
     local r = finish(p)
     net.lab:start "h1"
     local again, counted = r.out:match "30\ttrue\t(%d+)\t(%d+)\n$"
     assert.is_truthy(again, r.out .. r.err)
     assert.are.equal(again, counted)
-    assert.is_true(tonumber(again) >= 1 and tonumber(again) <= 2)
+    assert.is_true(tonumber(again) >= 2)
   end)
 
   it("is set aside when that happens again and again", function()
