@@ -35,7 +35,12 @@ prefix=pp$(printf %s "$dir" | cksum | cut -d' ' -f1 | tail -c 6)
 bridge=${prefix}b
 net=10.$((64 + $(printf %s "$dir" | cksum | cut -d' ' -f1) % 64)).$(($(printf %s "$dir" | cksum | cut -d' ' -f1) / 64 % 256))
 
-key() { [ -f "$3" ] || ssh-keygen -q -t "$1" -N "$2" -C "$(basename "$3")" -f "$3"; }
+# RSA keys of the usual size take seconds to find.
+key() {
+  local bits=()
+  [ "$1" != rsa ] || bits=(-b 2048)
+  [ -f "$3" ] || ssh-keygen -q -t "$1" "${bits[@]}" -N "$2" -C "$(basename "$3")" -f "$3"
+}
 
 # PID and everything below it, the deepest first.
 tree() {
