@@ -109,5 +109,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_meter(L);
   pp_open_hosts(L);
   pp_open_given(L);
+  pp_open_command(L);
   return 1;
 }

@@ -19,6 +19,7 @@
 
 local core = require "pp.core"
 local iterate = require "pp.iterate"
+require "pp.sh"
 
 local pp = {}
 
