@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host.h"
+#include "interrupt.h"
 #include "link.h"
 #include "lua_pp.h"
 #include "spec.h"
@@ -222,6 +223,12 @@ static int hear(lua_State *L) {
   return 2;
 }
 
+static int calm(lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  pp_interrupt_reset(lua_tothread(L, -1));
+  return 0;
+}
+
 void pp_open_sets(lua_State *L) {
   static const luaL_Reg funcs[] = {
       {"host_names", host_names},
@@ -229,6 +236,7 @@ void pp_open_sets(lua_State *L) {
       {"fold", fold},
       {"hide", hide},
       {"hear", hear},
+      {"calm", calm},
       {NULL, NULL},
   };
 

@@ -12,6 +12,8 @@
  * server.h core.hear(job)            what a job that runs has written to stdout
  * and to stderr since the last time, where that is kept with the job: two
  * strings; nothing is kept of it
+ *   core.calm()               forget that Ctrl-C was pressed: the next one is
+ *                             the first again
  */
 #ifndef PP_REMOTE_LUA_SETS_H
 #define PP_REMOTE_LUA_SETS_H
