@@ -355,7 +355,7 @@ int pp_nest_push_server(lua_State *L) {
   if (at == NULL)
     return luaL_error(L, "there is no job here");
   if (pp_runner_running(e->nest->runner)->base)
-    return luaL_error(L, "a call of everywhere cannot submit jobs");
+    return luaL_error(L, "a call of everywhere, or @SET, cannot submit jobs");
   if (at->server == NULL) {
     pp_userver *u = pp_push_server(L);
 

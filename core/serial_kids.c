@@ -108,7 +108,7 @@ int pp_serial_push_server(lua_State *L) {
   pp_userver *u;
 
   if (now->base)
-    return luaL_error(L, "a call of everywhere cannot submit jobs");
+    return luaL_error(L, "a call of everywhere, or @SET, cannot submit jobs");
   if (z->kids != NULL && !z->kids->closed) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, z->handle);
     return 1;

@@ -11,6 +11,7 @@ local diff = require "pp.shell.diff"
 local fold = require "pp.shell.fold"
 local portrait = require "pp.shell.portrait"
 local session = require "pp.shell.session"
+local show = require "pp.shell.show"
 
 local console = {}
 
@@ -52,12 +53,11 @@ end
 
 -- --- showing ----------------------------------------------------------------
 
+--- How values are shown: limits of pp.shell.show, such as `width` and `color`.
+console.look = {}
+
 local function show_value(v)
-  local ok, show = pcall(require, "pp.shell.show")
-  if ok then
-    return show.value(v, console.look)
-  end
-  return tostring(v)
+  return show.value(v, console.look)
 end
 
 -- Whole lines, each behind whose it is.
@@ -188,7 +188,7 @@ local function stop(asked, why)
   for _, a in ipairs(asked) do
     if not a.job.finished then
       late[#late + 1] = a
-      a.late, a.status = why, a.job.status
+      a.late = why
     end
   end
   for _, a in ipairs(late) do
@@ -197,8 +197,6 @@ local function stop(asked, why)
   for _, a in ipairs(late) do
     if away[a.node] then
       a.fate = away[a.node]
-    elseif a.status ~= "running" then
-      a.fate = "not begun"
     else
       a.check = server:submit { answer.which, args = { globals }, on = a.node, retries = 0 }
     end
@@ -215,7 +213,7 @@ local function stop(asked, why)
       if not done then
         a.fate = "stopped; whether its globals are still there will show"
       elseif known[a.node] == nil or known[a.node] == id then
-        a.fate = known[a.node] and "stopped" or nil
+        a.fate = "stopped"
         known[a.node] = id
       else
         known[a.node] = id
@@ -225,9 +223,8 @@ local function stop(asked, why)
   end
 end
 
--- Submit it to each host; the handles, with what is noted of each.
-local function ask(nodes, source, chunkname)
-  local asked = {}
+-- Submit it to each host: into asked, the handles, with what is noted of each.
+local function ask(asked, nodes, source, chunkname)
   for i, node in ipairs(nodes) do
     asked[i] = {
       node = node,
@@ -235,7 +232,32 @@ local function ask(nodes, source, chunkname)
       job = server:submit { answer.evaluate, args = { source, chunkname, globals }, on = node },
     }
   end
-  return asked
+end
+
+-- What came from a host, if it is a list of strings.
+local function strings(v)
+  local list = {}
+  for i = 1, type(v) == "table" and rawlen(v) or 0 do
+    local text = rawget(v, i)
+    if type(text) ~= "string" then
+      return {}
+    end
+    list[i] = text
+  end
+  return list
+end
+
+-- The words of its own that an error of a host may have, and its name.
+local function own_words(v, node)
+  local own = {}
+  for i = 1, type(v) == "table" and rawlen(v) or 0 do
+    local pair = strings(rawget(v, i))
+    if #pair == 2 then
+      own[#own + 1] = pair
+    end
+  end
+  own[#own + 1] = { node, "HOST" }
+  return own
 end
 
 -- Take the answer of one host into the lists it belongs to.
@@ -273,16 +295,19 @@ local function take(a, lists)
     }
   end
   known[a.node] = id
-  if kind == "values" and type(first) == "string" then
-    lists.values[#lists.values + 1] = { node = a.node, key = first, texts = second }
-  elseif kind == "error" then
-    local own = type(second) == "table" and second or {}
-    own[#own + 1] = { a.node, "HOST" }
-    local text = tostring(first) .. (trace and "\n" .. tostring(trace) or "")
-    lists.failed[#lists.failed + 1] = {
-      node = a.node, key = fold.normalise(text, own), text = text,
+  if kind == "values" then
+    lists.values[#lists.values + 1] = {
+      node = a.node, key = type(first) == "string" and first or "", texts = strings(second),
     }
+    return
   end
+  local text = type(first) == "string" and first or "what it answered is no answer"
+  if type(trace) == "string" then
+    text = text .. "\n" .. trace
+  end
+  lists.failed[#lists.failed + 1] = {
+    node = a.node, key = fold.normalise(text, own_words(second, a.node)), text = text,
+  }
 end
 
 -- The text of a group: as they all said it, or what it has in common.
@@ -298,11 +323,10 @@ end
 -- The values of a group; texts of what only its hosts can use if all say the
 -- same.
 local function values_of(group)
-  local texts = type(group[1].texts) == "table" and group[1].texts or {}
+  local texts = group[1].texts
   for i = 2, #group do
-    local other = group[i].texts
     for k = 1, #texts do
-      if type(other) ~= "table" or other[k] ~= texts[k] then
+      if group[i].texts[k] ~= texts[k] then
         return portrait.decode(group.key)
       end
     end
@@ -360,6 +384,7 @@ function console.eval(set_text, source, chunkname)
   end
   get_server()
   chunkname = chunkname or "=stdin"
+  source = source:gsub("^(%s*)=", "%1return ")
   local code, message = load("return " .. source, chunkname)
   if not code then
     code, message = load(source, chunkname)
@@ -368,10 +393,20 @@ function console.eval(set_text, source, chunkname)
     write(io.stderr, message .. "\n") -- once: they would all say so
     return false
   end
-  local asked = ask(nodes, source, chunkname)
-  local why = await(asked)
+  local asked = {}
+  local ok, why = pcall(function()
+    ask(asked, nodes, source, chunkname)
+    return await(asked)
+  end)
+  if not ok and is_interrupt(why) then
+    core.calm()
+    why = "interrupted"
+  end
   if why then
     stop(asked, why)
+  end
+  if not ok and why ~= "interrupted" then
+    error(why, 0)
   end
   local lists = { out = {}, err = {}, values = {}, failed = {}, late = {}, anew = {} }
   for _, a in ipairs(asked) do
@@ -436,8 +471,8 @@ function console.complete(set_text, text)
   end
   local done, found = job:pcall()
   local list = {}
-  for _, name in ipairs(done and type(found) == "table" and found or {}) do
-    if type(name) == "string" and name:find "^[%w_.:]+$" then
+  for _, name in ipairs(strings(done and found)) do
+    if name:find "^[%w_.:]+$" then
       list[#list + 1] = name
     end
   end
