@@ -30,7 +30,8 @@
 #define TX_MOST (1u << 20)
 #define RX_ROOM (4 * PP_RELAY_MAX)
 #define NAME_MAX_BYTES 1024u
-/* How often to look whether a worker has begun a job, and how many times. */
+/* How often to look whether a worker has begun a job, and how many times,
+ * before it is asked to tell. Jobs that take less are none to speak of. */
 #define LOOK_MS 3
 #define LOOKS 3u
 /* It says something at least so often. */
@@ -213,6 +214,10 @@ static void stop(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t kind) {
     recalled(a, l->index, seq, true);
     return;
   }
+  pp_alane_look(a, l); /* the driver may not know that it has begun */
+  /* If it has ended what interrupts the worker hits another job's read(2). */
+  if ((int32_t)(seq - atomic_load(&l->map.lane->outer)) < 0)
+    return;
   atomic_store(&l->map.lane->stop, (uint64_t)seq << 8 | (kind & 0xff));
   ask_zygote(a, PP_Z_SIGNAL, l->index, PP_SIG_STOP);
 }
@@ -354,10 +359,13 @@ static bool look(pp_agent *a) {
   for (pp_alane **p = &a->looked; *p != NULL;) {
     pp_alane *l = *p;
 
-    if (l->runs && !pp_alane_look(a, l) && ++l->looks < LOOKS) {
-      again = true;
-      p = &l->next_look;
-      continue;
+    if (l->runs && !pp_alane_look(a, l)) {
+      if (++l->looks < LOOKS) {
+        again = true;
+        p = &l->next_look;
+        continue;
+      }
+      pp_alane_watch(a, l);
     }
     *p = l->next_look;
     l->looking = false;

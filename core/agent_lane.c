@@ -425,6 +425,8 @@ static void pass_results(pp_agent *a, pp_alane *l) {
     return; /* it makes no sense: the driver ends it in time */
   if (used == 0) {
     settle(a, l);
+    if (l->told != l->sent && atomic_load(&l->map.lane->watched) == 0)
+      look_soon(a, l);
     return;
   }
   for (unsigned k = 0; k < 2; k++) /* what was written before comes first */
@@ -485,9 +487,9 @@ bool pp_alane_recall(pp_alane *l, uint32_t seq) {
     l->early[seq % PP_WINDOW / 64] |= (uint64_t)1 << seq % 64;
     return true;
   }
-
   return atomic_compare_exchange_strong(&l->map.lane->claim[seq % PP_WINDOW],
-                                        &want, seq << 2 | PP_CLAIM_RECALLED);
+                                        &want, seq << 2 | PP_CLAIM_RECALLED) ||
+         want == (seq << 2 | PP_CLAIM_RECALLED); /* it was asked for before */
 }
 
 bool pp_alane_look(pp_agent *a, pp_alane *l) {
@@ -515,4 +517,11 @@ bool pp_alane_look(pp_agent *a, pp_alane *l) {
   pp_put64(p + 8, ago > 0 ? (uint64_t)ago : 0);
   pp_agent_say(a, PP_R_TAKEN, l->index, p, sizeof p);
   return true;
+}
+
+void pp_alane_watch(pp_agent *a, pp_alane *l) {
+  if (l->told == l->sent)
+    return;
+  atomic_store(&l->map.lane->watched, 1);
+  pp_alane_look(a, l); /* it may have begun just before */
 }

@@ -99,5 +99,8 @@ void pp_alane_last(pp_agent *a, pp_alane *l);
 bool pp_alane_recall(pp_alane *l, uint32_t seq);
 /* Tell the driver which job was begun last; false if none was since. */
 bool pp_alane_look(pp_agent *a, pp_alane *l);
+/* Have its worker tell when it begins the next job, if there is one to begin.
+ */
+void pp_alane_watch(pp_agent *a, pp_alane *l);
 
 #endif

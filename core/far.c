@@ -430,6 +430,7 @@ static bool taken(pp_far *f, pp_link *l, const unsigned char *p, size_t n,
   if (atomic_compare_exchange_strong(pp_link_claim(l, seq), &want,
                                      seq << 2 | PP_CLAIM_TAKEN))
     atomic_store(&l->map.lane->begun, now - f->rtt / 2 - (int64_t)ago);
+  pp_link_begun(l, seq);
   return true;
 }
 

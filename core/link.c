@@ -32,6 +32,22 @@ static void on_output(uv_poll_t *h, int status, int events) {
 
 /* --- results -------------------------------------------------------------- */
 
+/* What its worker is to leave, it has begun: kill it if it does not in time. */
+static void arm(pp_link *l, pp_job *ghost) {
+  ghost->started = pp_now_ns();
+  if (l->kill_at == 0)
+    l->kill_at = ghost->started + PP_LINK_GRACE_NS +
+                 (l->far != NULL ? l->far->owner->rtt : 0);
+}
+
+void pp_link_begun(pp_link *l, uint32_t seq) {
+  pp_job *j = pp_link_job(l, seq);
+
+  if (j != NULL && j->seq == seq && (j->flags & PP_JOB_GHOST) &&
+      j->started == 0)
+    arm(l, j);
+}
+
 static void signal_stop(pp_link *l, uint32_t seq, int kind) {
   pp_zreq req = {.op = PP_Z_SIGNAL, .lane = l->lane, .signal = PP_SIG_STOP};
 
@@ -39,6 +55,10 @@ static void signal_stop(pp_link *l, uint32_t seq, int kind) {
     pp_far_stop(l, seq, kind);
     return;
   }
+  /* If it has just ended what interrupts the worker hits another job's read(2).
+   */
+  if ((int32_t)(seq - atomic_load(&l->map.lane->outer)) < 0)
+    return;
   atomic_store(&l->map.lane->stop, (uint64_t)seq << 8 | (unsigned)kind);
   pp_zygote_send(l->engine->ctl, &req, NULL, 0);
 }
@@ -46,6 +66,7 @@ static void signal_stop(pp_link *l, uint32_t seq, int kind) {
 void pp_link_stop(pp_place *p, pp_job *j, int kind) {
   pp_link *l = pp_link_of(p);
   pp_jobs *list = &l->place.jobs;
+  bool begun = p->ops->begun(p, j) >= 0;
   pp_job *ghost;
 
   if (l->dead) {
@@ -87,8 +108,9 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
       pp_outlet_pass(o, o->read, true);
   }
   l->engine->heard = true;
-  if (l->ghosts++ == 0)
-    l->kill_at = pp_now_ns() + 1000000000;
+  l->ghosts++;
+  if (begun)
+    arm(l, ghost);
   l->server->stopping++;
   l->engine->stopping++;
   signal_stop(l, j->seq, kind);
@@ -97,7 +119,11 @@ void pp_link_stop(pp_place *p, pp_job *j, int kind) {
 }
 
 void pp_link_stopped(pp_link *l) {
-  if (--l->ghosts == 0)
+  const pp_job *j = --l->ghosts > 0 ? l->place.jobs.head : NULL;
+
+  while (j != NULL && (!(j->flags & PP_JOB_GHOST) || j->started == 0))
+    j = j->next;
+  if (j == NULL)
     l->kill_at = 0;
   l->server->stopping--;
   l->engine->stopping--;

@@ -46,8 +46,13 @@ static inline void pp_link_lull(pp_link *l) {
 }
 
 /* The stop of its place: a begun job is taken from the worker, which is told to
- * leave it and killed if it has not within a second. */
+ * leave it and killed if it has not within a second. Of a remote worker it may
+ * be one that is not known to have been begun: then that second begins with
+ * pp_link_begun, if it has. */
+#define PP_LINK_GRACE_NS ((int64_t)1000000000)
 void pp_link_stop(pp_place *p, pp_job *j, int kind);
+/* Its worker is known to have begun the job of this number. */
+void pp_link_begun(pp_link *l, uint32_t seq);
 /* The job of this sequence number at it, NULL: none. */
 pp_job *pp_link_job(pp_link *l, uint32_t seq);
 /* A frame of its worker's that is no result; false if it makes no sense. */

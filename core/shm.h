@@ -85,6 +85,10 @@ typedef struct pp_lane {
   _Atomic uint32_t spins;      /* it is one of hub.spinners */
   _Atomic uint64_t stop;       /* job to be stopped: seq << 8 | kind */
   _Atomic int64_t begun;       /* ns; when the last job was taken */
+  _Atomic uint32_t outer;      /* the last that was not in the midst of another:
+                                  those before it have ended */
+  _Atomic uint32_t watched;    /* an agent wants to be told when the next job is
+                                  taken */
   _Atomic uint64_t handled;    /* position in `in`: what came before is done
                                   with, and the cargo it spoke of */
   _Atomic uint32_t trimmed;    /* how often the driver let go the memory of

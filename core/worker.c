@@ -415,6 +415,12 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
     pp_nest_end(w->nest, &at);
     return; /* recalled */
   }
+  if (at.outer == NULL)
+    atomic_store(&w->map.lane->outer, seq);
+  if (PP_UNLIKELY(atomic_load(&w->map.lane->watched) != 0)) {
+    atomic_store(&w->map.lane->watched, 0);
+    ring_bell(w);
+  }
   in = w->in;
   memset(&w->in, 0, sizeof w->in);
   in.len = 0;
