@@ -146,7 +146,8 @@ static bool hopeless(const pp_choice *c) {
   if (pp_server_here(s))
     return !in_set(c, s->local);
   for (const pp_node *n = s->local; n != NULL; n = n->next)
-    if ((n->barred < n->ncpus || n->expected) && in_set(c, n))
+    if ((n->barred < n->ncpus || (n->expected && n->ncpus == 0)) &&
+        in_set(c, n))
       return false;
   return true;
 }

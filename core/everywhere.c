@@ -123,7 +123,7 @@ bool pp_everywhere_hopeless(const pp_server *s) {
   if (pp_server_here(s))
     return s->calls.here.failed != NULL;
   for (const pp_node *n = s->local; n != NULL; n = n->next)
-    if (n->barred < n->ncpus || n->expected)
+    if (n->barred < n->ncpus || (n->expected && n->ncpus == 0))
       return false;
   return true;
 }
@@ -189,6 +189,11 @@ static void pardon(pp_server *s, pp_seat *seat) {
 static void pardon_here(pp_server *s) {
   forget(s, &s->calls.here.failed);
   s->calls.here.deaths = 0;
+}
+
+void pp_everywhere_pardon_node(pp_node *n) {
+  for (uint32_t i = 0; i < n->cap; i++)
+    pardon(n->server, &n->server->calls.seats[n->seats[i]]);
 }
 
 void pp_everywhere_pardon(pp_server *s) {

@@ -12,9 +12,9 @@
  *
  * Calls are kept. A worker that starts makes all that are over, in order, and
  * the one that is being made, before it is given a job. Where one fails the
- * worker is ended and its place stays empty, until the server is resized; a
- * result that cannot be sent is no such failure. A worker that dies in a call
- * is replaced, at most PP_CALL_TRIES times in a row.
+ * worker is ended and its place stays empty, until the server is resized or its
+ * host connects anew; a result that cannot be sent is no such failure. A worker
+ * that dies in a call is replaced, at most PP_CALL_TRIES times in a row.
  *
  * Where jobs run in the submitting process, what they run on there stands for a
  * worker, of number 0: it asks for the calls it has to make (serial.c).
@@ -126,8 +126,10 @@ void pp_everywhere_lost_here(struct pp_server *s, struct pp_server *here,
  * why, as the message of their error. */
 bool pp_everywhere_hopeless(const struct pp_server *s);
 void pp_everywhere_why(const struct pp_server *s, char *out, size_t size);
-/* Try again where calls have failed. */
+/* Try again where calls have failed: everywhere; at one node, whose workers all
+ * are new. */
 void pp_everywhere_pardon(struct pp_server *s);
+void pp_everywhere_pardon_node(struct pp_node *n);
 /* What has not ended will not: it fails, with this text. */
 void pp_everywhere_fail(struct pp_server *s, int kind, const char *msg);
 

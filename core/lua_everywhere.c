@@ -38,34 +38,46 @@ static int waiter_close(lua_State *L) {
   return 0;
 }
 
-/* Is there a host that may connect yet, for the first time? */
-static bool gathers(const pp_server *s) {
-  for (const pp_node *n = s->local->next; n != NULL; n = n->next)
-    if (n->expected && n->state == PP_NODE_CONNECTING)
-      return true;
-  return false;
+/* Until when the call waits for hosts to connect, ns; 0: not at all, -1: as
+ * long as there is no worker anywhere and one to be expected. */
+static int64_t gathers(const pp_server *s, int64_t now) {
+  int64_t until = 0;
+  bool some = false, coming = false;
+
+  for (const pp_node *n = s->local; n != NULL; n = n->next) {
+    some = some || n->ncpus > 0;
+    coming = coming || n->expected;
+    if (n->due > now && n->due > until)
+      until = n->due;
+  }
+  return !some && coming ? -1 : until;
 }
 
 static bool is_given(void *ud) {
   const waiter *w = ud;
 
-  return w->s->closed ||
-         (!gathers(w->s) && !pp_depend_waits(w->s->engine, w->model));
+  return w->s->closed || (gathers(w->s, pp_now_ns()) == 0 &&
+                          !pp_depend_waits(w->s->engine, w->model));
 }
 
-/* What the call is given by other jobs is to be there, and the hosts. Raises
- * the error of a job that has failed. */
+/* What the call is given by other jobs is to be there, and the hosts that are
+ * about to be. Raises the error of a job that has failed. */
 static void await_given(lua_State *L, waiter *w) {
   pp_engine *e = w->s->engine;
   pp_job *j = w->model;
-  bool waits;
+  int64_t until;
   int r;
 
-  pp_engine_enter(e);
-  waits = gathers(w->s) || pp_depend_waits(e, j);
-  pp_engine_leave(e);
-  if (waits)
-    pp_wait_call(L, is_given, w, -1);
+  for (;;) {
+    pp_engine_enter(e);
+    until = gathers(w->s, pp_now_ns());
+    if (until == 0 && pp_depend_waits(e, j))
+      until = -1;
+    pp_engine_leave(e);
+    if (until == 0 || w->s->closed)
+      break;
+    pp_wait_call(L, is_given, w, until);
+  }
   if (w->s->closed)
     luaL_error(L, "attempt to use a closed server");
   pp_engine_enter(e);
@@ -167,9 +179,10 @@ assigns to globals every later job of that worker sees. Jobs submitted before
 run before it. The call is remembered: workers that start later make it, too,
 before their first job. A worker in which it fails is not used any more; when
 none is left, jobs fail with kind "connect". A server of no workers makes it in
-this process, as worker 0. Hosts that are being connected to for the first time
-are waited for. Callbacks run meanwhile; if one raises an error, or on Ctrl-C,
-the call is taken back.
+this process, as worker 0. A host that is just being connected to is waited for,
+up to 5 seconds from when that began, and as long as there is no worker yet one
+is; the workers of one that comes later make the call as they start. Callbacks
+run meanwhile; if one raises an error, or on Ctrl-C, the call is taken back.
 @function Server:everywhere
 @func func travels as the function of a job does; globals that come along stay;
   it cannot submit jobs

@@ -20,6 +20,8 @@
 /* The agent may take so long from the shell's first word to its own. */
 #define BOOT_NS (60 * SECOND)
 #define RETRY_MOST_NS (30 * SECOND)
+/* Calls of everywhere wait so long for a host from when it is first tried. */
+#define DUE_NS (5 * SECOND)
 /* CPUs that a host is believed to have. */
 #define CPUS_MOST 1024u
 
@@ -42,6 +44,7 @@ struct conn {
   pp_far *far; /* from the agent's first byte to the stream's end */
   uint32_t cpus;
   unsigned tries; /* since it was up, or began */
+  int64_t began;  /* when it was first tried */
   int64_t retry_at, lost_at, up_at;
   int64_t losses[PP_HOST_LOSSES]; /* when, the last ones, in a ring */
   unsigned nlosses;
@@ -84,6 +87,10 @@ static void set_state(conn *c, enum state state) {
     n->state = shown[state] == PP_NODE_CONNECTING && c->was_up ? PP_NODE_LOST
                                                                : shown[state];
     n->reason = c->reason;
+    n->due = (state == RESOLVING || state == CONNECTING) && !c->was_up &&
+                     c->tries == 0
+                 ? c->began + DUE_NS
+                 : 0;
   }
 }
 
@@ -120,6 +127,7 @@ static void open_workers(conn *c, pp_node *n) {
   n->far = c->far;
   n->respawn_at = 0;
   n->refusals = 0;
+  pp_everywhere_pardon_node(n);
   pp_node_resize(n, n->server->console ? 1 : width(c));
 }
 
@@ -433,6 +441,8 @@ static void resolve(conn *c) {
   pp_remote *r = c->remote;
   pp_resolver **v = &r->resolver[c->how.transport];
 
+  if (c->tries == 0)
+    c->began = pp_now_ns();
   set_state(c, RESOLVING);
   if (*v == NULL) {
     pp_resolver_options o = {.transport = c->how.transport};
