@@ -70,6 +70,18 @@ static const struct {
     {"verifyhostkeydns", "VerifyHostKeyDNS", "ask"},
 };
 
+/* What is of no use to us, and what the ssh program is told then. Older ones do
+ * not know all of it, and do not print it. */
+static const struct {
+  const char *key, *harmless, *undo;
+} undone[] = {
+    {"sessiontype", "default", "-oSessionType=default"},
+    {"stdinnull", "no", "-oStdinNull=no"},
+    {"forkafterauthentication", "no", "-oForkAfterAuthentication=no"},
+    {"controlmaster", "false", "-oControlMaster=no"},
+    {"tunnel", "false", "-oTunnel=no"},
+};
+
 /* Where the ssh program may get in though the built-in client cannot. */
 static const struct {
   const char *key, *name;
@@ -266,6 +278,12 @@ static int read_line(parser *c, const char *key, char *v) {
       r = to_bool(v, &on) ? 1 : 0;
       return need(c->t, "%s is %s", alien[i].name, r ? "on" : "set");
     }
+  for (i = 0; i < sizeof undone / sizeof *undone; i++)
+    if (is(key, undone[i].key))
+      return is(v, undone[i].harmless) || is(v, "no")
+                 ? 0
+                 : pp_strings_add(&c->t->undo, undone[i].undo,
+                                  strlen(undone[i].undo));
   for (i = 0; i < sizeof helpful / sizeof *helpful; i++)
     if (is(key, helpful[i].key)) {
       bool on = true;

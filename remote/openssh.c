@@ -510,7 +510,8 @@ static void spawn(openssh *o) {
   argv[n++] = "-oRequestTTY=no";
   argv[n++] = "-oClearAllForwardings=yes";
   argv[n++] = "-oEscapeChar=none";
-  argv[n++] = "-oPermitLocalCommand=no";
+  for (size_t i = 0; i < t->undo.n && n < ARGS_MAX - 24; i++)
+    argv[n++] = t->undo.v[i];
   if (!ask)
     argv[n++] = "-oBatchMode=yes";
   snprintf(timeout, sizeof timeout, "-oConnectTimeout=%d", o->timeout);

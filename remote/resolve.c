@@ -316,7 +316,7 @@ static int start(pp_resolving *g) {
   pp_resolver *r = g->r;
   run *u = pp_buf_realloc(NULL, sizeof *u);
   char port[16];
-  char *args[16];
+  char *args[20];
   int n = 0, e;
   uv_stdio_container_t stdio[3];
   uv_process_options_t o = {
@@ -334,7 +334,8 @@ static int start(pp_resolving *g) {
   u->g = g;
   u->r = r;
   args[n++] = r->ssh;
-  args[n++] = "-T"; /* else it may remark on terminals */
+  args[n++] = "-T";                   /* else it may remark on terminals */
+  args[n++] = "-oRemoteCommand=none"; /* there is one, else it may not fork */
   if (r->config_file != NULL) {
     args[n++] = "-F";
     args[n++] = r->config_file;
@@ -355,6 +356,7 @@ static int start(pp_resolving *g) {
   args[n++] = "-G";
   args[n++] = "--"; /* a host is no option */
   args[n++] = g->hop.host;
+  args[n++] = "true";
   args[n] = NULL;
   uv_timer_init(r->loop, &u->timer);
   stdio[0].flags = UV_IGNORE;

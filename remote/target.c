@@ -63,6 +63,7 @@ void pp_target_free(pp_target *t) {
     pp_strings_clear(&t->known_hosts);
     pp_strings_clear(&t->identities);
     pp_strings_clear(&t->env);
+    pp_strings_clear(&t->undo);
     pp_buf_realloc(t, 0);
     t = via;
   }

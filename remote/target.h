@@ -91,9 +91,12 @@ struct pp_target {
   /* What is sent along. */
   pp_strings env; /* NAME=VALUE: SetEnv, and SendEnv with our values */
 
-  /* The ssh program must be told -oRemoteCommand=none, -oSessionType=default,
-   * -oRequestTTY=no, -oClearAllForwardings=yes, -oForkAfterAuthentication=no
-   * and -oStdinNull=no whatever is configured; so none of these is here. */
+  /* The ssh program must be told -oRemoteCommand=none, -oRequestTTY=no and
+   * -oClearAllForwardings=yes whatever is configured; so none of these is here.
+   * What else it is to be told, as far as it knows of that and it is set: that
+   * it is to run a command, in the foreground, and not to be the master of
+   * others. */
+  pp_strings undo;        /* "-oStdinNull=no" */
   pp_transport transport; /* what was asked for */
   char *needs_ssh;        /* why the built-in client cannot serve this: "PKCS11-
                              Provider is set"; NULL: it can, as far as known */
