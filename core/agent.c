@@ -359,8 +359,10 @@ static bool look(pp_agent *a) {
   for (pp_alane **p = &a->looked; *p != NULL;) {
     pp_alane *l = *p;
 
-    if (l->runs && !pp_alane_look(a, l)) {
-      if (++l->looks < LOOKS) {
+    if (l->runs) {
+      if (pp_alane_look(a, l))
+        l->looks = 0; /* perhaps it goes from one to the next just now */
+      if (l->told != l->sent && ++l->looks < LOOKS) {
         again = true;
         p = &l->next_look;
         continue;
