@@ -40,12 +40,22 @@ static names names_at(lua_State *L, int idx) {
   return a;
 }
 
-static int host_names(lua_State *L) {
+static int host_specs(lua_State *L) {
   const pp_hosts *set = luaL_checkudata(L, 1, "pp.hosts");
 
   lua_createtable(L, (int)set->n, 0);
   for (size_t i = 0; i < set->n; i++) {
-    lua_pushstring(L, set->v[i].name);
+    const pp_host *h = &set->v[i];
+    char workers[20] = "";
+
+    if (h->workers > 0)
+      snprintf(workers, sizeof workers, "/%d", h->workers);
+    lua_createtable(L, 2, 0);
+    lua_pushstring(L, h->name);
+    lua_rawseti(L, -2, 1);
+    lua_pushfstring(L, "%s%s%s%s", h->user != NULL ? h->user : "",
+                    h->user != NULL ? "@" : "", h->name, workers);
+    lua_rawseti(L, -2, 2);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   return 1;
@@ -231,7 +241,7 @@ static int calm(lua_State *L) {
 
 void pp_open_sets(lua_State *L) {
   static const luaL_Reg funcs[] = {
-      {"host_names", host_names},
+      {"host_specs", host_specs},
       {"pick", pick},
       {"fold", fold},
       {"hide", hide},

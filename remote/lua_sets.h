@@ -2,7 +2,8 @@
 /*
  * lua_sets: sets of node names for the shell.
  *
- *   core.host_names(hosts)    names of the hosts of a core.hosts, a list
+ *   core.host_specs(hosts)    the hosts of a core.hosts, one by one: a list of
+ *                             {name, spec}
  *   core.pick(text, names)    those of the names, a list, that the set says, in
  *                             their order; or nil and what is wrong, the
  *                             character pointed at. "all" is every name but

@@ -55,6 +55,8 @@ end
 
 --- How values are shown: limits of pp.shell.show, such as `width` and `color`.
 console.look = {}
+--- Whether stderr is a terminal, which shows that Ctrl-C was pressed.
+console.terminal = false
 
 local function show_value(v)
   return show.value(v, console.look)
@@ -401,6 +403,9 @@ function console.eval(set_text, source, chunkname)
   if not ok and is_interrupt(why) then
     core.calm()
     why = "interrupted"
+  end
+  if why == "interrupted" and console.terminal then
+    write(io.stderr, "\n")
   end
   if why then
     stop(asked, why)

@@ -5,42 +5,40 @@ local core = require "pp.core"
 
 local session = {}
 
-local specs -- lists of hosts, in the order in which they were added
-local removed = {} -- name -> true: hosts that were let go
+local hosts -- those there are: list of {name, spec}
 local server -- pp.Server, once there is one
 local followers = {} -- servers that have the same hosts
 
--- A list of specs as core has it; nil and what is wrong.
+-- The hosts that a list of specs names; nil and what is wrong.
 local function read(list)
-  local hosts, wrong = core.hosts(list)
-  if not hosts then
+  local set, wrong = core.hosts(list)
+  if not set then
     return nil, wrong
   end
+  return core.host_specs(set)
+end
+
+local function get_hosts()
+  hosts = hosts or assert(read(core.hosts_given()))
   return hosts
 end
 
-local function all_specs()
-  specs = specs or core.hosts_given()
-  return specs
+local function column(list, which)
+  local found = {}
+  for i, host in ipairs(list) do
+    found[i] = host[which]
+  end
+  return found
 end
 
 --- Name the hosts there are.
 -- @treturn {string,...} in the order in which they were named first
 function session.hosts()
-  local names = {}
-  for _, name in ipairs(core.host_names(assert(read(all_specs())))) do
-    if not removed[name] then
-      names[#names + 1] = name
-    end
-  end
-  return names
+  return column(get_hosts(), 1)
 end
 
--- Give a server the hosts there are, and those that are added later.
+-- Hosts that are added or let go are so for this server, too.
 local function follow(s)
-  for name in pairs(removed) do
-    pcall(s.remove_host, s, name)
-  end
   followers[#followers + 1] = s
   return s
 end
@@ -50,7 +48,7 @@ end
 -- @raise when no worker can be started
 function session.server()
   if not server or core.closed(server) then
-    server = follow(pp.Server { hosts = all_specs() })
+    server = follow(pp.Server { hosts = column(get_hosts(), 2) })
   end
   return server
 end
@@ -62,7 +60,7 @@ end
 function session.console()
   local s = pp.Server { ncpus = 1, hosts = {}, retries = 0, output = "job", name = "console" }
   core.hide(s)
-  s:add_host(all_specs())
+  s:add_host(column(get_hosts(), 2))
   return follow(s)
 end
 
@@ -84,21 +82,17 @@ function session.add(spec)
   if not more then
     return nil, wrong
   end
-  local list = table.move(all_specs(), 1, #specs, 1, {})
-  list[#list + 1] = spec
-  local all, clash = read(list)
+  local specs = column(get_hosts(), 2)
+  specs[#specs + 1] = spec
+  local all, clash = read(specs)
   if not all then
     return nil, clash
   end
-  specs = list
-  local names = core.host_names(more)
-  for _, name in ipairs(names) do
-    removed[name] = nil
-  end
+  hosts = all
   each_server(function(s)
-    s:add_host(spec)
+    s:add_host(column(more, 2))
   end)
-  return names
+  return column(more, 1)
 end
 
 --- Let hosts go: what runs there goes on to its end.
@@ -111,12 +105,19 @@ function session.remove(set_text)
   elseif names[1] == "local" or names[#names] == "local" then
     return nil, "'local' is this machine and stays"
   end
+  local gone, kept = {}, {}
   for _, name in ipairs(names) do
-    removed[name] = true
+    gone[name] = true
     each_server(function(s)
       pcall(s.remove_host, s, name)
     end)
   end
+  for _, host in ipairs(get_hosts()) do
+    if not gone[host[1]] then
+      kept[#kept + 1] = host
+    end
+  end
+  hosts = kept
   return names
 end
 
