@@ -222,6 +222,15 @@ static void stop(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t kind) {
   ask_zygote(a, PP_Z_SIGNAL, l->index, PP_SIG_STOP);
 }
 
+/* It is said before the result, if that is shorter for it. */
+static void cut(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t items) {
+  unsigned char p[8];
+
+  pp_put32(p, seq);
+  pp_put32(p + 4, pp_lane_cut(l->map.lane, seq, items));
+  pp_agent_say(a, PP_R_KEPT, l->index, p, sizeof p);
+}
+
 static void pong(pp_agent *a, const unsigned char *p) {
   unsigned char out[16];
 
@@ -266,6 +275,12 @@ static bool message(pp_agent *a, int type, uint32_t lane,
       return false;
     if (l->runs)
       recalled(a, lane, pp_get32(p), pp_alane_recall(l, pp_get32(p)));
+    return true;
+  case PP_R_CUT:
+    if (n != 8)
+      return false;
+    if (l->runs)
+      cut(a, l, pp_get32(p), pp_get32(p + 4));
     return true;
   case PP_R_STOP:
     if (n != 8)

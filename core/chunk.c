@@ -13,16 +13,19 @@
 
 #include "items.h"
 #include "pure.h"
+#include "shm.h"
 #include "state.h"
 
 typedef struct chunk {
   pp_call *c;
   pp_items items;
-  bool all;      /* of all results of each item, behind their number */
-  bool pure;     /* one table of globals will do */
-  bool stores;   /* but some are to be put back in it */
-  bool seeds;    /* each item has random numbers of its own */
-  bool direct;   /* results so far are in out */
+  bool all;    /* of all results of each item, behind their number */
+  bool pure;   /* one table of globals will do */
+  bool stores; /* but some are to be put back in it */
+  bool seeds;  /* each item has random numbers of its own */
+  bool direct; /* results so far are in out */
+  bool light;  /* pp_lane_item */
+  uint32_t seq;
   bool taken;    /* the stacked items are on the stack */
   int status;    /* of the item that ended the loop */
   uint64_t done; /* results in out, the mark not counted */
@@ -140,6 +143,20 @@ static void weed_groups(lua_State *L, pp_call *c, int first) {
   pp_buf_clear(&trial);
 }
 
+/* Is another item to be begun? If it was cut short it ends before that. */
+static inline bool more(chunk *k) {
+  pp_lane *lane = k->c->r->lane;
+
+  if (k->items.at >= k->items.n)
+    return false;
+  if (lane == NULL ||
+      pp_lane_item(&lane->item, &lane->cut, k->light, k->seq, k->items.at))
+    return true;
+  k->items.n = k->items.at;
+  k->c->begun_items = (uint32_t)k->items.n;
+  return false;
+}
+
 /* --- the loop for pure functions ---------------------------------------- */
 
 /* Where the loops have what belongs to a pure function: itself, the globals it
@@ -155,7 +172,7 @@ static int run_pure(lua_State *L) {
 
   luaL_checkstack(L, 30, "job");
   lua_settop(L, AT_GLOBALS);
-  while (k->items.at < k->items.n) {
+  while (more(k)) {
     if (PP_UNLIKELY(r->stop != NULL)) {
       lua_pushstring(L, r->stop);
       return lua_error(L);
@@ -265,7 +282,7 @@ static int run_items(lua_State *L) {
   first = lua_gettop(L) + 1 - given;
   if (k->done < k->items.at)
     on = take_results(L, k, first - 1);
-  while (on && k->items.at < k->items.n) {
+  while (on && more(k)) {
     int top = lua_gettop(L);
 
     luaL_checkstack(L, 30, "too many results");
@@ -315,9 +332,23 @@ static int begin(lua_State *L) {
   chunk *k = lua_touserdata(L, 1);
   pp_call *c = k->c;
   int pure = PP_PURE_NOT, needs = lua_gettop(L) + 1;
+  uint32_t most;
 
   luaL_checkstack(L, 30, "job");
   pp_items_open(L, &k->items, c);
+  if (c->r->lane != NULL && !c->r->armed && k->items.n > 1) {
+    c->r->light = pp_lane_light(c->r->lane);
+    c->r->armed = true;
+  }
+  k->light = c->r->light;
+  k->seq = pp_get32(c->p + PP_JOB_SEQ);
+  most = pp_get32(c->p + PP_JOB_MOST);
+  if (k->items.n > PP_CHUNK_MAX)
+    return luaL_error(L, "malformed chunk");
+  if (most > 0 && most < k->items.n) {
+    k->items.n = most;
+    c->begun_items = most;
+  }
   if (k->items.n >= 16 && k->items.kind <= PP_ITEMS_RANGE)
     pure = pp_execute_pure(L, c);
   k->pure = pure & PP_PURE;
@@ -382,7 +413,8 @@ done:
   if (c->run == 0)
     c->run = pp_now_ns() - c->started;
   lua_settop(L, base);
-  if (!k.direct || pp_plain_end(&k.out) == 0)
+  if (!k.direct || (pp_plain_end(&k.out) == 0 &&
+                    pp_plain_count(&k.out, k.done + k.all) == 0))
     return LUA_OK;
   lua_pushstring(L, "not enough memory"); /* Lua has this string ready */
   return LUA_ERRMEM;

@@ -580,7 +580,8 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
   if (c.kind < 0)
     return PP_ENOMEM;
   p = out->data + head;
-  pp_put32(out->data + head + PP_RES_STATUS, failed | c.failed_items << 1);
+  pp_put32(out->data + head + PP_RES_STATUS,
+           failed | c.failed_items << 1 | c.begun_items << 16);
   pp_put64(out->data + head + PP_RES_START, (uint64_t)c.started);
   pp_put64(out->data + head + PP_RES_RUN, (uint64_t)c.run);
   return 0;

@@ -26,6 +26,7 @@ typedef struct pp_call {
   size_t memory;
   uint64_t seed, index;  /* of the server; of a chunk's first item */
   uint32_t failed_items; /* of a chunk that goes on */
+  uint32_t begun_items;  /* of one that was cut short; 0: all */
 } pp_call;
 
 /* The globals of this execution, in force, and the function in them at the

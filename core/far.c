@@ -298,6 +298,14 @@ void pp_far_ask(pp_link *l, uint32_t seq) {
     say32(l->far->owner, PP_R_RECALL, l->lane, seq);
 }
 
+void pp_far_cut(pp_link *l, uint32_t seq, uint32_t items) {
+  unsigned char p[8];
+
+  pp_put32(p, seq);
+  pp_put32(p + 4, items);
+  say(l->far->owner, PP_R_CUT, l->lane, p, sizeof p);
+}
+
 /* The agent's side of a lane is free, and what it held there. */
 static void release(pp_far *f, pp_flane *w) {
   pp_flane **p = &f->dirty;
@@ -470,6 +478,22 @@ static bool recalled(pp_link *l, const unsigned char *p, size_t n) {
   return true;
 }
 
+/* The answer to CUT. */
+static bool kept(pp_link *l, const unsigned char *p, size_t n) {
+  pp_job *j;
+
+  if (n != 8)
+    return false;
+  for (j = l->place.jobs.tail; j != NULL && j->seq != pp_get32(p);)
+    j = j->prev;
+  if (j == NULL || j->flags & PP_JOB_GHOST || pp_get32(p + 4) == 0)
+    return true;
+  if (pp_get32(p + 4) > j->items)
+    return false;
+  pp_server_kept(l->server, j, pp_get32(p + 4));
+  return true;
+}
+
 static void gone(pp_far *f, pp_flane *w, int status, int why, uint64_t rss) {
   if (w->link != NULL)
     pp_link_died(w->link, status, why, rss);
@@ -531,6 +555,8 @@ static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
     return taken(f, l, p, n, now);
   case PP_R_RECALLED:
     return recalled(l, p, n);
+  case PP_R_KEPT:
+    return kept(l, p, n);
   default:
     return false;
   }

@@ -106,6 +106,8 @@ void pp_far_wake(struct pp_link *l);
 void pp_far_kill(struct pp_link *l, int signal);
 void pp_far_stop(struct pp_link *l, uint32_t seq, int kind);
 void pp_far_ask(struct pp_link *l, uint32_t seq);
+/* Ask to have a chunk of so many items cut short. */
+void pp_far_cut(struct pp_link *l, uint32_t seq, uint32_t items);
 /* The link is freed. */
 void pp_far_forget(struct pp_link *l);
 

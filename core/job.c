@@ -134,7 +134,7 @@ void pp_job_head(const pp_job *j, unsigned char *p) {
   pp_put32(p + PP_JOB_NDEPS, ndeps);
   pp_put32(p + PP_JOB_EXTRA, more != NULL ? more->mods : 0);
   pp_put32(p + PP_JOB_SETTING, j->setting != NULL ? j->setting->id + 1 : 0);
-  pp_put32(p + PP_JOB_SETTING + 4, 0);
+  pp_put32(p + PP_JOB_MOST, more != NULL ? more->most : 0);
   pp_put64(p + PP_JOB_MEMORY, more != NULL ? more->memory : 0);
   pp_put64(p + PP_JOB_SEED, more != NULL ? more->seed : 0);
   pp_put64(p + PP_JOB_INDEX, more != NULL ? more->index : 0);

@@ -74,6 +74,7 @@ typedef struct pp_more {
   uint64_t memory;        /* bytes of its worker's Lua heap; 0: any */
   uint64_t seed;          /* of its random numbers, if wire says so */
   uint64_t index;         /* of a chunk: its first item's, from 1 */
+  uint32_t most;          /* of one that was cut short: items it has; 0: all */
 } pp_more;
 
 struct pp_job {

@@ -155,6 +155,7 @@ static int64_t between(uint64_t v, int64_t low, int64_t high) {
 
 /* Take down what the head of a RESULT says, as far as it can be true. */
 static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
+  uint32_t status = pp_get32(h + PP_RES_STATUS);
   pp_stats *t = &l->node->stats;
 
   j->started =
@@ -164,14 +165,15 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   pp_job_set_maxrss(j, pp_get64(h + PP_RES_RSS));
   l->stops[0] = pp_get64(h + PP_RES_STDOUT);
   l->stops[1] = pp_get64(h + PP_RES_STDERR);
-  j->failing = pp_get32(h + PP_RES_STATUS) & 1;
+  j->failing = status & 1;
   j->worker = l->number;
   j->attempts++;
   if (j->flags & PP_JOB_CALL)
     return;
-  t->failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  t->failed += PP_RES_ITEMS_FAILED(status);
   if (!(j->flags & PP_JOB_CHILD))
-    l->engine->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+    l->engine->meter.failed += PP_RES_ITEMS_FAILED(status);
+  pp_server_shorten(j, PP_RES_ITEMS_BEGUN(status));
   l->node->deaths = 0;
   t->time += j->run;
   t->cpu += j->cpu;

@@ -494,6 +494,10 @@ static bool place_withdraw(pp_place *p, pp_job *j) {
 
 static void place_drain(pp_place *p) { pp_link_drain(pp_link_of(p)); }
 
+static uint32_t place_cut(pp_place *p, pp_job *j, uint32_t n) {
+  return pp_lane_cut(pp_link_of(p)->map.lane, j->seq, n);
+}
+
 const pp_place_ops pp_link_ops = {
     .send = place_send,
     .recall = place_recall,
@@ -502,6 +506,7 @@ const pp_place_ops pp_link_ops = {
     .worker = place_worker,
     .withdraw = place_withdraw,
     .stop = pp_link_stop,
+    .cut = place_cut,
 };
 
 /* --- of a remote worker --------------------------------------------------- */
@@ -525,6 +530,15 @@ static bool far_withdraw(pp_place *p, pp_job *j) {
   return true;
 }
 
+/* It answers: pp_server_cut. */
+static uint32_t far_cut(pp_place *p, pp_job *j, uint32_t n) {
+  pp_link *l = pp_link_of(p);
+
+  if (l->far != NULL && !l->dead)
+    pp_far_cut(l, j->seq, n);
+  return 0;
+}
+
 const pp_place_ops pp_link_far_ops = {
     .send = place_send,
     .recall = far_recall,
@@ -534,6 +548,7 @@ const pp_place_ops pp_link_far_ops = {
     .worker = place_worker,
     .withdraw = far_withdraw,
     .stop = pp_link_stop,
+    .cut = far_cut,
 };
 
 /* Send a small frame that is not worth waking the worker for, but for cargo: a

@@ -327,6 +327,52 @@ static int over(lua_State *L) {
   return 1;
 }
 
+/* core.cut(job, n): have a chunk of n items that runs cut short: how many of
+ * them stay with it, the others being the caller's to submit again; nil: that
+ * is not known yet, or it has not begun; false: where it is it cannot be. */
+static int cut(lua_State *L) {
+  pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
+  lua_Integer n = luaL_checkinteger(L, 2);
+  pp_engine *e = pp_check_engine(L);
+  pp_job *j = u->j;
+  uint32_t kept = 0;
+  bool can = true;
+
+  pp_engine_enter(e);
+  if (j->more != NULL && j->more->most > 0) {
+    kept = j->more->most;
+  } else if (j->state == PP_JOB_SENT) {
+    can = j->place->ops->cut != NULL && n > 1 && n == j->items;
+    if (can && pp_job_begun(j))
+      kept = j->place->ops->cut(j->place, j, (uint32_t)n);
+    if (kept > 0)
+      pp_server_kept(j->server, j, kept);
+  }
+  pp_engine_leave(e);
+  if (!can)
+    lua_pushboolean(L, 0);
+  else if (kept == 0)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, kept);
+  return 1;
+}
+
+/* core.workers(server): how many there are on all nodes, at least 1. */
+static int workers(lua_State *L) {
+  pp_server *s = pp_check_server(L, 1);
+  pp_engine *e = pp_check_engine(L);
+  lua_Integer n = 0;
+
+  pp_engine_enter(e);
+  for (const pp_node *node = s->local; node != NULL; node = node->next)
+    if (node->ncpus > node->barred && (node == s->local || node->open > 0))
+      n += node->ncpus - node->barred;
+  pp_engine_leave(e);
+  lua_pushinteger(L, n > 0 ? n : 1);
+  return 1;
+}
+
 /* core.take(job): it counts as taken. */
 static int take(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
@@ -378,6 +424,8 @@ static const luaL_Reg funcs[] = {
     {"ended", ended},
     {"over", over},
     {"take", take},
+    {"cut", cut},
+    {"workers", workers},
     {NULL, NULL},
 };
 

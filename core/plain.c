@@ -169,6 +169,22 @@ int pp_plain_end(pp_plain_out *o) {
   return 0;
 }
 
+int pp_plain_count(pp_plain_out *o, uint64_t n) {
+  pp_buf *out = o->runs.out;
+  unsigned char head[PP_VARINT_MAX];
+  pp_buf b = {.data = head, .cap = sizeof head};
+  size_t was = o->body - o->start - 1, len = out->len - o->body;
+
+  pp_buf_varint(&b, n); /* it has room */
+  if (b.len > was && pp_buf_reserve(out, b.len - was) < 0)
+    return PP_ENOMEM;
+  memmove(out->data + o->start + 1 + b.len, out->data + o->body, len);
+  memcpy(out->data + o->start + 1, head, b.len);
+  o->body = o->start + 1 + b.len;
+  out->len = o->body + len;
+  return 0;
+}
+
 /* The few arguments and results that most jobs have: not worth a run. */
 static int pack_few(lua_State *L, int first, int n, pp_buf *out) {
   unsigned char head[2] = {MSG_FORMAT | MSG_PLAIN, (unsigned char)n};

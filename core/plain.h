@@ -101,6 +101,8 @@ static inline int pp_plain_put(pp_plain_out *o, lua_State *L) {
 }
 /* All are there. 0 or PP_ENOMEM. */
 int pp_plain_end(pp_plain_out *o);
+/* It is n values after all. 0 or PP_ENOMEM. */
+int pp_plain_count(pp_plain_out *o, uint64_t n);
 
 /* A message being read. Borrows its bytes. */
 typedef struct pp_plain_in {

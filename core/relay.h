@@ -38,6 +38,7 @@ enum pp_relay_type {
   PP_R_FREE,      /* lane: EXITED has been heard; it may be STARTed again */
   PP_R_PING,      /* token 8 */
   PP_R_BYE,       /* end everything */
+  PP_R_CUT,       /* lane: cut a chunk short: its sequence number 4, items 4 */
   /* to the driver */
   PP_R_WELCOME = 64, /* first: magic 8, version 4, CPUs 4, clock in ns 8, build
                         id (length 4, text), machine (length 4, text) */
@@ -53,8 +54,10 @@ enum pp_relay_type {
                         begun or ended, 4 */
   PP_R_CREDIT,       /* lane: so many bytes have gone into the ring, 4 */
   PP_R_PONG,         /* token 8, clock in ns 8 */
-  PP_R_ALIVE         /* nothing: it had nothing else to say for a while, and a
-                        PING may be on the way behind much else */
+  PP_R_KEPT, /* lane: sequence number 4, items that stay with it 4 (0: it
+                cannot be told) */
+  PP_R_ALIVE /* nothing: it had nothing else to say for a while, and a
+                PING may be on the way behind much else */
 };
 
 static inline void pp_relay_head(unsigned char *p, int type, uint32_t lane,

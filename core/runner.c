@@ -431,6 +431,8 @@ void pp_runner_stopped(pp_runner *r, lua_State *L) {
 
 lua_State *pp_runner_state(const pp_runner *r) { return r->L; }
 
+void pp_runner_cuts(pp_runner *r, struct pp_lane *lane) { r->lane = lane; }
+
 /* --- blobs -------------------------------------------------------------- */
 
 void pp_held_shrink(pp_runner *r, pp_held *h) {

@@ -13,6 +13,7 @@
 #include "wire.h"
 
 typedef struct pp_runner pp_runner;
+struct pp_lane;
 
 /* What the job that runs at present is, for pp.job in it. */
 typedef struct pp_running {
@@ -59,6 +60,10 @@ lua_State *pp_runner_state(const pp_runner *r);
 typedef int pp_runner_want(void *ud, const char *name, size_t len, pp_buf *out);
 /* Whom to ask. Without, modules are looked for on this machine only. */
 void pp_runner_wants(pp_runner *r, pp_runner_want *want, void *ud);
+
+/* Where chunks say what they are at and look how far they may go:
+ * pp_lane_item. Without, none can be cut short. Borrowed. */
+void pp_runner_cuts(pp_runner *r, struct pp_lane *lane);
 
 /* A BLOB or DROP payload; a blob's bytes may be afar: then the window is the
  * runner's, to be closed in windows, which outlive it. 0, PP_EBAD, PP_ENOMEM.

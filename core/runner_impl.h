@@ -82,8 +82,10 @@ struct pp_runner {
   int path;             /* package.path as the submitting side has it */
   pp_runner_want *want; /* NULL: nobody is asked */
   void *want_ud;
-  pp_buf answer;       /* scratch */
-  pp_windows *windows; /* where those of blobs are closed */
+  struct pp_lane *lane; /* that says how far chunks may go; NULL: all the way */
+  bool armed, light;    /* pp_lane_light has been called; what it said */
+  pp_buf answer;        /* scratch */
+  pp_windows *windows;  /* where those of blobs are closed */
 };
 
 /* Let the packed bytes of a blob go, but for what says that it is held. */

@@ -236,8 +236,8 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   j->attempts++;
   j->received += bytes;
   s->local->stats.received += bytes;
-  s->local->stats.failed += pp_get32(h + PP_RES_STATUS) >> 1;
-  z->from->meter.failed += pp_get32(h + PP_RES_STATUS) >> 1;
+  s->local->stats.failed += PP_RES_ITEMS_FAILED(pp_get32(h + PP_RES_STATUS));
+  z->from->meter.failed += PP_RES_ITEMS_FAILED(pp_get32(h + PP_RES_STATUS));
   s->local->stats.time += j->run;
   s->local->stats.cpu += j->cpu;
   if (s->local->stats.maxrss < z->maxrss)

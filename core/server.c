@@ -577,6 +577,26 @@ size_t pp_server_cancel_all(pp_server *s) {
   return n;
 }
 
+void pp_server_shorten(pp_job *j, uint32_t items) {
+  pp_meter *m = &j->server->engine->meter;
+
+  if (items == 0 || items >= j->items)
+    return;
+  if (m->can) /* what it gives up will be submitted again */
+    pp_meter_ended(m, j->items - items, false, true);
+  j->items = items;
+}
+
+void pp_server_kept(pp_server *s, pp_job *j, uint32_t items) {
+  pp_more *more = pp_job_more(j);
+
+  if (more == NULL)
+    return; /* nobody will be told: it just ends early */
+  more->most = items;
+  pp_server_shorten(j, items);
+  s->engine->ends++;
+}
+
 void pp_server_seen(pp_server *s, pp_job *j) {
   if (j->state == PP_JOB_FAILED)
     pp_depend_root(j)->flags |= PP_JOB_TOLD;

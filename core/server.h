@@ -122,6 +122,11 @@ void pp_server_hopeless(pp_server *s);
 void pp_server_fail_all(pp_server *s, int kind, const char *msg);
 /* A begun job has lost its worker: run it again, or fail it. */
 void pp_server_lost(pp_server *s, pp_job *j, const char *how);
+/* A chunk at its worker was cut short: at most so many items stay there, also
+ * should it be run again. */
+void pp_server_kept(pp_server *s, pp_job *j, uint32_t items);
+/* It has begun so many of its items only; 0: all. */
+void pp_server_shorten(pp_job *j, uint32_t items);
 /* Somebody has its result, or it was taken: the server keeps it no more. */
 void pp_server_seen(pp_server *s, pp_job *j);
 

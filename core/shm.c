@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -52,6 +53,54 @@ fail : {
   errno = e;
   return PP_ESYS;
 }
+}
+
+/* --- cutting a chunk short ------------------------------------------------ */
+
+/*
+ * The worker writes which item it begins, then looks whether it may; here the
+ * limit is written first, then the item read. With a barrier between the two on
+ * both sides at least one sees the other's word. The worker's would be paid for
+ * each item, so where the kernel can, it is made here for all CPUs at once.
+ */
+bool pp_lane_light(pp_lane *lane) {
+  bool light = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED,
+                       0, 0) == 0;
+
+  atomic_store(&lane->light, light);
+  return light;
+}
+
+static bool barrier(const pp_lane *lane) {
+  atomic_thread_fence(memory_order_seq_cst);
+  return !atomic_load(&lane->light) ||
+         syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+uint32_t pp_lane_cut(pp_lane *lane, uint32_t seq, uint32_t n) {
+  uint64_t at = atomic_load(&lane->item);
+  uint32_t keep, item;
+
+  if (n < 2 ||
+      atomic_load(&lane->claim[seq % PP_WINDOW]) != (seq << 2 | PP_CLAIM_TAKEN))
+    return 0;
+  if ((int32_t)((uint32_t)(at >> 32) - seq) > 0)
+    return 0; /* it is at one in its midst, or done */
+  if (atomic_load(&lane->cut) >> 32 == seq)
+    return 0; /* more would be what was given away */
+  keep = at >> 32 == seq ? (uint32_t)at + 1 : n / 2;
+  if (keep == 0 || keep >= n || !barrier(lane))
+    return 0;
+  atomic_store(&lane->cut, (uint64_t)seq << 32 | keep);
+  if (!barrier(lane))
+    return 0; /* it may end with fewer for it */
+  at = atomic_load(&lane->item);
+  item = (uint32_t)at;
+  if (at >> 32 == seq && item >= keep) /* it may, or may not, have begun it */
+    keep = item < n ? item + 1 : n;
+  else if ((int32_t)((uint32_t)(at >> 32) - seq) > 0)
+    keep = n;
+  return keep;
 }
 
 bool pp_shm_has_cargo(int fd) {

@@ -79,7 +79,8 @@ enum { PP_BUSY, PP_WANTS_INPUT, PP_WANTS_ROOM };
  * seq << 2 | state. Whoever moves it from SENT owns the job. */
 enum { PP_CLAIM_NONE, PP_CLAIM_SENT, PP_CLAIM_TAKEN, PP_CLAIM_RECALLED };
 
-typedef struct pp_lane {
+typedef struct pp_lane pp_lane;
+struct pp_lane {
   _Alignas(64) _Atomic uint32_t asleep;
   _Atomic uint32_t tx_blocked; /* the driver waits for room in `in` */
   _Atomic uint32_t spins;      /* it is one of hub.spinners */
@@ -99,8 +100,13 @@ typedef struct pp_lane {
    * a sequence lock (odd while it reads). */
   _Alignas(64) _Atomic uint64_t read_seq;
   _Atomic uint64_t read_bytes[2];
+  /* A chunk can be cut short while it runs (pp_lane_cut): seq << 32 | the item
+   * that is being begun, from 0, and seq << 32 | how many are to be begun. */
+  _Alignas(64) _Atomic uint64_t item;
+  _Atomic uint64_t cut;
+  _Atomic uint32_t light; /* its worker leaves the barrier to whoever cuts */
   _Alignas(64) _Atomic uint32_t claim[PP_WINDOW];
-} pp_lane;
+};
 
 /* A mapped lane. */
 typedef struct pp_map {
@@ -123,6 +129,30 @@ int pp_lane_map(int fd, unsigned index, pp_map *map);
 void pp_lane_unmap(pp_map *map);
 /* Give a lane's memory back and zero it; nobody may be using it. */
 void pp_lane_reset(int fd, unsigned index);
+
+/*
+ * Cut the chunk of n items with that sequence number short: it is to begin no
+ * more than it has. How many items stay with it at most, from 1 on: the others
+ * it will never begin. It may end with fewer, and says so. 0: nothing has
+ * changed, it is not at such a chunk or was cut before, or that cannot be told.
+ */
+uint32_t pp_lane_cut(pp_lane *lane, uint32_t seq, uint32_t n);
+/* Worker: before its first chunk. Whether pp_lane_item may be light. */
+bool pp_lane_light(pp_lane *lane);
+/* Worker: item i, from 0, of the chunk is to be begun. False: it is not. */
+static inline bool pp_lane_item(_Atomic uint64_t *item,
+                                const _Atomic uint64_t *cut, bool light,
+                                uint32_t seq, uint64_t i) {
+  uint64_t c;
+
+  atomic_store_explicit(item, (uint64_t)seq << 32 | i, memory_order_relaxed);
+  if (light)
+    atomic_signal_fence(memory_order_seq_cst);
+  else
+    atomic_thread_fence(memory_order_seq_cst);
+  c = atomic_load_explicit(cut, memory_order_relaxed);
+  return c >> 32 != seq || i < (uint32_t)c;
+}
 
 /* --- rings: producer -------------------------------------------------- */
 

@@ -78,6 +78,7 @@ static inline void pp_frame_head(unsigned char *p, int type, uint64_t len) {
 #define PP_JOB_NDEPS 24
 #define PP_JOB_EXTRA 28   /* bytes of the modules section */
 #define PP_JOB_SETTING 32 /* number of its setting blob + 1, or 0 */
+#define PP_JOB_MOST 36    /* of a chunk: most items to begin; 0: all */
 #define PP_JOB_MEMORY 40  /* most bytes its worker's Lua may hold; 0: any */
 #define PP_JOB_SEED 48    /* if SEEDED: its server's seed */
 #define PP_JOB_INDEX 56   /* of a chunk: its first item's, from 1 */
@@ -136,7 +137,7 @@ enum {
 /* RESULT: fixed part, then packed values, or an error: kind byte, message and
  * traceback as varint length and bytes, packed value (may be absent). */
 #define PP_RES_SEQ 0
-#define PP_RES_STATUS 4  /* 1: an error; + 2 for each item that failed */
+#define PP_RES_STATUS 4  /* PP_RES_FAILED and the like */
 #define PP_RES_START 8   /* monotonic ns, the worker's clock */
 #define PP_RES_RUN 16    /* ns */
 #define PP_RES_CPU 24    /* ns */
@@ -144,6 +145,11 @@ enum {
 #define PP_RES_STDOUT 40 /* bytes written there since the worker began */
 #define PP_RES_STDERR 48
 #define PP_RES_HEAD 56
+/* Its status: bit 0 an error; how many items failed (15 bits); how many were
+ * begun, if not all of the chunk (16). */
+#define PP_RES_ITEMS_FAILED(status) ((status) >> 1 & 0x7fff)
+#define PP_RES_ITEMS_BEGUN(status) ((status) >> 16)
+#define PP_CHUNK_MAX 32767u
 
 /* CONFIG: of the server its jobs belong to. */
 #define PP_CONF_NCPUS 0

@@ -897,6 +897,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->early_end = &w->early;
   w->spin.pass = 1; /* a new one has yet to be given something */
   pp_runner_wants(s->runner, want, w);
+  pp_runner_cuts(s->runner, w->map.lane);
   pp_runner_name(s->runner, s->number, node_name);
   pp_runner_reseed(s->runner);
   sigaction(PP_SIG_STOP, &stop, NULL);

@@ -4,7 +4,9 @@
 --
 -- Items travel in chunks: as many as are likely to take a few milliseconds, by
 -- what items took so far, and never more than leave work for every worker.
--- Each item still runs in globals and with captures of its own.
+-- Where that was wrong, and others have nothing to do, what a worker has not begun
+-- of its chunk is taken from it again. Each item still runs in globals and with
+-- captures of its own.
 --
 -- @module pp.iterate
 
@@ -23,6 +25,9 @@ local CHUNK_BYTES = 65536
 local AHEAD_BYTES = 2 << 20
 -- Chunks under way for each worker.
 local AHEAD = 3
+-- How long a worker may have nothing to do before chunks of others are cut short,
+-- seconds: longer than a chunk takes that is as it should be.
+local PATIENCE = 0.004
 
 local function bad(level, number, name, text, ...)
   error(("bad argument #%d to '%s' (%s)"):format(number, name, text:format(...)), level + 1)
@@ -128,7 +133,7 @@ local function new_run(server, name, f, source, options, all)
     buffer = o.buffer,
     fixed = o.chunk,
     chunk = o.chunk or 1,
-    workers = math.max(1, server:get_ncpus()),
+    slots = math.max(1, math.tointeger(spec.slots) or 1),
     at = 0, -- items sent
     out = {}, -- chunks under way, oldest first
     low = 1, -- the first of them
@@ -146,10 +151,17 @@ local function new_run(server, name, f, source, options, all)
       run.flags = run.flags .. "r"
     end
   end
+  run.patience = PATIENCE
+  run:count_workers()
   run.asked = o.progress == true
   run.expected_n = run.n
   run.watched = core.watch(run.asked, run.n)
   return run
+end
+
+-- How many chunks can run at a time: hosts come and go.
+function Run:count_workers()
+  self.workers = math.max(1, core.workers(self.server) // self.slots)
 end
 
 -- The progress line is not to expect more items.
@@ -251,8 +263,90 @@ function Run:split(c)
   self.out, self.low, self.high = new, 1, #new
 end
 
+-- Items of a chunk from the k-th on, counted from 0, go out anew, in smaller ones.
+function Run:share(c, k)
+  local out, place = self.out, self.low
+  while out[place] ~= c do
+    place = place + 1
+  end
+  local n = c.n
+  c.n, c.again = k, false
+  while k < n do
+    local some = (n - k + 2 * self.workers - 1) // (2 * self.workers)
+    local job, why = self:chunk_of(c.items, c.first + k, some, c.at + k + 1)
+    if not job then -- the script has changed the list meanwhile
+      self.refusal = self.refusal or why
+      return
+    end
+    place = place + 1
+    table.move(out, place, self.high, place + 1)
+    self.high = self.high + 1
+    out[place] = { job = job, at = c.at + k, n = some, items = c.items, first = c.first + k }
+    k = k + some
+  end
+end
+
+-- How many results are in values[1 .. n], as give_out has them. An error that is
+-- the last of them stands for all that would follow.
+local function results_in(values, n, most, keep)
+  if values[1] == -2 then
+    return n - 1
+  end
+  local pos, count = 1, 0
+  while pos <= n do
+    local some = values[pos]
+    count = count + 1
+    if some == -1 and not keep then
+      return most
+    end
+    pos = pos + 1 + (some == -1 and 1 or some)
+  end
+  return count
+end
+
+-- The chunk has given n results: those it owes, having been cut short, go out anew.
+function Run:settle(c, n)
+  if n >= c.n then
+    return
+  elseif n < 1 then
+    error("malformed results of a chunk", 0)
+  end
+  self:share(c, n)
+end
+
+-- Take from chunks what they have not begun.
+function Run:relieve()
+  local i = self.low
+  while i <= self.high do
+    local c = self.out[i]
+    if c.n > 1 and not c.cut then
+      local kept = core.cut(c.job, c.n)
+      c.cut = kept ~= nil
+      if kept and kept < c.n then
+        self:share(c, kept)
+      end
+    end
+    i = i + 1
+  end
+end
+
+-- What is to be done after a look at all chunks that are not over: `busy` of them,
+-- some of which can be cut short. How long to wait until the next look, if none
+-- ends before: nil for ever.
+function Run:even_out(busy, cuttable, waited)
+  if not cuttable then
+    return nil
+  elseif busy < self.workers and waited then
+    self:relieve()
+  end
+  -- Ever longer, where it is to no avail.
+  self.patience = waited and math.min(self.patience * 2, 16 * PATIENCE) or PATIENCE
+  return self.patience
+end
+
 -- Keep the workers supplied.
 function Run:fill()
+  self:count_workers()
   local most = (self.ordered and 8 or 1) * AHEAD * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
@@ -296,18 +390,31 @@ function Run:next_over()
   if self.low > self.high then
     return nil
   end
-  if self.ordered then
-    out[self.low].job:wait()
+  if self.ordered and core.over(out[self.low].job) then
     return self.low
   end
-  local seen = 0
+  local seen, waited = 0, false
   while true do
+    local busy, cuttable = 0, false
     for i = self.low, self.high do
-      if core.over(out[i].job) then
+      local c = out[i]
+      if not core.over(c.job) then
+        busy = busy + 1
+        cuttable = cuttable or (c.n > 1 and not c.cut)
+      elseif not self.ordered or i == self.low then
         return i
       end
     end
-    seen = core.ended(self.server, seen)
+    local time = self:even_out(busy, cuttable, waited)
+    if self.ordered then
+      waited = not out[self.low].job:wait(time)
+    else
+      if busy >= self.workers then
+        time = nil -- until one ends nobody has time
+      end
+      local now = core.ended(self.server, seen, time)
+      waited, seen = not now, now or seen
+    end
   end
 end
 
@@ -442,6 +549,9 @@ function iterate.map(server, f, list, options)
       run:split(c)
       goto continue
     end
+    if n then
+      run:settle(c, run.callback and results_in(values, n, c.n, run.keep) or n)
+    end
     run:remove(i)
     run.waiting = run.waiting - c.n
     if n then
@@ -511,6 +621,9 @@ function Stream:step()
     if err and c.n > 1 and may_split(err) then
       run:split(c)
       goto continue
+    end
+    if n then
+      run:settle(c, results_in(values, n, c.n, run.keep))
     end
     run:remove(i)
     if n then

@@ -40,7 +40,32 @@ local function start_mixed(n, size)
   end
 end
 
+-- Many items that take no time and, at the end of the list, a few that take long: they
+-- would all be in one chunk.
+local function start_tail(n, size)
+  local server = pp.Server(WORKERS)
+  local lengths, long = {}, 5 * PART[size]
+  for i = 1, n do lengths[i] = i > n - 3 * WORKERS and long or 0 end
+  local function item(seconds)
+    if seconds > 0 then pp.sleep(seconds) end
+  end
+  server:map(item, { 0, 0, 0, 0 })
+  return function()
+    return { bound = 3 * long, map = tools.time(function() server:map(item, lengths) end) }
+  end
+end
+
 return {
+  {
+    name = "tail",
+    n = { quick = 400, usual = 4000 },
+    rounds = 3,
+    start = start_tail,
+    lines = {
+      { name = "mixed.tail", of = "map", floor = "bound", unit = "s", target = "ratio <= 1.05",
+        about = "`map` of many items of no length, then twelve of half a second; four workers" },
+    },
+  },
   {
     name = "mixed",
     n = { quick = 200, usual = 2000 },
