@@ -343,7 +343,8 @@ static int cut(lua_State *L) {
     kept = j->more->most;
   } else if (j->state == PP_JOB_SENT) {
     can = j->place->ops->cut != NULL && n > 1 && n == j->items;
-    if (can && pp_job_begun(j))
+    /* One that is asked knows best whether it has begun it. */
+    if (can && (j->place->ops->ask != NULL || pp_job_begun(j)))
       kept = j->place->ops->cut(j->place, j, (uint32_t)n);
     if (kept > 0)
       pp_server_kept(j->server, j, kept);

@@ -79,8 +79,9 @@ typedef struct pp_place_ops {
   /* Take a begun job from the place, which is to leave it, for this kind of
    * failure. The job is in no list then. */
   void (*stop)(pp_place *p, pp_job *j, int kind);
-  /* A begun chunk of so many items is to begin no more of them: how many stay
-   * there (pp_lane_cut); 0: it cannot be told, or not yet. NULL: it cannot. */
+  /* A chunk of so many items is to begin no more of them: how many stay there
+   * (pp_lane_cut); 0: it has not begun, or that cannot be told, or not yet.
+   * NULL: there is no such thing. */
   uint32_t (*cut)(pp_place *p, pp_job *j, uint32_t n);
 } pp_place_ops;
 

@@ -167,8 +167,11 @@ describe("a chunk whose worker is at a long item", function()
       end
       local got = server:map(f, pp.range(1, 50), {chunk = 50, retries = retries})
       for i = 1, 50 do assert.are.equal(i, got[i]) end
+      -- It may have lost some before it came to the fourth.
       local n = retries + 1
-      assert.are.equal(("" .. n):rep(4) .. ("1"):rep(46), runs(dir, 50))
+      local counts = runs(dir, 50)
+      assert.matches("^[1" .. n .. "]+" .. n .. ("1"):rep(46) .. "$", counts)
+      assert.are.equal(n, tonumber(counts:sub(4, 4)))
       server:destroy()
     end
   end)
@@ -250,7 +253,7 @@ describe("a chunk at a host", function()
       local dir = run.directory()
       local r = net:run(text, {args = {dir, how}})
       assert.are.same({"all\n", ""}, {r.out, r.err})
-      assert.are.equal((how == "die" and "222" or "111") .. ("1"):rep(37), runs(dir, 40))
+      assert.matches("^[12]+" .. (how == "die" and 2 or 1) .. ("1"):rep(37) .. "$", runs(dir, 40))
     end)
   end
 end)
