@@ -119,7 +119,8 @@ static int make(pp_hold *h, size_t need, pp_slot *out) {
   void *p;
 
   pthread_mutex_lock(&h->lock);
-  at = (h->next + align - 1) / align * align;
+  /* Behind each slot is a hole: pp_cargo_filled looks no further. */
+  at = (h->next + GRAIN + align - 1) / align * align;
   if (at >= h->end || cap > h->end - at) {
     pthread_mutex_unlock(&h->lock);
     return PP_ENOMEM;
