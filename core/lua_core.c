@@ -110,5 +110,6 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_hosts(L);
   pp_open_given(L);
   pp_open_command(L);
+  pp_open_lines(L);
   return 1;
 }

@@ -164,5 +164,6 @@ void pp_open_meter(lua_State *L);
 void pp_open_hosts(lua_State *L);
 void pp_open_given(lua_State *L);
 void pp_open_command(lua_State *L);
+void pp_open_lines(lua_State *L);
 
 #endif

@@ -36,6 +36,17 @@ const char pp_options_help[] =
     "  --log LEVEL          error, warn (default), info or debug\n"
     "  (--trace is refused by this version)\n"
     "\n"
+    "Lines of stdin or of files, in place of a script:\n"
+    "  --map EXPR           print EXPR of each line, in order; it may name\n"
+    "                       line, i (its number), file, f (its fields)\n"
+    "  --filter EXPR        print the lines, or map those, for which it holds\n"
+    "  --reduce EXPR        reduce what there is to one value: EXPR of a and "
+    "b\n"
+    "  -F SEP, --fields SEP what separates fields: a character or a pattern\n"
+    "                       (default: blanks)\n"
+    "  --block SIZE         bytes that a worker is given at a time\n"
+    "  --max-line SIZE      bytes of the longest line there may be (64M)\n"
+    "\n"
     "  --help               show this\n"
     "  --version            show the version of all parts\n"
     "\n"
@@ -158,6 +169,7 @@ static const struct valued {
     {"--retries", 0, add_shell},  {"--timeout", 0, add_shell},
     {"--halt", 0, add_shell},     {"--push", 0, add_shell},
     {"--fetch", 0, add_shell},    {"--report", 0, add_shell},
+    {"--block", 0, add_shell},    {"--max-line", 0, add_shell},
 };
 
 /* The value of such an option standing at argv[*i], which it may move. */

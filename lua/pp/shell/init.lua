@@ -18,7 +18,8 @@ local known = {
     report = true,
   },
   map = {
-    map = true, filter = true, reduce = true, fields = true, top = true, report = true,
+    map = true, filter = true, reduce = true, fields = true, block = true, ["max-line"] = true,
+    top = true, report = true,
   },
 }
 
