@@ -18,6 +18,7 @@
 #include "capture.h"
 #include "depend.h"
 #include "engine.h"
+#include "interrupt.h"
 #include "link.h"
 #include "serial.h"
 #include "state.h"
@@ -276,7 +277,8 @@ static int end(pp_engine *e, int status) {
   }
   for (pp_server *s = e->closed; s != NULL; s = s->next)
     pp_engine_unseen(e, s, "");
-  if (e->dropped > 0)
+  /* Nobody reads what they were for: then they are not worth a word. */
+  if (e->dropped > 0 && pp_interrupt_pending() != SIGPIPE)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
            e->dropped == 1 ? "" : "s");
   if (e->options->stats) {
