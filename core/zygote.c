@@ -45,6 +45,8 @@ typedef struct zygote {
   pid_t self, driver;
   kid *kids;
   size_t n, cap;
+  pid_t *wards; /* what else goes with the driver: leaders of groups */
+  size_t nwards, cap_wards;
   bool sweep; /* something may have been left by a dead worker */
 } zygote;
 
@@ -125,6 +127,27 @@ static void reap(zygote *z) {
   }
 }
 
+static void guard(zygote *z, pid_t pid) {
+  if (z->nwards == z->cap_wards) {
+    size_t cap = z->cap_wards ? z->cap_wards * 2 : 8;
+    pid_t *v = realloc(z->wards, cap * sizeof *v);
+
+    if (v == NULL)
+      return; /* it goes with its stdin, or later */
+    z->wards = v;
+    z->cap_wards = cap;
+  }
+  z->wards[z->nwards++] = pid;
+}
+
+static void unguard(zygote *z, pid_t pid) {
+  for (size_t i = 0; i < z->nwards; i++)
+    if (z->wards[i] == pid) {
+      z->wards[i] = z->wards[--z->nwards];
+      return;
+    }
+}
+
 /* One request; false when the driver is gone. */
 static bool serve(zygote *z) {
   pp_zreq req;
@@ -153,6 +176,10 @@ static bool serve(zygote *z) {
     spawn(z, &req, fds);
   } else if (n == sizeof req && req.op == PP_Z_SPAWN) {
     answer(PP_Z_FAILED, req.lane, 0, EMFILE, 0);
+  } else if (n == sizeof req && req.op == PP_Z_GUARD) {
+    guard(z, (pid_t)req.number);
+  } else if (n == sizeof req && req.op == PP_Z_UNGUARD) {
+    unguard(z, (pid_t)req.number);
   } else if (n == sizeof req) {
     for (size_t i = 0; i < z->n; i++)
       if (z->kids[i].lane == req.lane)
@@ -204,6 +231,8 @@ static _Noreturn void end_all(zygote *z) {
 
   for (size_t i = 0; i < z->n; i++)
     kill(-z->kids[i].pid, SIGKILL);
+  for (size_t i = 0; i < z->nwards; i++)
+    kill(-z->wards[i], SIGKILL);
   end_marked(z);
   for (bool stuck = false;;) {
     size_t left = z->n;

@@ -21,10 +21,11 @@
 
 #include "shm.h"
 
-enum { PP_Z_SPAWN = 1, PP_Z_KILL, PP_Z_SIGNAL };
+enum { PP_Z_SPAWN = 1, PP_Z_KILL, PP_Z_SIGNAL, PP_Z_GUARD, PP_Z_UNGUARD };
 typedef struct pp_zreq {
   uint32_t op, lane;
-  uint32_t number; /* SPAWN: the worker's number, for its name */
+  uint32_t number; /* SPAWN: the worker's number, for its name; GUARD: a process
+                      of the driver's own, whose group is to go with it */
   int32_t signal;  /* KILL: to its process group; SIGNAL: to it alone */
 } pp_zreq;
 

@@ -24,6 +24,8 @@ struct pp_child {
   pp_outq out;
   pp_writer writer;
   int open;
+  void (*guard)(void *ud, int pid, bool on); /* the net's, which it outlives */
+  void *guard_ud;
   bool closed, running, eof, err_eof, ending, shut, broken, said;
   int64_t status;
   int signal;
@@ -57,11 +59,22 @@ static void tell_end(pp_child *c) {
   c->events.ended(c->ud, c->status, c->signal);
 }
 
+/* It leads a group, in which is what it has started. */
+static void end_group(pp_child *c, int signal) {
+  if (kill(-c->process.pid, signal) != 0)
+    uv_process_kill(&c->process, signal);
+}
+
+static void guard(const pp_child *c, bool on) {
+  if (c->guard != NULL)
+    c->guard(c->guard_ud, c->process.pid, on);
+}
+
 static void on_patience(uv_timer_t *t) {
   pp_child *c = t->data;
 
   if (c->running)
-    uv_process_kill(&c->process, SIGKILL);
+    end_group(c, SIGKILL);
   else
     tell_end(c); /* somebody else holds its stdout open */
 }
@@ -81,6 +94,9 @@ static void on_exit_of_child(uv_process_t *p, int64_t status, int signal) {
   c->running = false;
   c->status = status;
   c->signal = signal;
+  if (c->closed) /* what it has left goes, too */
+    kill(-p->pid, SIGKILL);
+  guard(c, false);
   close_handle(c, p);
   if (c->closed)
     close_handle(c, &c->timer);
@@ -200,6 +216,8 @@ pp_child *pp_child_open(pp_net *net, char *const argv[], char *const env[],
     return NULL;
   }
   c->net = net;
+  c->guard = net->o.guard;
+  c->guard_ud = net->o.ud;
   c->events = *events;
   c->ud = ud;
   uv_pipe_init(net->loop, &c->pipe, 0);
@@ -240,6 +258,7 @@ pp_child *pp_child_open(pp_net *net, char *const argv[], char *const env[],
     return NULL;
   }
   c->running = true;
+  guard(c, true);
   uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read);
   uv_read_start((uv_stream_t *)&c->err, on_alloc, on_read_err);
   return c;
@@ -251,7 +270,7 @@ void pp_child_close(pp_child *c) {
   c->closed = true;
   close_pipes(c);
   if (c->running) {
-    uv_process_kill(&c->process, SIGTERM);
+    end_group(c, SIGTERM);
     uv_timer_start(&c->timer, on_patience, PATIENCE_MS, 0);
   } else {
     close_handle(c, &c->timer);

@@ -2,8 +2,8 @@
 /*
  * child: a program whose stdin and stdout are one socket to us, and its stderr
  * a pipe. In a session of its own, so that Ctrl-C at the terminal does not
- * reach it. Ended, it is reaped; closed, it is ended: its socket is shut,
- * SIGTERM follows, and SIGKILL two seconds later.
+ * reach it. Ended, it is reaped; closed, it is ended, and its process group:
+ * its socket is shut, SIGTERM follows, and SIGKILL two seconds later.
  */
 #ifndef PP_CHILD_H
 #define PP_CHILD_H

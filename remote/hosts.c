@@ -13,6 +13,7 @@
 #include "net.h"
 #include "resolve.h"
 #include "stream.h"
+#include "zygote.h"
 
 #define SECOND ((int64_t)1000000000)
 /* Between tries: twice as long each time, up to this. */
@@ -575,6 +576,14 @@ static void on_log(void *ud, pp_net_level level, const char *text) {
   pp_log(levels[level], "%s", text);
 }
 
+static void guard(void *ud, int pid, bool on) {
+  const pp_engine *e = ud;
+  pp_zreq req = {.op = on ? PP_Z_GUARD : PP_Z_UNGUARD, .number = (uint32_t)pid};
+
+  if (!e->zygote_gone)
+    pp_zygote_send(e->ctl, &req, NULL, 0);
+}
+
 static int64_t tick(pp_engine *e, int64_t now) {
   pp_remote *r = e->remote;
   int64_t next = -1;
@@ -637,7 +646,7 @@ static void end(pp_engine *e) {
 static pp_remote *remote_of(pp_engine *e) {
   static const pp_remote_ops ops = {tick, end};
   pp_remote *r = e->remote;
-  pp_net_options o = {.log = on_log};
+  pp_net_options o = {.log = on_log, .guard = guard, .ud = e};
 
   if (r != NULL)
     return r;

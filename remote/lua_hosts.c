@@ -136,7 +136,7 @@ static int wait_hosts(lua_State *L) {
 
     pp_engine_enter(e);
     for (const pp_node *n = s->local->next; n != NULL; n = n->next)
-      if (n->conn != NULL && k++ == i) {
+      if (n->conn != NULL && !n->leaving && k++ == i) {
         name = pp_node_name(n);
         up = n->state == PP_NODE_UP;
         if (n->reason != NULL)

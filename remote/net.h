@@ -28,6 +28,9 @@ typedef struct pp_net_options {
   /* The terminal is about to be used for questions (true), or is free again:
    * others stop reading it meanwhile. May be NULL. */
   void (*asking)(void *ud, bool on);
+  /* A program was started, in a process group of its own (true), or is gone:
+   * who outlives us ends the group. May be NULL. */
+  void (*guard)(void *ud, int pid, bool on);
   void *ud;
   bool never_ask; /* as if there were no terminal */
   /* The program that answers ssh's questions when it is the ssh program that
