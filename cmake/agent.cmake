@@ -8,7 +8,7 @@ set(PPSH_AGENT_FILES "" CACHE STRING
 
 # Nothing of these runs in a worker: core/agent_stubs.c stands for them.
 set(driver_only main repl berths capture editor crew far life link link_kids
-  link_send lua_given modules outlet serial serial_kids serial_modules serial_state
+  link_send lua_given lua_input modules outlet serial serial_kids serial_modules serial_state
  
   options script standby lua_lines)
 set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c

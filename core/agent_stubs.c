@@ -26,6 +26,7 @@ int pp_engine_standby(pp_engine *e) {
 void pp_open_hosts(lua_State *L) { (void)L; }
 void pp_open_given(lua_State *L) { (void)L; }
 void pp_open_lines(lua_State *L) { (void)L; }
+void pp_open_input(lua_State *L) { (void)L; }
 
 int uv_run(uv_loop_t *loop, uv_run_mode mode) {
   (void)loop, (void)mode;

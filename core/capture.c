@@ -124,7 +124,10 @@ static void on_output(uv_poll_t *h, int status, int events) {
 void pp_capture_job(pp_engine *e, const pp_server *s) {
   pp_capture *c = e->capture;
 
-  c->outlet[0].mode = c->outlet[1].mode = s->output;
+  for (int k = 0; k < 2; k++) {
+    c->outlet[k].mode = s->output;
+    strcpy(c->outlet[k].prefix, s->by_host ? "[local] " : "[local/0] ");
+  }
   if (e->cwd >= 0 && c->cwd >= 0)
     (void)!fchdir(e->cwd);
 }
@@ -247,7 +250,6 @@ static pp_capture *make(pp_engine *e) {
     o->to = &e->out[k];
     o->meter = &e->meter;
     o->dirty = &e->dirty[k];
-    strcpy(o->prefix, "[local/0] ");
     fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK);
   }
   if (fstat(c->w[0], &c->is) != 0 ||

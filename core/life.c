@@ -255,6 +255,8 @@ static void end_zygote(pp_engine *e) {
 
 /* The lock held. */
 static int end(pp_engine *e, int status) {
+  const bool shell = e->options->mode != NULL;
+
   pp_meter_hide(&e->meter);
   if (e->in_job) { /* exit was called in there, or it is stuck */
     fflush(stdout), fflush(stderr);
@@ -271,14 +273,16 @@ static int end(pp_engine *e, int status) {
         pp_link_last_words(e->links[i]);
   }
   pp_engine_flush(e);
-  for (pp_server *s = e->servers; s != NULL; s = s->next) {
+  /* Of its commands the shell says itself how they ended; and one that is
+   * stopped by a signal, or has nobody left to write to, is silent. */
+  for (pp_server *s = e->servers; s != NULL && !shell; s = s->next) {
     e->dropped += s->console ? 0 : s->pending;
     pp_engine_unseen(e, s, "");
   }
-  for (pp_server *s = e->closed; s != NULL; s = s->next)
+  for (pp_server *s = e->closed; s != NULL && !shell; s = s->next)
     pp_engine_unseen(e, s, "");
   /* Nobody reads what they were for: then they are not worth a word. */
-  if (e->dropped > 0 && pp_interrupt_pending() != SIGPIPE)
+  if (e->dropped > 0 && !shell && pp_interrupt_pending() != SIGPIPE)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
            e->dropped == 1 ? "" : "s");
   if (e->options->stats) {

@@ -534,7 +534,11 @@ pp_link *pp_link_open(pp_node *n, uint32_t number) {
     o->to = &e->out[k];
     o->meter = &e->meter;
     o->mode = s->output;
-    snprintf(o->prefix, sizeof o->prefix, "[%s/%u] ", pp_node_name(n), number);
+    if (s->by_host)
+      snprintf(o->prefix, sizeof o->prefix, "[%s] ", pp_node_name(n));
+    else
+      snprintf(o->prefix, sizeof o->prefix, "[%s/%u] ", pp_node_name(n),
+               number);
   }
   lane = pp_engine_lane(e, l);
   if (lane < 0)

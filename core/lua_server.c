@@ -114,7 +114,8 @@ static bool fewer_closing(void *ud) {
 /* core.server{ncpus =, retries =, restart =, output =, timeout =, memory =},
  * all checked -> server, or nil, message */
 static int server_new(lua_State *L) {
-  static const char *const modes[] = {"line", "prefix", "job", "none", NULL};
+  static const char *const modes[] = {"line", "prefix", "job",
+                                      "none", "host",   NULL};
   pp_engine *e = pp_engine_here();
   pp_server_options o = {0};
   pp_userver *u;
@@ -140,6 +141,10 @@ static int server_new(lua_State *L) {
   o.timeout = (int64_t)(luaL_optnumber(L, -1, 0) * 1e9);
   lua_getfield(L, 1, "output");
   o.output = (enum pp_output)luaL_checkoption(L, -1, "line", modes);
+  if (strcmp(lua_isnil(L, -1) ? "" : lua_tostring(L, -1), "host") == 0) {
+    o.output = PP_OUTPUT_PREFIX;
+    o.by_host = true;
+  }
   lua_pop(L, 2);
   u = pp_push_server(L);
   e->custom = pp_send_userdata;

@@ -47,6 +47,32 @@ const char pp_options_help[] =
     "  --block SIZE         bytes that a worker is given at a time\n"
     "  --max-line SIZE      bytes of the longest line there may be (64M)\n"
     "\n"
+    "Commands, in place of a script (see ppsh(1)):\n"
+    "  --sh CMD             run CMD on each host of -H; or, with a "
+    "placeholder\n"
+    "                       ({} {.} {/} {//} {/.} {#} {1}), ::: or --each, "
+    "for\n"
+    "                       each line of stdin or argument, on all workers:\n"
+    "                       ppsh --sh 'gzip -9 {}' ::: *.txt\n"
+    "  --each               for each line, which stands behind CMD\n"
+    "  --once               once on each host, or here, whatever CMD holds\n"
+    "  --null, -0           lines end in zero bytes\n"
+    "  --keep               output in the order of the lines\n"
+    "  --line-buffer        pass lines on at once, not each job's output "
+    "whole\n"
+    "  --retries N          try a failing command N times in all\n"
+    "  --timeout SECONDS    kill what runs longer\n"
+    "  --halt WHEN,WHY=N    soon or now; fail, success or done; N or N%\n"
+    "  --joblog FILE        log jobs as GNU parallel does\n"
+    "  --resume             skip what is in that log\n"
+    "  --resume-failed      skip what has succeeded by that log\n"
+    "  --workdir DIR        where commands run\n"
+    "  --push FILE          send this file or directory there first ({} too)\n"
+    "  --fetch FILE         bring this one back afterwards ({} too)\n"
+    "  --cleanup            remove both there\n"
+    "  --fold               hosts that wrote the same are shown once\n"
+    "  --fanout N           hosts at a time (64)\n"
+    "\n"
     "  --help               show this\n"
     "  --version            show the version of all parts\n"
     "\n"
@@ -152,7 +178,8 @@ static int add_shell(pp_options *o, const char *option, const char *value) {
 /* Options of the shell that take no value. What their values mean is for
  * lua/pp/shell/ to say. */
 static const char *const flags[] = {
-    "--fold", "--keep", "--each", "--resume", "--cleanup", "--top",
+    "--fold",   "--keep",    "--each", "--once",          "--null",
+    "--resume", "--cleanup", "--top",  "--resume-failed", "--line-buffer",
 };
 
 /* Options that take a value: --name VALUE, --name=VALUE, -x VALUE, -xVALUE. */
@@ -170,6 +197,7 @@ static const struct valued {
     {"--halt", 0, add_shell},     {"--push", 0, add_shell},
     {"--fetch", 0, add_shell},    {"--report", 0, add_shell},
     {"--block", 0, add_shell},    {"--max-line", 0, add_shell},
+    {"--fanout", 0, add_shell},   {"--workdir", 0, add_shell},
 };
 
 /* The value of such an option standing at argv[*i], which it may move. */
@@ -242,6 +270,10 @@ static int short_option(pp_options *o, int *i) {
     if (arg[1] == 'i')
       o->interactive = true;
     return 0;
+  case '0':
+    if (rest != NULL)
+      return unrecognized(arg);
+    return add_shell(o, "--null", NULL);
   case 'E':
     if (rest != NULL)
       return unrecognized(arg);

@@ -29,6 +29,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   s->retries = o->retries;
   s->restart = o->restart;
   s->output = o->output;
+  s->by_host = o->by_host;
   s->timeout = o->timeout;
   s->memory = o->memory;
   s->seed = o->seed;

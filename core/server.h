@@ -42,6 +42,7 @@ struct pp_server {
   uint32_t retries;
   uint32_t restart;      /* a worker is replaced after so many jobs; 0: never */
   enum pp_output output; /* what becomes of its jobs' output */
+  bool by_host;          /* prefixes name the node alone */
   int64_t timeout;       /* ns, of a job that has none of its own; 0: none */
   uint64_t memory;       /* bytes of a worker's Lua heap; 0: any */
   uint64_t seed;         /* of its jobs' random numbers, if seeded */
@@ -59,6 +60,7 @@ struct pp_server {
 typedef struct pp_server_options {
   uint32_t ncpus, retries, restart;
   enum pp_output output;
+  bool by_host;
   int64_t timeout;
   uint64_t memory, seed;
   bool seeded;

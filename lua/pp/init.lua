@@ -132,7 +132,7 @@ local known = {
   seed = true,
   name = true,
 }
-local outputs = { line = true, prefix = true, job = true, none = true }
+local outputs = { line = true, prefix = true, host = true, job = true, none = true }
 
 --- Options of pp.Server. An unknown one is an error.
 -- @table pp.Server_options
@@ -156,8 +156,8 @@ local outputs = { line = true, prefix = true, job = true, none = true }
 --   0, never; true is 1
 -- @tfield[opt] string output what becomes of what jobs write: "line" (whole
 --   lines go to the script's own stdout and stderr; default), "prefix" (the
---   same with `[node/worker] ` before each), "job" (it is kept in `job.output`
---   and `job.errors`), "none" (it is dropped)
+--   same with `[node/worker] ` before each), "host" (with `[node] `), "job" (it is
+--   kept in `job.output` and `job.errors`), "none" (it is dropped)
 -- @tfield[opt] integer seed the random numbers of job k depend on it and k
 --   alone; without it they are different each time
 -- @tfield[opt] string name any text
@@ -226,7 +226,8 @@ function pp.Server(options, hosts)
   end
   local output = options.output
   if output ~= nil and not outputs[output] then
-    bad(1, "Server", "output must be 'line', 'prefix', 'job' or 'none', got %s", tostring(output))
+    bad(1, "Server", "output must be 'line', 'prefix', 'host', 'job' or 'none', got %s",
+      tostring(output))
   end
   if options.name ~= nil and type(options.name) ~= "string" then
     bad(1, "Server", "name must be a string, got %s", type(options.name))

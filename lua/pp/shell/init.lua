@@ -15,7 +15,8 @@ local known = {
   sh = {
     sh = true, fold = true, keep = true, each = true, joblog = true, resume = true, retries = true,
     timeout = true, halt = true, push = true, fetch = true, cleanup = true, top = true,
-    report = true,
+    report = true, null = true, once = true, fanout = true, workdir = true,
+    ["resume-failed"] = true, ["line-buffer"] = true,
   },
   map = {
     map = true, filter = true, reduce = true, fields = true, block = true, ["max-line"] = true,

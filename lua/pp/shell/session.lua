@@ -55,10 +55,13 @@ end
 
 --- A server for what the user types with @: one worker on each host, and one
 -- here, whose jobs run in its base globals. It shows nowhere.
+-- @string[opt] output what becomes of what is written there; "job"
 -- @treturn Server
 -- @raise when no worker can be started
-function session.console()
-  local s = pp.Server { ncpus = 1, hosts = {}, retries = 0, output = "job", name = "console" }
+function session.console(output)
+  local s = pp.Server {
+    ncpus = 1, hosts = {}, retries = 0, output = output or "job", name = "console",
+  }
   core.hide(s)
   s:add_host(column(get_hosts(), 2))
   return follow(s)

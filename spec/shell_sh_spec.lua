@@ -1,0 +1,234 @@
+-- SPDX-License-Identifier: MIT
+-- ppsh --sh: commands over lines and arguments, and once on each host.
+local child = require "spec.support.child"
+local run = require "spec.support.run"
+
+local function ppsh(args, options) return run.ppsh(args, options) end
+local function lines_of(text)
+  local lines = {}
+  for line in text:gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  return lines
+end
+local function sorted(text)
+  local lines = lines_of(text)
+  table.sort(lines)
+  return table.concat(lines, " ")
+end
+
+teardown(run.cleanup)
+
+describe("--sh over lines", function()
+  it("runs a command for each line, which stands behind it where it has no place", function()
+    local r = ppsh({"--sh", "echo got"}, {stdin = "a\nb\nc\n"})
+    assert.same({0, "got a got b got c", ""}, {r.status, sorted(r.out), r.err})
+    r = ppsh({"--sh", "echo {}-{#}", "--keep"}, {stdin = "a\n\nb"})
+    assert.equal("a-1\n-2\nb-3\n", r.out)
+  end)
+
+  it("knows the placeholders of GNU parallel", function()
+    local r = ppsh {"--sh", "echo {} {.} {/} {//} {/.} {#} {1.}", ":::", "a/b.c.d"}
+    assert.equal("a/b.c.d a/b.c b.c.d a b.c 1 a/b.c\n", r.out)
+    r = ppsh {"--keep", "--sh", "echo {2}{1}", ":::", "a", "b", ":::", "c", "d"}
+    assert.equal("ca\nda\ncb\ndb\n", r.out)
+    r = ppsh {"--keep", "--sh", "echo", ":::", "a", ":::", "c", "d"}
+    assert.equal("a c\na d\n", r.out)
+    local file = run.file("x y\nz\n", "list")
+    r = ppsh {"--keep", "--sh", "echo {} ${HOME:+set} {}", "::::", file}
+    assert.equal("x y set x y\nz set z\n", r.out)
+  end)
+
+  it("gives words to the command as they are", function()
+    local words = {"it's", '"', "$HOME", "a  b", "-n", "*", "\\", "`x`", "\xff\xfe\x80", "!", ";",
+      "~", "#", "{}", "a\nb"}
+    local r = ppsh({"-0", "--keep", "--sh", "printf '<%s>' {}"},
+      {stdin = table.concat(words, "\0") .. "\0"})
+    assert.equal("<" .. table.concat(words, "><") .. ">", r.out)
+    r = ppsh({"--keep", "--sh", "printf '<%s>' {}", ":::", table.unpack(words)})
+    assert.equal("<" .. table.concat(words, "><") .. ">", r.out)
+  end)
+
+  it("takes the lines for commands where there is none", function()
+    local r = ppsh({"--keep", "--each", "--sh", ""}, {stdin = "echo a; echo b\nexit 1\n"})
+    assert.same({1, "a\nb\n"}, {r.status, r.out})
+  end)
+
+  it("keeps the output of a job together, and stdout and stderr apart", function()
+    local r = ppsh {"-j", "4", "--sh", "for i in 1 2 3; do echo {}$i; echo {} >&2; done", ":::",
+      "a", "b", "c", "d"}
+    assert.equal(12, #lines_of(r.out))
+    for first in r.out:gmatch "(%a)1\n" do
+      assert.truthy(r.out:find(first .. "1\n" .. first .. "2\n" .. first .. "3\n", 1, true))
+    end
+    assert.equal("a a a b b b c c c d d d", sorted(r.err))
+  end)
+
+  it("passes large output on whole, and leaves no file", function()
+    local dir = run.directory()
+    local r = ppsh({"--keep", "--sh", "head -c 3000000 /dev/zero | tr '\\0' {}", ":::", "a", "b"},
+      {env = {TMPDIR = dir}})
+    assert.equal(("a"):rep(3000000) .. ("b"):rep(3000000), r.out)
+    assert.equal("", child.output_of("ls -A " .. dir))
+  end)
+
+  it("passes lines on while a command runs with --line-buffer", function()
+    local p = run.start_ppsh({"--line-buffer", "--sh", "echo {}; sleep 1000", ":::", "a"},
+      {stdin_file = "/dev/null"})
+    assert.is_true(run.poll(function() return p:out() == "a\n" end))
+    p:kill "INT"
+    assert.equal(130, p:wait().status)
+  end)
+
+  it("ends with the number of jobs that have failed", function()
+    assert.equal(2, ppsh({"--sh", "exit {}", ":::", "0", "1", "2"}).status)
+    local r = ppsh({"--sh", "exit 1"}, {stdin = ("x\n"):rep(130)})
+    assert.equal(101, r.status)
+  end)
+
+  it("stops at failures, successes or shares of them as --halt says", function()
+    local r = ppsh({"-j", "1", "--halt", "now,fail=1", "--sh", "echo {}; exit {}", ":::", "0", "7",
+      "0", "0", "0", "0", "0", "0", "0"})
+    assert.equal(7, r.status)
+    assert.equal("0\n7\n", r.out)
+    r = ppsh({"-j", "1", "--halt", "soon,success=1", "--sh", "exit {}", ":::", "3", "0", "0", "0",
+      "0", "0"})
+    assert.equal(0, r.status)
+    r = ppsh({"-j", "1", "--halt", "soon,fail=50%", "--sh", "exit {}", ":::", "1", "1", "0", "0"})
+    assert.equal(50, r.status)
+    r = ppsh({"-j", "2", "--halt", "now,done=1", "--sh", "sleep {}; exit 4", ":::", "0", "1000"})
+    assert.equal(4, r.status)
+  end)
+
+  it("tries a failing command again, so often in all", function()
+    local file = run.directory() .. "/n"
+    local r = ppsh({"--retries", "3", "--sh", "echo x >>" .. file .. "; exit {}", ":::", "1"})
+    assert.equal(1, r.status)
+    assert.equal("x\nx\nx\n", run.read(file))
+    os.remove(file)
+    local command = "echo x >>%s; test $(wc -l <%s) = {}"
+    r = ppsh({"--retries", "5", "--sh", command:format(file, file), ":::", "2"})
+    assert.equal(0, r.status)
+    assert.equal("x\nx\n", run.read(file))
+  end)
+
+  it("kills what runs too long, and what that has started", function()
+    local file = run.directory() .. "/pid"
+    local r = ppsh({"--timeout", "0.3", "--sh", ": {}; sleep 1000 & echo $! >" .. file .. "; wait",
+      ":::", ""})
+    assert.equal(1, r.status)
+    assert.matches("timed out after 0.3 s", r.err, 1, true)
+    local pid = tonumber(run.read(file))
+    assert.is_true(child.eventually(function() return not child.alive(pid) end))
+  end)
+
+  it("logs jobs in the columns of GNU parallel", function()
+    local log = run.directory() .. "/log"
+    ppsh({"-j", "1", "--timeout", "0.5", "--joblog", log, "--sh", "", ":::", "exit 3",
+      "kill -9 $$", "echo 'a\nb'", "sleep 1000"})
+    local lines = lines_of(run.read(log))
+    assert.equal("Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand",
+      lines[1])
+    for k, what in ipairs {"3\t0\texit 3", "0\t9\tkill -9 $$", "0\t0\techo 'a\0b'",
+      "-1\t15\tsleep 1000"} do
+      local seq, start, ran, rest = lines[k + 1]:match
+        "^(%d+)\t:\t(%d+%.%d%d%d)\t +(%d+%.%d%d%d)\t0\t0\t(.*)$"
+      assert.equal(tostring(k), seq)
+      assert.equal(what, rest)
+      assert.is_true(math.abs(tonumber(start) - os.time()) < 60 * run.slowness)
+      assert.is_true(tonumber(ran) < 60 * run.slowness)
+    end
+  end)
+
+  it("skips what the log says is done, if it is the same command", function()
+    local log = run.directory() .. "/log"
+    local function go(command, option, ...)
+      return sorted(ppsh({"--joblog", log, "--sh", command, option, ":::", ...}).out)
+    end
+    assert.equal("a b", go("echo {}; test {} = a", nil or "--keep", "a", "b"))
+    assert.equal("c", go("echo {}; test {} = a", "--resume", "a", "b", "c"))
+    -- what has failed is run again
+    assert.equal("b c", go("echo {}; test {} = a", "--resume-failed", "a", "b", "c"))
+    -- another command in its place is not done
+    assert.equal("B", go("echo {}; test {} = a", "--resume", "a", "B", "c"))
+    -- the last line was torn when its writer was killed
+    local f = io.open(log, "a")
+    f:write("4\t:\t1.0\t0.1\t0\t0\t0\t0\techo")
+    f:close()
+    assert.equal("d", go("echo {}; test {} = a", "--resume", "a", "B", "c", "d"))
+    assert.equal("", go("echo {}; test {} = a", "--resume", "a", "B", "c", "d"))
+  end)
+
+  it("refuses lines that no command can be given, and goes on", function()
+    local r = ppsh({"--keep", "--each", "--sh", "echo"},
+      {stdin = ("x"):rep(300000) .. "\na\0b\nc\n"})
+    assert.equal(2, r.status)
+    assert.equal("c\n", r.out)
+    assert.matches("line 1 of the input is longer than 131071 bytes", r.err, 1, true)
+    assert.matches("line 2 of the input holds a zero byte", r.err, 1, true)
+  end)
+
+  it("goes on with commands while it waits for more lines", function()
+    local p = run.start_ppsh({"--sh", "echo {}"})
+    p:write "a\n"
+    assert.is_true(run.poll(function() return p:out() == "a\n" end))
+    p:write "b"
+    p:write "c\n"
+    assert.is_true(run.poll(function() return p:out() == "a\nbc\n" end))
+    p:close_stdin()
+    assert.equal(0, p:wait().status)
+  end)
+
+  it("ends quietly with all commands when nobody reads what it writes", function()
+    local tag = ("%d-%d"):format(os.time(), math.random(1 << 40))
+    local r = run.program({"sh", "-c", run.quote(run.ppsh_path)
+      .. " --line-buffer --sh 'yes {}' ::: a b | head -n 2"}, {env = {PP_SPEC_TAG = tag}})
+    assert.equal("", r.err)
+    assert.equal(2, #lines_of(r.out))
+    assert.same({}, child.left(tag))
+  end)
+
+  it("ends all commands at Ctrl-C, quietly", function()
+    local tag = ("%d-%d"):format(os.time(), math.random(1 << 40))
+    local p = run.start({"env", "--default-signal=INT", run.ppsh_path, "--sh", "echo {}; sleep {}",
+      "--line-buffer", ":::", "1001", "1002"},
+      {stdin_file = "/dev/null", env = {PP_SPEC_TAG = tag}})
+    assert.is_true(run.poll(function() return #lines_of(p:out()) == 2 end))
+    p:kill "INT"
+    local r = p:wait()
+    assert.equal(130, r.status)
+    assert.equal("", r.err)
+    assert.same({}, child.left(tag))
+  end)
+
+  it("says what is wrong with its options", function()
+    local function refused(text, ...)
+      local r = ppsh {...}
+      assert.equal(2, r.status)
+      assert.matches(text, r.err, 1, true)
+    end
+    refused("bad value for --halt: 'x'", "--halt", "x", "--sh", "a")
+    refused("bad value for --halt: 'now,fail=0'", "--halt", "now,fail=0", "--sh", "a")
+    refused("bad value for --timeout: '-1'", "--timeout", "-1", "--sh", "a")
+    refused("bad value for --retries: '0'", "--retries", "0", "--sh", "a")
+    refused("--resume goes with --joblog", "--resume", "--sh", "a")
+    refused("unexpected word 'b': arguments come behind :::", "--sh", "a", "b")
+    refused("there is no list 2 for '{2}'", "--sh", "a {2}", ":::", "b")
+    refused("cannot read '/no/such", "--sh", "a", "::::", "/no/such")
+    refused("cannot open the log '/no/such", "--joblog", "/no/such/log", "--sh", "a", ":::", "b")
+    refused("--keep is for commands that run for each line", "--once", "--keep", "--sh", "a")
+    refused("--fold is for commands that run once", "--fold", "--sh", "a", ":::", "b")
+  end)
+end)
+
+describe("--sh here", function()
+  it("runs once where there is neither a line nor a host", function()
+    local r = ppsh {"--sh", "echo out; echo err >&2; exit 3"}
+    assert.same({3, "out\n", "err\n"}, {r.status, r.out, r.err})
+    assert.equal("once\n", ppsh({"--sh", "echo once"}, {stdin = ""}).out)
+    assert.equal("{}\n", ppsh({"--once", "--sh", "echo {}"}).out)
+  end)
+
+  it("stops it when its time is up", function()
+    local r = ppsh {"--timeout", "0.2", "--sh", "echo a; sleep 1000"}
+    assert.same({124, "a\n"}, {r.status, r.out})
+  end)
+end)
