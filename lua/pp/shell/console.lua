@@ -102,6 +102,14 @@ local function is_interrupt(e)
   return type(e) == "string" and e:find "interrupted!$" ~= nil
 end
 
+-- A waiting call has raised this: what a callback did is told; Ctrl-C goes on.
+local function told(e)
+  if is_interrupt(e) then
+    error(e, 0)
+  end
+  write(io.stderr, "callback: " .. tostring(e) .. "\n")
+end
+
 -- Wait until all jobs have ended, or at most so long: true if they have; nil and
 -- "interrupted". Callbacks run; what one raises is told.
 local function wait(seconds)
@@ -114,7 +122,7 @@ local function wait(seconds)
       core.calm()
       return nil, "interrupted"
     end
-    write(io.stderr, "callback: " .. tostring(ended) .. "\n")
+    told(ended)
   end
 end
 
@@ -180,6 +188,18 @@ local function await(asked)
   end
 end
 
+-- What an ended job gave, as its pcall has it. That is a waiting call, too.
+local function results(job)
+  local r
+  repeat
+    r = table.pack(pcall(job.pcall, job))
+    if not r[1] then
+      told(r[2])
+    end
+  until r[1]
+  return table.unpack(r, 2, r.n)
+end
+
 -- End the evaluations that have not ended, and see what became of their
 -- interpreters: a.fate.
 local function stop(asked, why)
@@ -208,7 +228,7 @@ local function stop(asked, why)
     if a.check then
       local done, id
       if a.check.finished then
-        done, id = a.check:pcall()
+        done, id = results(a.check)
       else
         a.check:cancel()
       end
@@ -271,7 +291,7 @@ local function take(a, lists)
       list[#list + 1] = { node = a.node, key = outputs[i] }
     end
   end
-  local ok, id, kind, first, second, trace = job:pcall()
+  local ok, id, kind, first, second, trace = results(job)
   if a.late then
     local text = a.late == "time" and ("no answer within %g s"):format(limit) or "did not finish"
     lists.late[#lists.late + 1] = {
@@ -284,6 +304,8 @@ local function take(a, lists)
     if e.kind == "lost" then
       text = text:gsub("^worker %d+ %(pid %d+%) ", "its interpreter ")
         :gsub(" while it ran this job.*$", "") .. ": its globals are gone"
+    elseif e.kind == "connect" then
+      text = text:gsub("^no worker .- on '[^']*': host '[^']*': ", "cannot be used: ")
     end
     known[a.node] = nil
     lists.failed[#lists.failed + 1] = {
