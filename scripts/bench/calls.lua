@@ -38,6 +38,36 @@ local function start_gather(n)
   end
 end
 
+-- Run f while as many loops as there are CPUs want all of them. They end with the
+-- shell that started them, and that with the pipe it reads.
+local function beside_loops(f, ...)
+  local _ <close> = assert(io.popen(([[
+    for _ in $(seq %d); do
+      sh -c 'while :; do :; done' &
+      loops="$loops $!"
+    done
+    read _
+    kill $loops
+  ]]):format(pp.ncpus()), "w"))
+  return f(...)
+end
+
+-- Both with nothing free to spin on.
+local function start_beside(n)
+  local lone, gather = start_lone(n), start_gather(10 * n)
+  return function()
+    return beside_loops(function()
+      local one, all = lone(), gather()
+      return {
+        pingpong = one.pingpong,
+        one = one.ours,
+        batched = { seconds = all.batched, n = 10 * n },
+        all = { seconds = all.ours, n = 10 * n },
+      }
+    end)
+  end
+end
+
 return {
   {
     name = "lone.pinned",
@@ -61,6 +91,18 @@ return {
         about = "the same on free CPUs" },
       { name = "lone.spin", floor = "spin", unit = "us",
         about = "the same; floor: two processes that spin on shared memory" },
+    },
+  },
+  {
+    name = "beside",
+    n = { quick = 200, usual = 2000 },
+    rounds = 5,
+    start = start_beside,
+    lines = {
+      { name = "lone.beside", of = "one", floor = "pingpong", unit = "us", target = "ratio <= 1",
+        about = "as `lone.free`, while as many loops as there are CPUs want all of them" },
+      { name = "gather.beside", of = "all", floor = "batched", unit = "/s",
+        about = "as `gather`, beside such loops" },
     },
   },
   {
