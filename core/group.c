@@ -44,11 +44,18 @@ static int grow(pp_groups *s) {
 }
 
 pp_group *pp_groups_get(pp_groups *s, const char *name, size_t len) {
-  uint64_t hash = hash_of(name, len);
-  pp_group *g = look(s, name, len, hash), **at;
+  pp_group *g = s->last, **at;
+  uint64_t hash;
 
+  if (g != NULL && g->len == len && memcmp(g->name, name, len) == 0) {
+    g->refs++;
+    return g;
+  }
+  hash = hash_of(name, len);
+  g = look(s, name, len, hash);
   if (g != NULL) {
     g->refs++;
+    s->last = g;
     return g;
   }
   if (s->n >= s->cap && grow(s) != 0)
@@ -67,6 +74,7 @@ pp_group *pp_groups_get(pp_groups *s, const char *name, size_t len) {
   g->next = *at;
   *at = g;
   s->n++;
+  s->last = g;
   return g;
 }
 
@@ -80,6 +88,8 @@ void pp_group_unref(pp_group *g) {
       at = &(*at)->next;
     *at = g->next;
     g->set->n--;
+    if (g->set->last == g)
+      g->set->last = NULL;
   }
   free(g);
 }

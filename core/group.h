@@ -25,6 +25,7 @@ typedef struct pp_group {
 typedef struct pp_groups {
   pp_group **table; /* owned */
   size_t cap, n;    /* cap: 0 or a power of two */
+  pp_group *last;   /* that was asked for; NULL: it is gone */
 } pp_groups;
 
 /* The group of this name, or NULL. */

