@@ -336,19 +336,12 @@ static int cut(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   pp_job *j = u->j;
   uint32_t kept = 0;
-  bool can = true;
+  bool can;
 
   pp_engine_enter(e);
-  if (j->more != NULL && j->more->most > 0) {
-    kept = j->more->most;
-  } else if (j->state == PP_JOB_SENT) {
-    can = j->place->ops->cut != NULL && n > 1 && n == j->items;
-    /* One that is asked knows best whether it has begun it. */
-    if (can && (j->place->ops->ask != NULL || pp_job_begun(j)))
-      kept = j->place->ops->cut(j->place, j, (uint32_t)n);
-    if (kept > 0)
-      pp_server_kept(j->server, j, kept);
-  }
+  if (n > 1 && (n == j->items || (j->more != NULL && j->more->most > 0)))
+    kept = pp_server_cut_chunk(j);
+  can = j->state != PP_JOB_SENT || j->place->ops->cut != NULL;
   pp_engine_leave(e);
   if (!can)
     lua_pushboolean(L, 0);

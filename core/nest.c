@@ -252,6 +252,12 @@ static uint32_t up_worker(pp_place *p, pp_job *j) {
   return worker;
 }
 
+static uint32_t up_cut(pp_place *p, pp_job *j, uint32_t n) {
+  uint64_t kept = ask(up_of(p), PP_ASK_CUT, j->seq);
+
+  return kept > n ? n : (uint32_t)kept;
+}
+
 static bool up_withdraw(pp_place *p, pp_job *j) {
   pp_up *u = up_of(p);
   unsigned char b[PP_CANCEL_SIZE];
@@ -280,6 +286,7 @@ static const pp_place_ops up_ops = {
     .worker = up_worker,
     .withdraw = up_withdraw,
     .stop = up_stop,
+    .cut = up_cut,
 };
 
 /* --- the server of a job -------------------------------------------------- */

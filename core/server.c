@@ -588,6 +588,22 @@ void pp_server_shorten(pp_job *j, uint32_t items) {
   j->items = items;
 }
 
+uint32_t pp_server_cut_chunk(pp_job *j) {
+  const pp_place_ops *ops = j->place != NULL ? j->place->ops : NULL;
+  uint32_t kept = 0;
+
+  if (j->more != NULL && j->more->most > 0)
+    return j->more->most;
+  if (j->state != PP_JOB_SENT || ops->cut == NULL || j->items < 2)
+    return 0;
+  /* One that is asked knows best whether it has begun it. */
+  if (ops->ask != NULL || ops->begun(j->place, j) >= 0)
+    kept = ops->cut(j->place, j, j->items);
+  if (kept > 0 && j->server != NULL)
+    pp_server_kept(j->server, j, kept);
+  return kept;
+}
+
 void pp_server_kept(pp_server *s, pp_job *j, uint32_t items) {
   pp_more *more = pp_job_more(j);
 

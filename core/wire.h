@@ -198,7 +198,8 @@ enum {
 enum {
   PP_ASK_BEGUN = 1,  /* when was that job begun, ns? 0: not yet, 1: unknown */
   PP_ASK_CANCEL_ALL, /* cancel what has not: how many? */
-  PP_ASK_WORKER      /* which worker has begun that job? */
+  PP_ASK_WORKER,     /* which worker has begun that job? */
+  PP_ASK_CUT /* cut that chunk short: items that stay there, 0: not yet */
 };
 
 /* CHILD: fixed part, then as in a RESULT, then what it wrote. */

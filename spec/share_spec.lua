@@ -161,7 +161,8 @@ describe("a chunk whose worker is at a long item", function()
         note(dir, i)
         if i == 4 and pp.job.attempt <= retries then
           await(dir .. "/" .. 50, PATIENCE)
-          os.execute("kill -9 $PPID")
+          local stat <close> = io.open "/proc/self/stat"
+          os.execute("kill -9 " .. stat:read "n")
         end
         return i
       end
@@ -182,7 +183,8 @@ describe("a chunk whose worker is at a long item", function()
     local function f(i)
       if i % 40 == 7 then
         if pp.job.attempt == 1 then
-          os.execute("(sleep 0.00$(($$ % 7)); kill -9 $PPID) &")
+          local stat <close> = io.open "/proc/self/stat"
+          os.execute("(sleep 0.00$(($$ % 7)); kill -9 " .. stat:read "n" .. ") &")
         end
         pp.sleep(0.012)
       end
@@ -193,6 +195,17 @@ describe("a chunk whose worker is at a long item", function()
       for i = 1, 400 do assert.are.equal(i, got[i]) end
       assert.are.equal(400, got.n)
     end
+  end)
+
+  it("does so in a job", function()
+    server = pp.Server(3)
+    local f = held(2, 50)
+    local got = server:spawn(function()
+      local own = pp.Server()
+      return own:map(f, pp.range(1, 50), {chunk = 50})
+    end)()
+    for i = 1, 50 do assert.are.equal(2 * i, got[i]) end
+    assert.are.equal(("1"):rep(50), runs(dir, 50))
   end)
 
   it("ends with its server, and when it is left", function()
