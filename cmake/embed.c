@@ -3,7 +3,8 @@
  * embed ROOT LIST OUTPUT
  *
  * Writes OUTPUT, the C file that core/embed.h declares, from the Lua files
- * named in the file LIST (relative to ROOT, each "lua/..."). They are compiled
+ * named in the file LIST (relative to ROOT, each "lua/..."; one that is made
+ * in the build is named "lua/...=PATH"). They are compiled
  * here, by the Lua that the program is linked with: ppsh loads its library at
  * every start, and compiling takes ten times as long as loading.
  */
@@ -34,12 +35,18 @@ static int fail(const char *what, const char *why) {
 }
 
 /* lua/pp/init.lua: the chunk @pp/init.lua. Its array is m<index>. */
-static int module(lua_State *L, const char *root, const char *file, int index,
+static int module(lua_State *L, const char *root, char *file, int index,
                   output *o) {
+  char *made = strchr(file, '=');
   luaL_Buffer b;
   int status;
 
-  lua_pushfstring(L, "%s/%s", root, file);
+  if (made != NULL)
+    *made++ = '\0';
+  if (made != NULL)
+    lua_pushstring(L, made);
+  else
+    lua_pushfstring(L, "%s/%s", root, file);
   lua_pushfstring(L, "@%s", file + strlen("lua/"));
   {
     FILE *f = fopen(lua_tostring(L, 1), "rb");
@@ -107,7 +114,7 @@ int main(int argc, char **argv) {
   fprintf(o.f, "\nconst pp_embedded pp_embedded_modules[] = {\n");
   rewind(list);
   for (n = 0; fgets(line, sizeof line, list) != NULL;) {
-    line[strcspn(line, "\n")] = '\0';
+    line[strcspn(line, "=\n")] = '\0';
     if (line[0] != '\0')
       entry(line, n++, o.f);
   }

@@ -21,7 +21,10 @@ function(ppsh_write_list file)
   string(REPLACE ";" "\n" lines "${ARGN}")
   file(CONFIGURE OUTPUT ${file} CONTENT "${lines}\n" @ONLY)
 endfunction()
-ppsh_write_list(${PPSH_GENERATED_DIR}/lua.list ${lua_files})
+# What the prompt's .doc tells: docstrings, as a module.
+set(PPSH_REFERENCE ${PPSH_GENERATED_DIR}/reference.lua)
+ppsh_write_list(${PPSH_GENERATED_DIR}/lua.list ${lua_files}
+  lua/pp/shell/reference.lua=${PPSH_REFERENCE})
 # Agents have what workers need.
 set(worker_files ${lua_files})
 list(FILTER worker_files EXCLUDE REGEX "^lua/pp/shell/")
@@ -37,6 +40,19 @@ list(TRANSFORM c_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/
 add_executable(ppembed cmake/embed.c)
 target_link_libraries(ppembed PRIVATE pplua)
 
+add_executable(pprun cmake/run.c)
+target_link_libraries(pprun PRIVATE pplua)
+set(doc_files ${lua_files} ${c_files})
+list(FILTER doc_files INCLUDE REGEX "^lua/pp/[^/]*$|/lua_[^/]*[.]c$")
+list(TRANSFORM doc_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+add_custom_command(
+  OUTPUT ${PPSH_REFERENCE}
+  COMMAND pprun ${CMAKE_CURRENT_SOURCE_DIR}/scripts/reference --lua
+    ${PPSH_REFERENCE}
+  DEPENDS pprun ${CMAKE_CURRENT_SOURCE_DIR}/scripts/reference ${doc_files}
+  COMMENT "Gathering docstrings"
+  VERBATIM)
+
 foreach(pair lua:embed worker:agent_embed)
   string(REGEX REPLACE ":.*" "" list ${pair})
   string(REGEX REPLACE ".*:" "" name ${pair})
@@ -45,6 +61,7 @@ foreach(pair lua:embed worker:agent_embed)
     COMMAND ppembed ${CMAKE_CURRENT_SOURCE_DIR}
       ${PPSH_GENERATED_DIR}/${list}.list ${PPSH_GENERATED_DIR}/${name}.c
     DEPENDS ppembed ${lua_paths} ${PPSH_GENERATED_DIR}/${list}.list
+      ${PPSH_REFERENCE}
     COMMENT "Embedding Lua modules"
     VERBATIM)
 endforeach()
