@@ -17,6 +17,7 @@ enum {
   AT_ONCE_MS = 100,         /* from a second Ctrl-C */
   LATE_MS = 2000,           /* then until _exit */
   ENDING_MS = 10000,        /* from the beginning of the end until _exit */
+  PATIENCE_NS = 1000000000, /* from the first Ctrl-C at a prompt */
   SAME_KEYPRESS_NS = 100000 /* timeout(1) sends twice: process, then group */
 };
 
@@ -35,6 +36,9 @@ static struct {
   volatile sig_atomic_t was;     /* "interrupted!" was raised */
   volatile sig_atomic_t ending;
   volatile sig_atomic_t final;   /* a second SIGINT: no error, the end */
+  volatile sig_atomic_t patient; /* there is a prompt */
+  volatile sig_atomic_t insist;  /* raise until the reset */
+  volatile int64_t first_int;    /* when, since reset */
   volatile sig_atomic_t is_late; /* `late` has been called */
   volatile int64_t last_int;     /* when, and who sent it */
   volatile pid_t last_sender;
@@ -105,7 +109,12 @@ static void on_signal(int sig, siginfo_t *si, void *context) {
       return;
     if (S.ending)
       _exit(128 + SIGINT);
-    if (S.ints++ > 0 && !S.final) {
+    if (S.ints++ == 0)
+      S.first_int = S.last_int;
+    else if (S.patient)
+      S.insist = 1;
+    if (S.ints > (S.patient ? 2 : 1) && !S.final &&
+        (!S.patient || S.last_int - S.first_int > PATIENCE_NS)) {
       S.final = 1;
       arm(AT_ONCE_MS);
     }
@@ -167,9 +176,13 @@ void pp_interrupt_check(lua_State *L) {
     return;
   if (sig != SIGINT || S.final)
     exit(128 + sig);
-  S.pending = 0;
   S.was = 1;
-  pp_state_unpoke(L);
+  if (S.insist) {
+    pp_state_poke(L, on_hook);
+  } else {
+    S.pending = 0;
+    pp_state_unpoke(L);
+  }
   luaL_error(L, "interrupted!");
 }
 
@@ -178,11 +191,14 @@ bool pp_interrupt_was(void) { return S.was; }
 void pp_interrupt_reset(lua_State *L) {
   S.was = 0;
   S.ints = 0;
+  S.insist = 0;
   if (S.pending == SIGINT && !S.final) {
     S.pending = 0;
     pp_state_unpoke(L);
   }
 }
+
+void pp_interrupt_patient(bool yes) { S.patient = yes; }
 
 int pp_interrupt_ending(void) {
   S.ending = 1;

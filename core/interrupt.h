@@ -48,6 +48,14 @@ bool pp_interrupt_was(void);
 void pp_interrupt_reset(lua_State *L);
 
 /*
+ * At a prompt, which gets back what was stopped, one is patient: a second
+ * Ctrl-C before the reset does not end the process, but raises "interrupted!"
+ * at each instruction until then, whatever the script catches. Where that does
+ * not help for a second (it is stuck in C), a further one ends it.
+ */
+void pp_interrupt_patient(bool yes);
+
+/*
  * The process is ending: from now on SIGINT ends it at once and the others
  * change nothing, but ten seconds later it is over. Returns the signal that
  * ended it, or 0.
