@@ -10,7 +10,7 @@ set(PPSH_AGENT_FILES "" CACHE STRING
 set(driver_only main repl berths capture editor crew far life link link_kids
   link_send lua_given lua_input modules outlet serial serial_kids serial_modules serial_state
  
-  options script standby lua_lines)
+  options prompt script standby lua_lines)
 set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_scan.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_stubs.c)

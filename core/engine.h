@@ -33,6 +33,7 @@ struct pp_remote;
 struct pp_nest;
 struct pp_serial;
 struct pp_capture;
+struct pp_prompt;
 
 /* What is asked of those who see to remote hosts. */
 typedef struct pp_remote_ops {
@@ -114,7 +115,8 @@ struct pp_engine {
   bool may_run;      /* who waits can run jobs here */
   uint32_t nserials; /* servers that have run jobs here */
   pp_meter meter;
-  bool at_prompt; /* a line is being edited */
+  bool at_prompt;           /* a line is being edited */
+  struct pp_prompt *prompt; /* NULL: there is none */
   const pp_options *options;
   pp_modules modules;
   char *path, *cpath; /* package.path and package.cpath at the start */

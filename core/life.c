@@ -20,6 +20,7 @@
 #include "engine.h"
 #include "interrupt.h"
 #include "link.h"
+#include "prompt.h"
 #include "serial.h"
 #include "state.h"
 #include "zygote.h"
@@ -258,6 +259,8 @@ static int end(pp_engine *e, int status) {
   const bool shell = e->options->mode != NULL;
 
   pp_meter_hide(&e->meter);
+  if (e->prompt != NULL)
+    e->prompt->end(e);
   if (e->in_job) { /* exit was called in there, or it is stuck */
     fflush(stdout), fflush(stderr);
     pp_capture_kill(e);

@@ -103,10 +103,6 @@ void pp_run_callbacks(lua_State *L, pp_engine *e);
 void pp_drop_put_off(lua_State *L, pp_engine *e);
 int pp_call_back(lua_State *L);
 
-/* What the prompt waits by: jobs and their callbacks go on until fd can be
- * read or a signal has come. Returns 0. */
-int pp_prompt_wait(lua_State *L, int fd);
-
 /* A function and all that goes with it, to be submitted again and again. */
 #define PP_PARCEL_META "pp.parcel"
 typedef struct pp_uparcel {

@@ -208,13 +208,13 @@ static int run_all(lua_State *L) {
   }
   if (o->interactive) {
     pp_script_global_pp(L);
-    pp_repl_run(L, pp_prompt_wait);
+    pp_repl_run(L);
   } else if (o->script == o->argc && !o->has_e && !o->show_lua_version) {
     if (terminal) {
       printf("ppsh " PP_VERSION "\n");
       print_lua_version();
       pp_script_global_pp(L);
-      pp_repl_run(L, pp_prompt_wait);
+      pp_repl_run(L);
     } else {
       r->status = pp_script_report(L, pp_script_file(L, NULL), o->progname);
     }

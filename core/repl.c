@@ -10,26 +10,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "editor.h"
 #include "interrupt.h"
+#include "prompt.h"
 #include "script.h"
+
+enum {
+  LINE_MOST = 64 << 20, /* bytes of a line that is not typed */
+  FAILURES = 10         /* in a row, of our own: there is no prompt to be had */
+};
 
 typedef struct repl {
   lua_State *L;
-  pp_repl_wait wait;
   bool edit;  /* lines are edited by readline */
-  char *line; /* getline's buffer */
-  size_t size;
+  bool tty;   /* stdin is a terminal */
+  char *line; /* of plain input */
+  size_t cap;
+  const char *prompt; /* while plain input waits at a terminal */
 } repl;
 
-static int just_poll(lua_State *L, int fd) {
-  struct pollfd p = {.fd = fd, .events = POLLIN};
-
-  (void)L;
-  return poll(&p, 1, -1) < 0 && errno != EINTR ? -1 : 0;
-}
+/* The one there is, for what is called back without an argument. */
+static repl *the_repl;
 
 /* SIGTERM and its like end us here; true for Ctrl-C, which is then forgotten.
  */
@@ -44,140 +48,154 @@ static bool interrupted(repl *r) {
   return true;
 }
 
-/* --- lines --------------------------------------------------------------- */
+/* --- lines without an editor ---------------------------------------------- */
 
-static int plain_line(repl *r, const char *prompt) {
-  ssize_t n;
-
-  fputs(prompt, stdout);
+static void hide_plain(void) {
+  /* What was typed is the terminal's; it comes when the line is complete. */
+  fputs("\n", stdout);
   fflush(stdout);
-  if (isatty(STDIN_FILENO) && r->wait(r->L, STDIN_FILENO) < 0)
-    return PP_LINE_EOF;
-  n = interrupted(r) ? -2 : getline(&r->line, &r->size, stdin);
-  if (n < 0) {
-    if (n == -2 || interrupted(r)) {
-      clearerr(stdin);
-      fputs("\n", stdout);
-      return PP_LINE_INTERRUPTED;
+}
+
+static void show_plain(void) {
+  fputs(the_repl->prompt, stdout);
+  fflush(stdout);
+}
+
+/* Push a line of stdin, without its end. */
+static int get_line(repl *r) {
+  size_t n = 0;
+  int c;
+
+  while ((c = getc_unlocked(stdin)) != EOF && c != '\n') {
+    if (n + 1 >= r->cap) {
+      size_t cap = r->cap > 0 ? r->cap * 2 : 256;
+      char *p = n < LINE_MOST ? realloc(r->line, cap) : NULL;
+
+      if (p == NULL) {
+        fflush(stdout);
+        fputs("ppsh: a line of stdin is too long\n", stderr);
+        return PP_LINE_EOF;
+      }
+      r->line = p;
+      r->cap = cap;
     }
-    return PP_LINE_EOF;
+    r->line[n++] = (char)c;
   }
-  if (n > 0 && r->line[n - 1] == '\n')
-    n--;
-  lua_pushlstring(r->L, r->line, (size_t)n);
+  if (c == EOF && (n == 0 || pp_interrupt_pending() != 0))
+    return PP_LINE_EOF;
+  lua_pushlstring(r->L, r->line != NULL ? r->line : "", n);
   return PP_LINE_OK;
 }
 
-/* Name of a global -> its value as the prompt, or nil. */
-static int find_prompt(lua_State *L) {
-  lua_getglobal(L, lua_tostring(L, 1));
-  if (!lua_isnil(L, -1))
-    luaL_tolstring(L, -1, NULL);
-  return 1;
-}
+static int plain_line(repl *r, const char *prompt) {
+  static const pp_line line = {hide_plain, show_plain, NULL};
+  int result = PP_LINE_EOF;
 
-/* Push one line of input; on any other result nothing is pushed. */
-static int read_line(repl *r, bool first) {
-  lua_State *L = r->L;
-  const char *prompt;
-  int result, at;
-
-  lua_pushcfunction(L, find_prompt);
-  lua_pushstring(L, first ? "_PROMPT" : "_PROMPT2");
-  /* What goes wrong there must not end the session. */
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK || lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_pushstring(L, first ? "> " : ">> ");
+  r->prompt = prompt;
+  fputs(prompt, stdout);
+  fflush(stdout);
+  if (r->tty)
+    pp_prompt_wait(r->L, STDIN_FILENO, &line);
+  if (pp_interrupt_pending() == 0)
+    result = get_line(r);
+  if (result == PP_LINE_EOF && pp_interrupt_pending() != 0) {
+    clearerr(stdin);
+    fputs("\n", stdout);
+    return PP_LINE_INTERRUPTED;
   }
-  at = lua_gettop(L);
-  prompt = lua_tostring(L, at);
-  if (r->edit) {
-    result = pp_editor_line(L, prompt, r->wait);
-    if (result == PP_LINE_INTERRUPTED)
-      interrupted(r);
-  } else {
-    result = plain_line(r, prompt);
-  }
-  lua_remove(L, at);
   return result;
 }
 
-/* --- statements ---------------------------------------------------------- */
+/* --- for Lua -------------------------------------------------------------- */
 
-static int load(lua_State *L, const char *s, size_t len) {
-  return luaL_loadbuffer(L, s, len, "=stdin");
+/* read(prompt) -> a line, or nil and "eof" or "interrupted" */
+static int read_line(lua_State *L) {
+  repl *r = the_repl;
+  const char *prompt = luaL_checkstring(L, 1);
+  int result;
+
+  lua_settop(L, 1);
+  if (r->tty)
+    pp_prompt_open(L);
+  result = r->edit ? pp_editor_line(L, prompt) : plain_line(r, prompt);
+  if (r->tty)
+    pp_prompt_close(L);
+  if (result == PP_LINE_OK)
+    return 1;
+  if (result == PP_LINE_INTERRUPTED)
+    interrupted(r);
+  lua_pushnil(L);
+  lua_pushstring(L, result == PP_LINE_EOF ? "eof" : "interrupted");
+  return 2;
 }
 
-/* The chunk ended too early: its message ends so. */
-static bool incomplete(lua_State *L, int status) {
-  static const char mark[] = "<eof>";
-  size_t len;
-  const char *message;
+/* pending() -> is more input there already? */
+static int pending(lua_State *L) {
+  struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
 
-  if (status != LUA_ERRSYNTAX)
-    return false;
-  message = lua_tolstring(L, -1, &len);
-  return len >= sizeof(mark) - 1 &&
-         strcmp(message + len - (sizeof(mark) - 1), mark) == 0;
+  lua_pushboolean(L, poll(&p, 1, 0) > 0);
+  return 1;
 }
 
-/*
- * Read one statement, over as many lines as it needs. On PP_LINE_OK, *status is
- * what loading it gave and the chunk or message has been pushed.
- */
-static int read_statement(repl *r, int *status) {
-  lua_State *L = r->L;
-  int result = read_line(r, true);
-  const char *line;
-  size_t len;
+/* columns() -> of the terminal that stdout is, or nil */
+static int columns(lua_State *L) {
+  struct winsize size;
 
-  if (result != PP_LINE_OK)
-    return result;
-  line = lua_tostring(L, -1);
-  if (line[0] == '=') { /* lua 5.0's way to say return */
-    lua_pushfstring(L, "return %s", line + 1);
-    lua_remove(L, -2);
-  }
-  /* An expression? */
-  lua_pushfstring(L, "return %s", lua_tostring(L, -1));
-  line = lua_tolstring(L, -1, &len);
-  *status = load(L, line, len);
-  lua_remove(L, -2);
-  if (*status == LUA_OK) {
-    lua_remove(L, -2);
-    return PP_LINE_OK;
-  }
-  lua_pop(L, 1);
-  for (;;) {
-    line = lua_tolstring(L, -1, &len);
-    *status = load(L, line, len);
-    if (!incomplete(L, *status))
-      break;
-    result = read_line(r, false);
-    if (result == PP_LINE_EOF)
-      break; /* the message stands */
-    if (result != PP_LINE_OK) {
-      lua_pop(L, 2);
-      return result;
-    }
-    lua_remove(L, -2);
-    lua_pushliteral(L, "\n");
-    lua_insert(L, -2);
-    lua_concat(L, 3);
-  }
-  lua_remove(L, -2);
-  return PP_LINE_OK;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+    return 0;
+  lua_pushinteger(L, size.ws_col > 0 ? size.ws_col : 80);
+  return 1;
 }
 
-static int call_print(lua_State *L) {
-  lua_getglobal(L, "print");
-  lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, 0);
+static const luaL_Reg funcs[] = {
+    {"read", read_line},
+    {"pending", pending},
+    {"columns", columns},
+    {"files", pp_editor_files},
+    {"jobs", pp_prompt_jobs},
+    {"servers", pp_prompt_servers},
+    {NULL, NULL},
+};
+
+/* Push what pp.shell.prompt makes of these: read, print, explain, complete. */
+static int make(lua_State *L) {
+  repl *r = lua_touserdata(L, 1);
+
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "pp.shell.prompt");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "new");
+  luaL_newlib(L, funcs);
+  lua_pushvalue(L, 2); /* a table to be filled; the editor knows it */
+  lua_call(L, 2, 0);
+  lua_pushboolean(L, r->edit);
+  lua_setfield(L, 2, "edit");
   return 0;
 }
 
+/* --- the loop ------------------------------------------------------------- */
+
+/* Call a function of the prompt with the n values on top, with traceback. */
+static int call(lua_State *L, const char *name, int n, int results) {
+  lua_getfield(L, 1, name);
+  lua_insert(L, -n - 1);
+  return pp_script_call(L, n, results);
+}
+
+/* The message on top goes to stderr, as the prompt explains it. */
+static void report(lua_State *L) {
+  if (lua_isstring(L, -1)) {
+    lua_pushvalue(L, -1);
+    if (call(L, "explain", 1, 1) == LUA_OK && lua_isstring(L, -1))
+      lua_remove(L, -2);
+    else
+      lua_pop(L, 1);
+  }
+  pp_script_report(L, LUA_ERRRUN, NULL);
+}
+
 static void print_results(lua_State *L) {
-  int n = lua_gettop(L);
+  int n = lua_gettop(L) - 1;
 
   if (n == 0)
     return;
@@ -185,37 +203,66 @@ static void print_results(lua_State *L) {
     fputs("too many results to print\n", stderr);
     return;
   }
-  lua_pushcfunction(L, call_print);
-  lua_insert(L, 1);
-  if (lua_pcall(L, n, 0, 0) != LUA_OK) {
+  if (call(L, "print", n, 0) != LUA_OK) {
     lua_pushfstring(L, "error calling 'print' (%s)",
                     luaL_tolstring(L, -1, NULL));
-    pp_script_report(L, LUA_ERRRUN, NULL);
+    report(L);
   }
 }
 
-void pp_repl_run(lua_State *L, pp_repl_wait wait) {
-  repl r = {.L = L, .wait = wait != NULL ? wait : just_poll};
-  int status = LUA_OK, result;
+/* Call the function on top: what was typed. */
+static void evaluate(lua_State *L) {
+  bool stopped;
+  int status;
 
-  r.edit = isatty(STDIN_FILENO) && pp_editor_open(L);
-  for (;;) {
-    lua_settop(L, 0);
-    pp_interrupt_reset(L);
-    result = read_statement(&r, &status);
-    if (result == PP_LINE_EOF)
-      break;
-    if (result == PP_LINE_INTERRUPTED)
-      continue;
-    if (status == LUA_OK)
-      status = pp_script_call(L, 0, LUA_MULTRET);
-    if (status == LUA_OK)
-      print_results(L);
-    else
-      pp_script_report(L, status, NULL);
+  pp_prompt_begin(L);
+  status = pp_script_call(L, 0, LUA_MULTRET);
+  stopped = pp_interrupt_was() || pp_interrupt_pending() == SIGINT;
+  pp_interrupt_reset(L);
+  if (stopped)
+    pp_prompt_stop(L);
+  if (status == LUA_OK)
+    print_results(L);
+  else
+    report(L);
+}
+
+void pp_repl_run(lua_State *L) {
+  repl r = {.L = L, .tty = isatty(STDIN_FILENO)};
+  int failures = 0;
+
+  the_repl = &r;
+  lua_settop(L, 0);
+  lua_newtable(L);
+  r.edit = r.tty && pp_editor_open(L, 1);
+  lua_pushcfunction(L, make);
+  lua_pushlightuserdata(L, &r);
+  lua_pushvalue(L, 1);
+  if (pp_script_call(L, 2, 0) != LUA_OK) {
+    pp_script_report(L, LUA_ERRRUN, "ppsh");
+    failures = FAILURES;
   }
+  pp_interrupt_patient(true);
+  while (failures < FAILURES) {
+    lua_settop(L, 1);
+    pp_interrupt_reset(L);
+    if (call(L, "next", 0, 1) != LUA_OK) { /* a bug, Ctrl-C, no memory */
+      failures += !pp_interrupt_was();
+      pp_script_report(L, LUA_ERRRUN, NULL);
+      continue;
+    }
+    failures = 0;
+    if (lua_isnil(L, -1))
+      break;
+    if (lua_isfunction(L, -1))
+      evaluate(L);
+    else if (lua_isstring(L, -1))
+      report(L);
+  }
+  pp_interrupt_patient(false);
   lua_settop(L, 0);
   fputs("\n", stdout);
   fflush(stdout);
   free(r.line);
+  the_repl = NULL;
 }

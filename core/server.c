@@ -13,6 +13,7 @@
 #include "kin.h"
 #include "link.h"
 #include "nest.h"
+#include "prompt.h"
 
 #define SECOND ((int64_t)1000000000)
 
@@ -414,6 +415,8 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   }
   if (PP_UNLIKELY(s->sched.era < s->calls.n))
     pp_everywhere_ended(s, j);
+  if (PP_UNLIKELY(e->prompt != NULL))
+    e->prompt->ended(e, j);
   if (!(j->flags & (PP_JOB_CALLBACK | PP_JOB_ENDED)))
     pp_job_unref(j, &e->blobs);
   if (waiters.n > 0)

@@ -36,6 +36,7 @@ struct pp_server {
   pp_jobs callbacks; /* ended, callback due */
   size_t pending;
   uint64_t next_id;
+  uint64_t line_id; /* next_id when the prompt's line began */
   pp_deadlines deadlines;
   pp_calls calls;  /* of everywhere */
   size_t stopping; /* workers that are to end a job, or else */

@@ -59,7 +59,9 @@ describe("the prompt", function()
     p:write "(1 +\n"
     p:expect ">> "
     p:write "2)\n"
-    p:expect ">> " -- a statement that begins with "(", not an expression
+    p:expect("\n3\r\n> ", true)
+    p:write "do\n"
+    p:expect ">> "
     p:write "\4"
     p:expect "<eof>"
     p:wait()
@@ -165,8 +167,8 @@ describe("the prompt", function()
     p:expect("\n12\r\n", true)
     p:write "coll\t('count') > 0\n"
     p:expect("\ntrue\r\n", true)
-    p:write "setmetatable(_G, {__index = function() error 'looked' end})\n"
-    p:expect "table: "
+    p:write "setmetatable(_G, {__index = function() error 'looked' end}) and nil\n"
+    p:expect("\nnil\r\n", true)
     p:write "nothing.at\t = = 1\n"
     p:expect "unexpected symbol"
     leave(p)

@@ -3,11 +3,13 @@
  * refuse: loaded before the C library, makes calls fail as long as the file
  * that an environment variable names is there: fork (PPSH_REFUSE_FORK), pipe2
  * (PPSH_REFUSE_PIPE), shared mappings for large payloads to write (SHARE) or to
- * read (VIEW), getting their memory (FILL), very large files (SIZE).
+ * read (VIEW), getting their memory (FILL), very large files (SIZE), opening
+ * readline (READLINE).
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -72,4 +74,14 @@ int ftruncate(int fd, off_t size) {
   }
   *(void **)&real = dlsym(RTLD_NEXT, "ftruncate");
   return real(fd, size);
+}
+
+void *dlopen(const char *name, int flags) {
+  void *(*real)(const char *, int);
+
+  if (name != NULL && strstr(name, "readline") != NULL &&
+      refused("PPSH_REFUSE_READLINE"))
+    return NULL;
+  *(void **)&real = dlsym(RTLD_NEXT, "dlopen");
+  return real(name, flags);
 }

@@ -91,6 +91,24 @@ function show.cut(s, columns)
   return s:sub(1, at - 1) .. mark
 end
 
+--- Break text into lines at blanks.
+-- @string s
+-- @int columns
+-- @treturn {string,...}
+function show.wrap(s, columns)
+  local lines, line = {}, nil
+  for word in s:gmatch "%S+" do
+    if line and show.width(line) + show.width(word) < columns then
+      line = line .. " " .. word
+    else
+      lines[#lines + 1] = line
+      line = word
+    end
+  end
+  lines[#lines + 1] = line
+  return lines
+end
+
 local escapes = {
   ["\a"] = "\\a", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
   ["\t"] = "\\t", ["\v"] = "\\v", ["\\"] = "\\\\", ['"'] = '\\"',
