@@ -474,12 +474,13 @@ static bool some(void *ud) {
   return (v->w != NULL && v->w->readable) || pp_job_over(v->j);
 }
 
-/* core.lines.wait(job, reader): wait until the job is over or, if there is one,
- * the reader has more to read. */
+/* core.lines.wait(job, reader, seconds): wait until the job is over, the reader
+ * (if there is one) has more to read, or the time is up. */
 static int wait_any(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   reader *r = lua_isnoneornil(L, 2) ? NULL : luaL_checkudata(L, 2, READER_META);
   pp_engine *e = pp_check_engine(L);
+  int64_t deadline = pp_opt_deadline(L, 3);
   waiting v = {NULL, u->j};
 
   if (r != NULL && e->loop_open) {
@@ -495,7 +496,7 @@ static int wait_any(lua_State *L) {
     if (v.w == NULL)
       return 0;
   }
-  pp_wait_call(L, some, &v, -1);
+  pp_wait_call(L, some, &v, deadline);
   if (v.w != NULL) {
     pp_engine_enter(e);
     uv_poll_stop(&r->watch->poll);

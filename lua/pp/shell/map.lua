@@ -15,6 +15,7 @@ local map = {}
 local BLOCK_MOST = 1 << 19
 local BLOCK_TIME = 0.004 -- seconds in a worker
 local LINE_MOST = 64 << 20
+local LOOK_AGAIN = 0.2 -- seconds: hosts may have come
 
 local shown = input.shown
 
@@ -178,27 +179,20 @@ local function new_run(s, files)
   return self
 end
 
--- How many workers there are, here and elsewhere; and the names of these nodes.
+-- How many workers there are, here and elsewhere.
 function Run:count_workers()
-  local here, there, names = 0, 0, {}
+  local here, there = 0, 0
   for name, n in pairs(self.server:get_active_nodes()) do
     if name == "local" then
       here = n
     else
       there = there + n
-      names[#names + 1] = name
     end
   end
   if here == 0 and not self.remote then
     here = 1 -- jobs run in this process
   end
-  self.here, self.there, self.nodes = here, there, names
-end
-
--- Give a block to a job. on: nodes that may run it.
-function Run:submit(block, on)
-  block.on = on
-  block.job = self.server:submit { func = self.func, args = { block.list }, on = on }
+  self.here, self.there = here, there
 end
 
 -- How many blocks are not done, of those for workers here, and of the others.
@@ -210,14 +204,37 @@ function Run:unfinished()
   for k = self.first, self.last do
     local block = self.queue[k]
     if block.job and not core.over(block.job) then
-      if block.on == "local" or block.on == nil then
-        here = here + 1
-      else
+      if block.far then
         there = there + 1
+      else
+        here = here + 1
       end
     end
   end
   return here, there
+end
+
+-- Give a block to a job, or the end. far: it is meant for other machines, though
+-- any worker may take it, for these may be lost.
+function Run:submit(block, far)
+  local on
+  if block.at and (far or self.here == 0) then
+    local why
+    block, why = self.input:read_here(block)
+    if not block then
+      error({ message = why }, 0)
+    end
+  elseif block.at and self.remote then
+    on = "local"
+  end
+  self.last = self.last + 1
+  self.queue[self.last] = block
+  if block.fail then
+    self.ended = true
+  else
+    block.far = far
+    block.job = self.server:submit { func = self.func, args = { block.list }, on = on }
+  end
 end
 
 -- Keep the workers supplied. Whether that waits for input.
@@ -243,20 +260,7 @@ function Run:fill()
     elseif not block then
       self.ended = true
     else
-      self.last = self.last + 1
-      if block.at and (far or self.here == 0) then
-        block = assert(self.input:read_here(block))
-      end
-      self.queue[self.last] = block
-      if block.fail then
-        self.ended = true
-      else
-        local on
-        if self.remote and self.here > 0 and #self.nodes > 0 then
-          on = far and self.nodes or "local"
-        end
-        self:submit(block, on)
-      end
+      self:submit(block, far)
     end
   end
   return false
@@ -336,19 +340,14 @@ function Run:emit(block)
   local ok, n, bytes = core.lines.put(job)
   if bytes then
     block.files[1].lines = block.files[1].lines + n
-    return true
+    return
   elseif n then
     written(ok, n)
   end
   local text, e, value
   ok, text, n, e, value = job:pcall()
   if not ok then
-    local err = text
-    if (err.kind == "lost" or err.kind == "connect") and block.on and block.on ~= "local" then
-      self:submit(block, "local") -- there are workers here
-      return false
-    end
-    fail(block, { message = err.message, line = 1 })
+    fail(block, { message = text.message, line = 1 })
   end
   if text ~= "" then
     written(core.lines.write(text))
@@ -362,7 +361,6 @@ function Run:emit(block)
   end
   block.files[1].lines = block.files[1].lines + n
   self:fold(value)
-  return true
 end
 
 function Run:loop()
@@ -375,16 +373,19 @@ function Run:loop()
       end
       self.wait_for_input = waits
     elseif not block.job or core.over(block.job) then
-      if self:emit(block) then
-        self.input:done(block)
-        self.queue[self.first] = nil
-        self.first = self.first + 1
-        if self.remote then
-          self:count_workers()
-        end
+      self:emit(block)
+      self.input:done(block)
+      self.queue[self.first] = nil
+      self.first = self.first + 1
+      if self.remote then
+        self:count_workers()
       end
     else
-      core.lines.wait(block.job, waits and self.input:waits_for() or nil)
+      core.lines.wait(block.job, waits and self.input:waits_for() or nil,
+        self.remote and LOOK_AGAIN or nil)
+      if self.remote then
+        self:count_workers()
+      end
     end
   end
 end
