@@ -188,7 +188,8 @@ static unsigned running(const pp_engine *e) {
   for (const pp_server *s = e->servers; s != NULL; s = s->next)
     for (const pp_node *at = s->local; at != NULL; at = at->next)
       for (uint32_t i = 0; i < at->cap; i++)
-        n += at->workers[i] != NULL && at->workers[i]->place.jobs.n > 0;
+        n += !s->console && at->workers[i] != NULL &&
+             at->workers[i]->place.jobs.n > 0;
   return n;
 }
 

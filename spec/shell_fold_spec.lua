@@ -144,3 +144,90 @@ describe("folding", function()
     ]]):gsub("\t", " ") .. "")
   end)
 end)
+
+describe("a portrait", function()
+  local portrait
+
+  setup(function() portrait = require "pp.shell.portrait" end)
+
+  local function bytes(...) return (portrait.encode {n = select("#", ...), ...}) end
+  local function same(a, b) return bytes(a) == bytes(b) end
+
+  it("is the same where values are, through and through", function()
+    local a, b = {}, {}
+    for i = 1, 100 do a["k" .. i] = {i, -i, {i / 4}} end
+    for i = 100, 1, -1 do b["k" .. i] = {i, -i, {i / 4}} end
+    local shared = {1}
+    local loop, other = {1}, {1}
+    loop.up, other.up = {loop}, {other}
+    for _, pair in ipairs {
+      {a, b}, {{shared, shared}, {{1}, {1}}}, {loop, other}, {0/0, 0/0}, {print, type},
+      {{[{1, {2}}] = "x", [{1, {3}}] = "y"}, {[{1, {3}}] = "y", [{1, {2}}] = "x"}},
+      {{[shared] = shared}, {[{1}] = {1}}},
+    } do
+      assert.is_true(same(pair[1], pair[2]))
+    end
+  end)
+
+  it("is another where they are not", function()
+    local loop = {1}
+    loop.up = {loop}
+    local values = {
+      1, 1.0, "1", true, false, -0.0, 0.0, 0, math.mininteger, 2^63, {}, {1}, {1, 2}, {[2] = 1},
+      {{1}}, {{1}, {1}}, loop, {loop}, print, "", "\0", {a = 1}, {a = {1}}, {[1.5] = 1},
+      {[{1}] = 1}, {[{2}] = 1}, {[true] = 1}, 0/0, setmetatable({}, {__name = "Point"}),
+    }
+    for i, a in ipairs(values) do
+      for k, b in ipairs(values) do
+        assert.are.equal(i == k, same(a, b), i .. " and " .. k)
+      end
+    end
+    assert.are_not.equal(bytes(nil), bytes())
+    assert.are_not.equal(bytes(1, nil), bytes(1))
+  end)
+
+  it("gives the values back", function()
+    local t = {1, "two", {x = 1.5, [true] = false}, n = "own", [{1}] = math.mininteger}
+    t.self = t
+    local list = portrait.decode((portrait.encode {t, nil, "x", n = 4}))
+    assert.are.equal(4, list.n)
+    assert.are.equal("x", list[3])
+    assert.is_nil(list[2])
+    local back = list[1]
+    assert.are.equal(back, back.self)
+    assert.are.same({x = 1.5, [true] = false}, back[3])
+    assert.are.equal("own", back.n)
+    local drawn, texts = portrait.encode {{print, {io.stdout}}, type, n = 2}
+    local there = portrait.decode(drawn, texts)
+    assert.are.equal(tostring(print), tostring(there[1][1]))
+    assert.are.equal(tostring(io.stdout), tostring(there[1][2][1]))
+    assert.are.equal(tostring(type), tostring(there[2]))
+  end)
+
+  it("does no harm when it is none", function()
+    local whole = bytes({1, "x", {y = 2.5}}, "end", nil, true)
+    for n = 0, #whole - 1 do assert.is_nil(portrait.decode(whole:sub(1, n))) end
+    assert.is_nil(portrait.decode(nil))
+    assert.is_nil(portrait.decode {})
+    math.randomseed(7)
+    for _ = 1, 3000 do
+      local at = math.random(#whole)
+      local list = portrait.decode(whole:sub(1, at - 1) .. string.char(math.random(0, 255))
+        .. whole:sub(at + 1))
+      assert.is_true(list == nil or type(list.n) == "number")
+    end
+  end)
+
+  it("takes time in proportion", function()
+    -- where each table leads to all others, and is a key
+    local all = {by = {}}
+    for i = 1, 3000 do
+      local t = {i, all = all}
+      all[i], all.by[t] = t, i
+    end
+    assert.is_true(#bytes(all) < 1000000)
+    local t = {}
+    for _ = 1, 60 do t = {t, t} end
+    assert.is_true(#bytes(t) < 10000)
+  end)
+end)

@@ -54,31 +54,49 @@ local function has_cycle(v, open, seen)
   return false
 end
 
--- Bytes by which a key is put in order; the same for equal keys.
-local order
-local function plain_order(state, k)
-  local t = type(k)
+-- Bytes by which a scalar is put in order.
+local function scalar_order(v)
+  local t = type(v)
   if t == "number" then
     -- big-endian, the sign turned over; a float that is no integer by its text
-    if math_type(k) == "integer" then
-      return "2" .. pack(">I8", k ~ lowest)
+    if math_type(v) == "integer" then
+      return "2" .. pack(">I8", v ~ lowest)
     end
-    return "2~" .. format("%.17g", k)
+    return "2~" .. format("%.17g", v)
   elseif t == "string" then
-    return "3" .. k
-  elseif t == "boolean" then
-    return k and "1t" or "1f"
+    return "3" .. v
   end
-  return "5" .. order(state, k)
+  return v and "1t" or "1f"
+end
+
+local scalars = { boolean = true, number = true, string = true }
+
+-- The same of a key that is a table, by what is in it but no deeper; or that is
+-- only its host's.
+local function shallow_order(k)
+  if type(k) ~= "table" or speaks(k) then
+    return "6" .. gsub(text_of(k), "0x%x%x%x%x%x+", "0x...")
+  end
+  local parts, n = {}, 0
+  for key, v in next, k do
+    n = n + 1
+    parts[n] = (scalars[type(key)] and scalar_order(key) or type(key)) .. "="
+      .. (scalars[type(v)] and scalar_order(v) or type(v))
+  end
+  sort(parts)
+  return "5" .. concat(parts, ",")
 end
 
 local encode
 
--- A key that is a table or only its host's, by its own portrait.
-function order(state, k)
+-- Keys that are alike so far, by all that is in them. There are few of them,
+-- or their order does not count.
+local TIED = 32
+
+local function deep_order(state, k)
   local known = state.orders[k]
   if known == nil then
-    state.orders[k] = "cycle"
+    state.orders[k] = "" -- where it leads back to itself
     known = encode({ k, n = 1 }, state.orders)
     state.orders[k] = known
   end
@@ -89,13 +107,21 @@ local put
 
 -- The pairs of a table, in order.
 local function body(state, t)
-  local keys, by, n = {}, {}, 0
+  local keys, by, n, deep = {}, {}, 0, 0
   for k in next, t do
     n = n + 1
     keys[n] = k
-    by[k] = plain_order(state, k)
+    if scalars[type(k)] then
+      by[k] = scalar_order(k)
+    else
+      deep = deep + 1
+      by[k] = shallow_order(k)
+    end
   end
   sort(keys, function(a, b)
+    if by[a] == by[b] and deep <= TIED and a ~= b then
+      return deep_order(state, a) < deep_order(state, b)
+    end
     return by[a] < by[b]
   end)
   local parts = {}
