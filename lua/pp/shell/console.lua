@@ -455,7 +455,9 @@ function console.diff()
     return false
   end
   for i = 2, #last do
-    write(io.stdout, diff.groups(last[1], last[i], show_value))
+    write(io.stdout, diff.groups(last[1], last[i], function(v)
+      return show.literal(v, console.look)
+    end))
   end
   return true
 end
