@@ -171,11 +171,14 @@ stdin:1: syntax error near 'x'
 
   it("stops what takes longer than the time set, and keeps the globals if it can", function()
     local out, err = said [[
-      print(console.limit(), console.limit(0.3), console.limit())
       at("all", "x = 1")
+      print(console.limit(), console.limit(0.3), console.limit())
       print(at("all", "while true do end"))
+      console.limit(0)
       at("all", "x")
+      console.limit(0.3)
       at("all", "os.execute 'sleep 60'")
+      console.limit(0)
       at("all", "x")
       print(pcall(console.limit, -1))
     ]]
