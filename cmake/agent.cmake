@@ -12,6 +12,7 @@ set(driver_only main repl berths capture editor crew far life link link_kids
  
   options prompt script standby lua_lines)
 set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_libc.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_scan.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_stubs.c)
 foreach(name IN LISTS driver_only)

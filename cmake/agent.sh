@@ -27,8 +27,34 @@ printf '%s\n' "$@" | xargs -P "$jobs" -I{} sh -c '
   exec "$@" -o "'"$work"'/$name.o"' sh {} \
   sh -c "exec $cc -c $flags \"\$@\"" cc {}
 
-slim() { # library: a copy without unwind tables
+slim() { # library name: a copy without unwind tables
   "${tools}objcopy" -R .eh_frame -R .rela.eh_frame "$1" "$work/$2"
+}
+
+# Some functions are there once for each generation of processors, and one is
+# chosen at the start. What some of these gain is not worth their size here.
+fewer() { # name, generation, pattern of members: the oldest in their place
+  "${tools}nm" -g --defined-only "$work/$1" 2>/dev/null |
+    awk -v generation="_$2\$" -v members="$3" '
+      NF == 1 { member = $1; sub(/:$/, "", member) }
+      NF == 3 { there[$3] = 1; if (member ~ members) of[$3] = member }
+      END {
+        for (f in of) {
+          old = f
+          if (!sub(generation, "_sse2", old) || !(old in there))
+            stays[of[f]] = 1
+        }
+        for (f in of) {
+          old = f
+          sub(generation, "_sse2", old)
+          if (!(of[f] in stays))
+            print of[f], f, old
+        }
+      }' >"$work/fewer"
+  [ -s "$work/fewer" ] || return 0
+  cut -d' ' -f1 "$work/fewer" | sort -u | xargs "${tools}ar" d "$work/$1"
+  cut -d' ' -f2- "$work/fewer" >"$work/instead"
+  "${tools}objcopy" "--redefine-syms=$work/instead" "$work/$1"
 }
 slim "$($cc -print-file-name=libc.a)" libc.a
 libm=$($cc -print-file-name=libm.a)
@@ -37,6 +63,11 @@ if head -c 2 "$libm" | grep -q '^/\*'; then # a linker script names it
 fi
 slim "$libm" libm.a
 slim "$lua" liblua.a
+fewer libm.a fma4 '-fma4[.]o$'
+fewer libm.a avx '-avx[.]o$'
+for generation in sse42:sse4_2 avx2:avx2 avx2_rtm:avx2-rtm evex:evex; do
+  fewer libc.a "${generation%:*}" "^strn?case.*-${generation#*:}[.]o\$"
+done
 
 eval "$cc $flags -static -Wl,--gc-sections,--build-id=none \
   -Wl,-z,noseparate-code,-z,norelro -L'$work' -o '$work/agent' \

@@ -238,42 +238,74 @@ static size_t head_size(const pp_alane *l) {
       return least;
     least += 4 * (size_t)pp_get32(l->head + PP_FRAME_HEAD + PP_BLOB_NDEPS);
     return least > sizeof l->head ? 0 : least;
+  case PP_F_MODULE:
+  case PP_F_RETOLD:
+    least = PP_FRAME_HEAD + PP_MOD_HEAD;
+    if (len < PP_MOD_HEAD)
+      return 0;
+    if (l->nhead < least)
+      return least;
+    if ((head & 0xff) == PP_F_MODULE &&
+        !pp_depot_keeps_module(l->head + PP_FRAME_HEAD, len))
+      return least;
+    least += (size_t)pp_get32(l->head + PP_FRAME_HEAD + PP_MOD_NAME);
+    return least > sizeof l->head ? 0 : least;
   default:
     return PP_FRAME_HEAD;
   }
 }
 
-static bool blob(pp_agent *a, pp_alane *l, uint64_t len) {
-  const unsigned char *p = l->head + PP_FRAME_HEAD;
-  uint64_t body = len - (l->nhead - PP_FRAME_HEAD);
+/* What is to come of a frame goes into the depot. NULL if it is there, and
+ * without memory. */
+static pp_stock *fill(pp_agent *a, pp_alane *l, uint32_t kind,
+                      const unsigned char *hash) {
+  pp_stock *t = NULL;
+
+  if (pp_depot_find(&a->depot, kind, hash) == NULL)
+    t = pp_depot_add(&a->depot, kind, hash, l->left);
+  if (t != NULL)
+    t->users++;
+  l->filling = t;
+  return t;
+}
+
+/* The same from the depot, of a frame that has its head only; it becomes one of
+ * that type. NULL if it is not there. */
+static pp_stock *serve(const pp_agent *a, pp_alane *l, uint32_t kind,
+                       const unsigned char *hash, int type, uint64_t len) {
+  pp_stock *t = pp_depot_find(&a->depot, kind, hash);
+
+  if (t == NULL || t->got < t->len || l->left > 0)
+    return NULL;
+  pp_frame_head(l->head, type, len + t->len);
+  return t;
+}
+
+static bool blob(pp_agent *a, pp_alane *l, uint64_t len, bool again) {
+  const unsigned char *p = l->head + PP_FRAME_HEAD, *hash = p + PP_BLOB_HASH;
+  uint32_t kind = pp_get32(p + PP_BLOB_KIND);
   pp_stock *t;
 
-  if (!pp_depot_keeps(p, len)) {
-    l->left = body;
+  if (!again && !pp_depot_keeps(p, len))
     return queue(l, l->head, l->nhead);
-  }
-  if (pp_depot_find(&a->depot, p) != NULL)
-    return false;
-  t = pp_depot_add(&a->depot, p, body);
-  if (t == NULL)
-    return false;
-  t->users++;
-  l->filling = t;
-  l->left = body;
-  return pp_shelf_put(&a->depot, &l->shelf, pp_get32(p + PP_BLOB_ID), t) == 0 &&
+  t = again ? serve(a, l, kind, hash, PP_F_BLOB, len) : fill(a, l, kind, hash);
+  return t != NULL &&
+         pp_shelf_put(&a->depot, &l->shelf, pp_get32(p + PP_BLOB_ID), t) == 0 &&
          queue(l, l->head, l->nhead) && queue_stock(l, t);
 }
 
-/* A blob that another lane was sent. */
-static bool again(pp_agent *a, pp_alane *l, uint64_t len) {
-  const unsigned char *p = l->head + PP_FRAME_HEAD;
-  pp_stock *t = pp_depot_find(&a->depot, p);
+static bool module(pp_agent *a, pp_alane *l, uint64_t len, bool again) {
+  const unsigned char *p = l->head + PP_FRAME_HEAD, *hash = p + PP_MOD_HASH;
+  pp_stock *t;
 
-  if (t == NULL || t->got < t->len || len != l->nhead - PP_FRAME_HEAD)
+  if (!again && !pp_depot_keeps_module(p, len))
+    return queue(l, l->head, l->nhead);
+  t = again ? serve(a, l, PP_DEPOT_MODULE, hash, PP_F_MODULE, len)
+            : fill(a, l, PP_DEPOT_MODULE, hash);
+  if (t == NULL || !queue(l, l->head, l->nhead) || !queue_stock(l, t))
     return false;
-  pp_frame_head(l->head, PP_F_BLOB, len + t->len);
-  return pp_shelf_put(&a->depot, &l->shelf, pp_get32(p + PP_BLOB_ID), t) == 0 &&
-         queue(l, l->head, l->nhead) && queue_stock(l, t);
+  pp_depot_keep(&a->depot, t);
+  return true;
 }
 
 /* Was a job recalled before it came? */
@@ -295,9 +327,11 @@ static bool begin(pp_agent *a, pp_alane *l) {
   l->left = len - (l->nhead - PP_FRAME_HEAD);
   switch ((int)(head & 0xff)) {
   case PP_F_BLOB:
-    return blob(a, l, len);
   case PP_F_AGAIN:
-    return again(a, l, len);
+    return blob(a, l, len, (head & 0xff) == PP_F_AGAIN);
+  case PP_F_MODULE:
+  case PP_F_RETOLD:
+    return module(a, l, len, (head & 0xff) == PP_F_RETOLD);
   case PP_F_DROP:
     pp_shelf_drop(&a->depot, &l->shelf, v);
     break;

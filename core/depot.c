@@ -7,10 +7,9 @@ static size_t slot(const pp_depot *d, const uint64_t hash[2]) {
   return (size_t)(hash[0] ^ hash[1]) & (d->cap - 1);
 }
 
-pp_stock *pp_depot_find(const pp_depot *d, const unsigned char *blob) {
-  uint64_t hash[2] = {pp_get64(blob + PP_BLOB_HASH),
-                      pp_get64(blob + PP_BLOB_HASH + 8)};
-  uint32_t kind = pp_get32(blob + PP_BLOB_KIND);
+pp_stock *pp_depot_find(const pp_depot *d, uint32_t kind,
+                        const unsigned char *p) {
+  uint64_t hash[2] = {pp_get64(p), pp_get64(p + 8)};
   pp_stock *t;
 
   if (d->cap == 0)
@@ -44,15 +43,16 @@ static int grow(pp_depot *d) {
   return 0;
 }
 
-pp_stock *pp_depot_add(pp_depot *d, const unsigned char *blob, uint64_t len) {
+pp_stock *pp_depot_add(pp_depot *d, uint32_t kind, const unsigned char *hash,
+                       uint64_t len) {
   pp_stock *t;
   size_t at;
 
   if (grow(d) != 0 || (t = calloc(1, sizeof *t)) == NULL)
     return NULL;
-  t->hash[0] = pp_get64(blob + PP_BLOB_HASH);
-  t->hash[1] = pp_get64(blob + PP_BLOB_HASH + 8);
-  t->kind = pp_get32(blob + PP_BLOB_KIND);
+  t->hash[0] = pp_get64(hash);
+  t->hash[1] = pp_get64(hash + 8);
+  t->kind = kind;
   t->len = len;
   t->listed = true;
   at = slot(d, t->hash);
@@ -69,11 +69,24 @@ static void release(pp_stock *t) {
   free(t);
 }
 
+/* The depot itself holds it no more. */
+static void unkeep(pp_depot *d, pp_stock *t) {
+  if (!t->kept)
+    return;
+  *(t->older != NULL ? &t->older->newer : &d->oldest) = t->newer;
+  *(t->newer != NULL ? &t->newer->older : &d->newest) = t->older;
+  t->older = t->newer = NULL;
+  t->kept = false;
+  d->kept -= t->len;
+  t->holders--;
+}
+
 void pp_depot_strike(pp_depot *d, pp_stock *t) {
   pp_stock **p;
 
   if (!t->listed)
     return;
+  unkeep(d, t);
   for (p = &d->table[slot(d, t->hash)]; *p != t;)
     p = &(*p)->chain;
   *p = t->chain;
@@ -90,6 +103,17 @@ static void put_back(pp_depot *d, pp_stock *t) {
     pp_depot_strike(d, t);
   else
     release(t);
+}
+
+void pp_depot_keep(pp_depot *d, pp_stock *t) {
+  unkeep(d, t);
+  t->older = d->newest;
+  *(d->newest != NULL ? &d->newest->newer : &d->oldest) = t;
+  d->newest = t;
+  t->kept = true;
+  t->holders++;
+  for (d->kept += t->len; d->kept > PP_DEPOT_KEPT;)
+    pp_depot_strike(d, d->oldest);
 }
 
 void pp_stock_leave(pp_depot *d, pp_stock *t) {
@@ -140,6 +164,7 @@ void pp_depot_clear(pp_depot *d) {
     while (d->table[i] != NULL) {
       pp_stock *t = d->table[i];
 
+      unkeep(d, t);
       t->holders = 0;
       pp_depot_strike(d, t);
     }

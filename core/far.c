@@ -80,35 +80,65 @@ static void mark(pp_far *f, pp_flane *w) {
 
 void pp_far_wake(pp_link *l) { mark(l->far->owner, l->far); }
 
+/* A frame whose last `body` bytes are for the depot, by this name; `head` bytes
+ * before them. As it is, or without them and as `again`. NULL with *n 0: it has
+ * to wait; SIZE_MAX: no memory. */
+static pp_stock *stock(pp_far *f, pp_flane *w, const unsigned char *p,
+                       size_t head, uint64_t body, uint32_t kind,
+                       const unsigned char *hash, int again, size_t *n) {
+  pp_stock *t = pp_depot_find(&f->depot, kind, hash);
+  unsigned char short_head[PP_FRAME_HEAD];
+
+  *n = 0;
+  if (t != NULL && t->got < t->len)
+    return NULL; /* another lane is sending it */
+  if (t == NULL) {
+    *n = SIZE_MAX;
+    t = pp_depot_add(&f->depot, kind, hash, body);
+    if (t == NULL)
+      return NULL;
+    t->users++;
+    w->filling = t;
+    bytes(f, w, p, head);
+  } else {
+    w->swallow = true;
+    pp_frame_head(short_head, again, head - PP_FRAME_HEAD);
+    bytes(f, w, short_head, sizeof short_head);
+    bytes(f, w, p + PP_FRAME_HEAD, head - PP_FRAME_HEAD);
+  }
+  w->left = body;
+  *n = head;
+  return t;
+}
+
 /* The head of a BLOB. What of it goes; 0: it has to wait; SIZE_MAX: no memory.
  */
 static size_t blob(pp_far *f, pp_flane *w, const unsigned char *p,
                    uint64_t len) {
   const unsigned char *b = p + PP_FRAME_HEAD;
   size_t head = PP_FRAME_HEAD + PP_BLOB_HEAD + 4 * pp_get32(b + PP_BLOB_NDEPS);
-  uint64_t body = PP_FRAME_HEAD + len - head;
-  pp_stock *t = pp_depot_find(&f->depot, b);
-  unsigned char again[PP_FRAME_HEAD];
+  size_t n;
+  pp_stock *t =
+      stock(f, w, p, head, PP_FRAME_HEAD + len - head,
+            pp_get32(b + PP_BLOB_KIND), b + PP_BLOB_HASH, PP_F_AGAIN, &n);
 
-  if (t != NULL && t->got < t->len)
-    return 0; /* another lane is sending it */
-  if (t == NULL) {
-    t = pp_depot_add(&f->depot, b, body);
-    if (t == NULL)
-      return SIZE_MAX;
-    t->users++;
-    w->filling = t;
-    bytes(f, w, p, head);
-  } else {
-    w->swallow = true;
-    pp_frame_head(again, PP_F_AGAIN, len - body);
-    bytes(f, w, again, sizeof again);
-    bytes(f, w, p + PP_FRAME_HEAD, head - PP_FRAME_HEAD);
-  }
-  if (pp_shelf_put(&f->depot, &w->shelf, pp_get32(b + PP_BLOB_ID), t) != 0)
+  if (t != NULL &&
+      pp_shelf_put(&f->depot, &w->shelf, pp_get32(b + PP_BLOB_ID), t) != 0)
     return SIZE_MAX;
-  w->left = body;
-  return head;
+  return n;
+}
+
+/* The head of a MODULE with a source. As blob. */
+static size_t module(pp_far *f, pp_flane *w, const unsigned char *p,
+                     size_t head, uint64_t len) {
+  size_t n;
+  pp_stock *t =
+      stock(f, w, p, head, PP_FRAME_HEAD + len - head, PP_DEPOT_MODULE,
+            p + PP_FRAME_HEAD + PP_MOD_HASH, PP_F_RETOLD, &n);
+
+  if (t != NULL)
+    pp_depot_keep(&f->depot, t);
+  return n;
 }
 
 /* The beginning of a frame, of which `used` bytes are there. As blob. */
@@ -130,6 +160,14 @@ static size_t begin(pp_far *f, pp_flane *w, const unsigned char *p,
       break;
     need += 4 * (size_t)pp_get32(p + PP_FRAME_HEAD + PP_BLOB_NDEPS);
     return used < need ? 0 : blob(f, w, p, len);
+  case PP_F_MODULE:
+    need += PP_MOD_HEAD;
+    if (used < need)
+      return 0;
+    if (!pp_depot_keeps_module(p + PP_FRAME_HEAD, len))
+      break;
+    need += (size_t)pp_get32(p + PP_FRAME_HEAD + PP_MOD_NAME);
+    return used < need ? 0 : module(f, w, p, need, len);
   case PP_F_DROP:
     need += 4;
     if (used < need)

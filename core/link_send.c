@@ -177,6 +177,10 @@ static int send_module(pp_link *l, uint32_t status, const char *name,
   pp_frame_head(own, PP_F_MODULE, head - PP_FRAME_HEAD + len);
   pp_put32(own + PP_FRAME_HEAD + PP_MOD_STATUS, status);
   pp_put32(own + PP_FRAME_HEAD + PP_MOD_NAME, (uint32_t)at + 1);
+  pp_put64(own + PP_FRAME_HEAD + PP_MOD_HASH,
+           source != NULL ? source->hash.lo : 0);
+  pp_put64(own + PP_FRAME_HEAD + PP_MOD_HASH + 8,
+           source != NULL ? source->hash.hi : 0);
   own[PP_FRAME_HEAD + PP_MOD_HEAD] = '@';
   memcpy(own + head - at, name, at);
   if (source == NULL && len > 0) {

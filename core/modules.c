@@ -97,8 +97,10 @@ static pp_source *read_all(int fd, const char *file, const struct stat *st) {
          ((n = read(fd, s->bytes + s->len, want - s->len)) > 0 ||
           (n < 0 && errno == EINTR)))
     s->len += n > 0 ? (size_t)n : 0;
-  if (s->file != NULL && n >= 0)
+  if (s->file != NULL && n >= 0) {
+    s->hash = pp_hash_of(s->bytes, s->len, 0);
     return s;
+  }
   n = s->file == NULL ? ENOMEM : errno;
   pp_source_unref(s);
   errno = (int)n;

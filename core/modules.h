@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "buf.h"
+#include "hash.h"
 
 /* A file as it was read. Counted. */
 typedef struct pp_source {
@@ -20,6 +21,7 @@ typedef struct pp_source {
   char *file; /* as the path has it */
   uint64_t device, inode;
   int64_t changed; /* ns; content and attributes */
+  pp_hash hash;    /* of the content */
   size_t len;
   unsigned char bytes[];
 } pp_source;

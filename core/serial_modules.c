@@ -10,7 +10,7 @@
 /* What link_send.c answers a worker. */
 static int answer(pp_buf *out, uint32_t status, const char *name, const void *p,
                   size_t len) {
-  unsigned char head[PP_MOD_HEAD];
+  unsigned char head[PP_MOD_HEAD] = {0};
   int r;
 
   pp_put32(head + PP_MOD_STATUS, status);

@@ -24,6 +24,7 @@ enum pp_frame_type {
   PP_F_MODULE = 8,   /* driver: the answer to WANT */
   PP_F_AGAIN = 9,    /* to an agent: BLOB without the bytes it has */
   PP_F_RELEASE = 10, /* driver: cargo that it needs no more */
+  PP_F_RETOLD = 11,  /* to an agent: MODULE without the source it has */
   PP_F_RESULT = 16,  /* worker: how a job ended */
   /* What follows is about jobs that a job submits. */
   PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */
@@ -106,14 +107,16 @@ enum {
 };
 #define PP_ONE_EACH (-2)
 
-/* WANT: sequence number of the job, then the name. MODULE: what there is, then
- * the chunk name behind its length and the source, or text. */
+/* WANT: sequence number of the job, then the name. MODULE: what there is, bytes
+ * of the chunk name, hash of the source (low half first; 0 if there is none),
+ * the chunk name, the source or text. */
 #define PP_WANT_SEQ 0
 #define PP_WANT_HEAD 4
 #define PP_WANT_NAME_MAX 1024u
 #define PP_MOD_STATUS 0
 #define PP_MOD_NAME 4 /* bytes of the chunk name */
-#define PP_MOD_HEAD 8
+#define PP_MOD_HASH 8
+#define PP_MOD_HEAD 24
 enum {
   PP_MOD_FOUND,
   PP_MOD_NONE,  /* text: the files that were tried, a line each */

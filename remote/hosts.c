@@ -268,6 +268,10 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
   else
     snprintf(why, sizeof why, "%s", text);
   final = final || c->final;
+  if (c->stream != NULL && c->opened > 0)
+    pp_log(PP_LOG_DEBUG, "host '%s': %llu bytes went there, %llu came",
+           c->host.name, (unsigned long long)pp_stream_sent(c->stream),
+           (unsigned long long)pp_stream_received(c->stream));
   c->stream = NULL;
   c->opened = 0;
   pp_bootstrap_free(c->boot);

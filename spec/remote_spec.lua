@@ -17,7 +17,7 @@ describe("a server with hosts", function()
   setup(function()
     net = remote.new()
     net:sshd "h1"
-    net:sshd "h2"
+    net:sshd("h2", {env = {TZ = "ABC-5:30DEF,M3.2.0/2,M11.1.0/4:20:10"}})
   end)
   teardown(function() net:close() end)
 
@@ -174,6 +174,42 @@ describe("a server with hosts", function()
         ]]):format(dir)))
       end)
 
+      it("sends a module once to a host, and anew when its file has changed", function()
+        local dir = run.directory()
+        local random = {}
+        for i = 1, 300000 do random[i] = string.char(math.random(128, 255)) end
+        random = table.concat(random)
+        local f = io.open(dir .. "/spec_large.lua", "w")
+        f:write("local m = {version = 1}\n--[==[", random, "]==]\nreturn m\n")
+        f:close()
+        local r = with(transport, ([[
+          package.path = "%s/?.lua;" .. package.path
+          local function version()
+            local v, key = require "spec_large".version, pp.job.worker
+            pp.sleep(0.1)
+            return v, key
+          end
+          local function kill() os.execute "kill -9 $PPID" end
+          s:everywhere(function() end)
+          -- Both at once, then workers that come later.
+          local a, b = s:submit(version), s:submit(version)
+          print(a(), b(), select(2, a()) ~= select(2, b()))
+          for i = 1, 4 do s:submit{kill, retries = 0}:pcall() end
+          a, b = s:submit(version), s:submit(version)
+          print(a(), (b()))
+          os.remove "%s/spec_large.lua"
+          local f = io.open("%s/spec_large.lua", "w")
+          f:write "local m = {version = 2}\nreturn m -- as large as need be to be worth keeping"
+          f:close()
+          for i = 1, 4 do s:submit{kill, retries = 0}:pcall() end
+          a, b = s:submit(version), s:submit(version)
+          print(a(), (b()))
+        ]]):format(dir, dir, dir), {options = {"--log", "debug"}})
+        assert.are.equal("1\t1\ttrue\n1\t1\n2\t2\n", r.out)
+        local sent = tonumber(r.err:match "host 'h1': (%d+) bytes went there")
+        assert.is_true(sent > 262500 and sent < 500000, sent)
+      end)
+
       it("ends jobs when told to, and by timeout", function()
         local expected = "timeout\ntrue\tcancelled\ntrue\tcancelled\n8\ntrue\n"
         assert.are.equal(expected, prints(transport, [[
@@ -259,6 +295,56 @@ describe("a server with hosts", function()
       assert.matches(" | h1\n", r.out, 1, true)
       assert.matches(" | h2\n", r.out, 1, true)
       assert.matches("0 active tasks, 6 cores\n", r.out, 1, true)
+    end)
+
+    it("count and tell the time as this machine does", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local function figures()
+          local list = {}
+          for i = 1, 200 do
+            local x = i / 201
+            for _, v in ipairs {math.sin(x), math.cos(x * 1000), math.tan(x), math.asin(x),
+              math.acos(x), math.atan(x, 2), math.exp(x * 10), math.log(x), math.log(x, 10),
+              math.sqrt(x), x ^ 1.7, math.fmod(i, x), tonumber(tostring(x)),
+              tonumber("0x1.8p" .. i), #("%.14g"):format(x)} do
+              list[#list + 1] = v
+            end
+          end
+          return list
+        end
+        local function clock()
+          return os.date("%c %z %Z", 1700000000), os.date("%c %z %Z", 1690000000),
+            os.time{year = 2023, month = 11, day = 5, hour = 4, min = 20, sec = 9},
+            ("abc"):upper(), (os.setlocale()), os.rename("/nowhere/a", "/nowhere/b")
+        end
+        local s = pp.Server{ncpus = 0, hosts = "h2/1"}
+        local here, there = figures(), s:submit(figures)()
+        for i = 1, #here do
+          assert(math.abs(here[i] - there[i]) <= 1e-14 * math.abs(here[i]), i)
+        end
+        local a, b = table.pack(clock()), table.pack(s:submit(clock)())
+        for i = 1, math.max(a.n, b.n) do
+          assert(a[i] == b[i], tostring(a[i]) .. " " .. tostring(b[i]))
+        end
+        print(#here, a[1]:match "ABC$", a[2]:match "DEF$", a.n)
+      ]], {env = {TZ = "ABC-5:30DEF,M3.2.0/2,M11.1.0/4:20:10"}})
+      assert.are.equal("", r.err)
+      assert.are.equal("3000\tABC\tDEF\t8\n", r.out)
+    end)
+
+    it("says that C modules need an installed agent", function()
+      local dir = run.directory()
+      os.execute("touch " .. dir .. "/spec_native.so")
+      local r = net:run(([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = "h2/1"}
+        print(select(2, s:submit(function()
+          package.cpath = "%s/?.so"
+          require "spec_native"
+        end):pcall()).message)
+      ]]):format(dir))
+      assert.matches("cannot load C modules %(agent = \"installed\" can%)", r.out)
     end)
 
     it("are given on the command line, too", function()
