@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 # Build the agent that is sent to remote hosts: one static program.
 #
-#   agent.sh OUTPUT WORK CC LUA_LIBRARY CFLAGS... -- SOURCE...
+#   agent.sh OUTPUT WORK CC LUA_LIBRARY ZSTD_LIBRARY CFLAGS... -- SOURCE...
 #
 # Small comes before fast here, but the code that runs is Lua's. What unwinds
-# stacks is taken out of copies of the static libraries: nobody throws.
+# stacks is taken out of copies of the static libraries: nobody throws. Without
+# zstd ("none") it does not pack.
 set -eu
-output=$1 work=$2 cc=$3 lua=$4
-shift 4
+output=$1 work=$2 cc=$3 lua=$4 zstd=$5
+shift 5
 flags=''
 while [ "$1" != -- ]; do
   flags="$flags '$1'"
@@ -69,9 +70,29 @@ for generation in sse42:sse4_2 avx2:avx2 avx2_rtm:avx2-rtm evex:evex; do
   fewer libc.a "${generation%:*}" "^strn?case.*-${generation#*:}[.]o\$"
 done
 
+# Of zstd's ways to pack only the fastest is called: nothing stands in the place
+# of the others, and of what opens the formats of its youth.
+if [ "$zstd" != none ]; then
+  slim "$zstd" libzstd.a
+  libzstd=-l:libzstd.a
+  "${tools}ar" t "$work/libzstd.a" >"$work/members"
+  for member in zstd_lazy zstd_opt zstd_ldm zstd_double_fast zstdmt_compress \
+    zstd_v01 zstd_v02 zstd_v03 zstd_v04 zstd_v05 zstd_v06 zstd_v07; do
+    grep -qx "$member.o" "$work/members" || continue
+    "${tools}ar" p "$work/libzstd.a" "$member.o" >"$work/member"
+    "${tools}nm" -g --defined-only "$work/member" |
+      awk 'NF == 3 { print "long " $3 "(void) { return 0; }" }'
+    "${tools}ar" d "$work/libzstd.a" "$member.o"
+  done >"$work/nothing.c"
+  $cc -w -Os -fno-builtin -fno-asynchronous-unwind-tables -ffunction-sections \
+    -c -o "$work/nothing.o" "$work/nothing.c"
+else
+  libzstd=''
+fi
+
 eval "$cc $flags -static -Wl,--gc-sections,--build-id=none \
   -Wl,-z,noseparate-code,-z,norelro -L'$work' -o '$work/agent' \
-  '$work'/*.o -l:liblua.a -lm" 2>"$work/log" || {
+  '$work'/*.o -l:liblua.a $libzstd -lm" 2>"$work/log" || {
   cat "$work/log" >&2
   exit 1
 }

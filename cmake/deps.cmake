@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Lua 5.4, libuv, libssh2, libcrypto, threads, xxhash.h; headers of
-# readline when they are there.
+# Lua 5.4, libuv, libssh2, libcrypto, threads, xxhash.h; headers of readline
+# and zstd when they are there.
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
@@ -92,6 +92,11 @@ if(NOT XXHASH_INCLUDE_DIR)
     "xxhash.h was not found. On Debian: apt-get install libxxhash-dev")
 endif()
 mark_as_advanced(XXHASH_INCLUDE_DIR)
+
+# Opened when it is needed, not linked: core/lazylib.h. What goes to hosts and
+# back is packed by it.
+find_path(ZSTD_INCLUDE_DIR zstd.h)
+mark_as_advanced(ZSTD_INCLUDE_DIR)
 
 # Opened when it is needed, not linked: core/lazylib.h.
 set(PPSH_HAVE_READLINE FALSE)

@@ -49,18 +49,49 @@ void pp_agent_say(pp_agent *a, int type, uint32_t lane, const void *p,
   unsigned char head[PP_RELAY_HEAD];
 
   pp_relay_head(head, type, lane, (uint32_t)n);
-  if (pp_buf_reserve(&a->tx, sizeof head + n) != 0)
+  if (pp_buf_reserve(&a->said, sizeof head + n) != 0)
     give_up("not enough memory");
-  pp_buf_put(&a->tx, head, sizeof head);
-  pp_buf_put(&a->tx, p, n);
+  pp_buf_put(&a->said, head, sizeof head);
+  pp_buf_put(&a->said, p, n);
 }
 
-bool pp_agent_full(const pp_agent *a) { return a->tx.len - a->tx_at > TX_MOST; }
+static size_t waiting(const pp_agent *a) {
+  return a->said.len + a->tx.len - a->tx_at;
+}
+
+bool pp_agent_full(const pp_agent *a) { return waiting(a) > TX_MOST; }
+
+static void put(void *ud, const void *p, size_t n) {
+  pp_agent *a = ud;
+
+  if (pp_buf_put(&a->tx, p, n) != 0)
+    give_up("not enough memory");
+}
+
+/* All of tx is gone: what goes next. False: nothing. */
+static bool refill(pp_agent *a) {
+  a->tx.len = a->tx_at = 0;
+  if (a->tx.cap > 4 * TX_MOST)
+    pp_buf_clear(&a->tx);
+  if (a->said.len == 0)
+    return false;
+  if (pp_press_pays(&a->press)) {
+    pp_press_pass(&a->press, a->said.data, a->said.len, put, a);
+    a->said.len = 0;
+  } else {
+    pp_buf b = a->tx;
+
+    a->tx = a->said;
+    a->said = b;
+    pp_press_passed(&a->press, a->tx.len, put, a);
+  }
+  return true;
+}
 
 static void flush(pp_agent *a) {
   struct epoll_event ev = {.data.u64 = pp_agent_tag(PP_AGENT_OUT, 0, 0)};
 
-  while (a->tx_at < a->tx.len) {
+  while (a->tx_at < a->tx.len || refill(a)) {
     ssize_t n = write(a->out, a->tx.data + a->tx_at, a->tx.len - a->tx_at);
 
     if (n < 0 && errno == EINTR)
@@ -70,15 +101,6 @@ static void flush(pp_agent *a) {
     if (n <= 0)
       _exit(0); /* the driver is gone */
     a->tx_at += (size_t)n;
-  }
-  if (a->tx_at == a->tx.len) {
-    a->tx.len = a->tx_at = 0;
-    if (a->tx.cap > 4 * TX_MOST)
-      pp_buf_clear(&a->tx);
-  } else if (a->tx_at > TX_MOST) {
-    a->tx.len -= a->tx_at;
-    memmove(a->tx.data, a->tx.data + a->tx_at, a->tx.len);
-    a->tx_at = 0;
   }
   if ((a->tx.len > 0) == a->blocked)
     return;
@@ -239,12 +261,27 @@ static void pong(pp_agent *a, const unsigned char *p) {
   pp_agent_say(a, PP_R_PONG, 0, out, sizeof out);
 }
 
+static bool messages(pp_agent *a, const unsigned char *p, size_t n,
+                     size_t *taken);
+
 /* One message; false if it makes no sense. */
 static bool message(pp_agent *a, int type, uint32_t lane,
                     const unsigned char *p, uint32_t n) {
   pp_alane *l = lane < a->nlanes ? a->lanes[lane] : NULL;
+  const unsigned char *in;
+  size_t len;
 
   switch (type) {
+  case PP_R_PACKED:
+    return pp_press_open(&a->press, p, n, &in, &len) &&
+           messages(a, in, len, &len);
+  case PP_R_PROBE:
+    if (n != 8)
+      return false;
+    pp_agent_say(a, PP_R_ECHO, 0, p, n);
+    return true;
+  case PP_R_ECHO:
+    return n == 8 && pp_gauge_back(&a->press.gauge, pp_get64(p), pp_now_ns());
   case PP_R_PING:
     if (n != 8)
       return false;
@@ -299,11 +336,31 @@ static bool message(pp_agent *a, int type, uint32_t lane,
   }
 }
 
+/* The whole messages among these bytes; false if one makes no sense. */
+static bool messages(pp_agent *a, const unsigned char *p, size_t n,
+                     size_t *taken) {
+  size_t at = 0;
+
+  while (n - at >= PP_RELAY_HEAD) {
+    uint32_t head = pp_get32(p + at), len = pp_get32(p + at + 4);
+
+    if (len > PP_RELAY_MAX)
+      return false;
+    if (n - at < PP_RELAY_HEAD + len)
+      break;
+    if (!message(a, (int)(head & 0xff), head >> 8, p + at + PP_RELAY_HEAD, len))
+      return false;
+    at += PP_RELAY_HEAD + len;
+  }
+  *taken = at;
+  return true;
+}
+
 /* Take in what is there: false at the end of the stream. */
 static bool receive(pp_agent *a) {
   for (;;) {
     ssize_t n;
-    size_t at = 0;
+    size_t at;
 
     if (pp_buf_reserve(&a->rx, RX_ROOM) != 0)
       give_up("not enough memory");
@@ -316,18 +373,8 @@ static bool receive(pp_agent *a) {
       return false;
     a->heard = pp_now_ns();
     a->rx.len += (size_t)n;
-    while (a->rx.len - at >= PP_RELAY_HEAD) {
-      const unsigned char *p = a->rx.data + at;
-      uint32_t head = pp_get32(p), len = pp_get32(p + 4);
-
-      if (len > PP_RELAY_MAX)
-        give_up("a message too long");
-      if (a->rx.len - at < PP_RELAY_HEAD + len)
-        break;
-      if (!message(a, (int)(head & 0xff), head >> 8, p + PP_RELAY_HEAD, len))
-        give_up("a message that makes no sense");
-      at += PP_RELAY_HEAD + len;
-    }
+    if (!messages(a, a->rx.data, a->rx.len, &at))
+      give_up("a message that makes no sense");
     a->rx.len -= at;
     memmove(a->rx.data, a->rx.data + at, a->rx.len);
     if ((size_t)n < RX_ROOM / 2)
@@ -405,7 +452,7 @@ static _Noreturn void loop(pp_agent *a) {
       drain_all(a);
     }
     if (now >= alive_at) {
-      if (a->tx.len == 0)
+      if (waiting(a) == 0)
         pp_agent_say(a, PP_R_ALIVE, 0, NULL, 0);
       alive_at = now + ALIVE_NS;
     }
@@ -480,24 +527,25 @@ static bool read_whole(int fd, unsigned char *p, size_t n) {
 
 /* The driver's first message: the node's name, owned; its patience. */
 static char *hello(pp_agent *a) {
-  unsigned char head[PP_RELAY_HEAD], p[16 + NAME_MAX_BYTES];
+  unsigned char head[PP_RELAY_HEAD], p[20 + NAME_MAX_BYTES];
   uint32_t len;
   char *name;
 
   if (!read_whole(a->in, head, sizeof head))
     _exit(0);
   len = pp_get32(head + 4);
-  if (pp_get32(head) != PP_R_HELLO || len < 16 || len > sizeof p ||
+  if (pp_get32(head) != PP_R_HELLO || len < 20 || len > sizeof p ||
       !read_whole(a->in, p, len) || pp_get64(p) != PP_RELAY_MAGIC)
     give_up("this is for ppsh to start");
   if (pp_get32(p + 8) != PP_RELAY_VERSION)
     give_up("another version of the relay protocol");
   a->silence = (int64_t)pp_get32(p + 12) * 1000000;
-  name = malloc(len - 16 + 1);
+  a->press.able = (pp_get32(p + 16) & PP_RELAY_OPENS) && pp_press_able();
+  name = malloc(len - 20 + 1);
   if (name == NULL)
     give_up("not enough memory");
-  memcpy(name, p + 16, len - 16);
-  name[len - 16] = '\0';
+  memcpy(name, p + 20, len - 20);
+  name[len - 20] = '\0';
   return name;
 }
 
@@ -510,7 +558,7 @@ static void put_text(pp_buf *b, const char *s) {
 }
 
 static void welcome(pp_agent *a) {
-  unsigned char p[24];
+  unsigned char p[28];
   struct utsname u;
   pp_buf b = {0};
 
@@ -518,6 +566,7 @@ static void welcome(pp_agent *a) {
   pp_put32(p + 8, PP_RELAY_VERSION);
   pp_put32(p + 12, (uint32_t)pp_proc_cpus());
   pp_put64(p + 16, (uint64_t)pp_now_ns());
+  pp_put32(p + 24, pp_press_able() ? PP_RELAY_OPENS : 0);
   if (pp_buf_put(&b, p, sizeof p) != 0)
     give_up("not enough memory");
   put_text(&b, PP_BUILD_ID);

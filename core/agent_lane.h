@@ -11,6 +11,7 @@
 #define PP_AGENT_LANE_H
 
 #include "depot.h"
+#include "press.h"
 #include "relay.h"
 #include "shm.h"
 
@@ -54,7 +55,7 @@ typedef struct pp_agent {
   int in, out, poll, shm, bell, ctl;
   pp_hub *hub;
   int64_t heard, silence; /* ns */
-  pp_buf rx, tx;
+  pp_buf rx, said, tx;    /* said: messages that are still to be put into tx */
   size_t tx_at;
   bool blocked, polls_out;
   bool held; /* something waits until tx has room */
@@ -63,6 +64,7 @@ typedef struct pp_agent {
   uint32_t nlanes;
   pp_alane *looked; /* lanes with jobs that may have been begun */
   pp_depot depot;
+  pp_press press;
 } pp_agent;
 
 /* What its poll tells of. */

@@ -23,7 +23,7 @@ static void broken(pp_far *f, const char *why) {
 
 static void post(pp_far *f) {
   if (f->tx.len > 0 && !f->over)
-    f->ops.write(f->ops.ud, f->tx.data, f->tx.len);
+    pp_press_pass(&f->press, f->tx.data, f->tx.len, f->ops.write, f->ops.ud);
   f->tx.len = f->open = 0;
 }
 
@@ -394,16 +394,17 @@ static bool welcome(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
   char build[80], machine[80];
   pp_rd rd = pp_rd_of(p, n);
 
-  if (f->up || n < 24 || pp_get64(p) != PP_RELAY_MAGIC ||
+  if (f->up || n < 28 || pp_get64(p) != PP_RELAY_MAGIC ||
       pp_get32(p + 8) != PP_RELAY_VERSION)
     return false;
-  rd.p += 24;
+  rd.p += 28;
   if (text(&rd, build, sizeof build) == NULL ||
       text(&rd, machine, sizeof machine) == NULL || pp_rd_left(&rd) > 0)
     return false;
   f->rtt = now - f->pinged;
   f->skew = (int64_t)pp_get64(p + 16) - (now - f->rtt / 2);
   f->up = true;
+  f->press.able = (pp_get32(p + 24) & PP_RELAY_OPENS) && pp_press_able();
   return f->ops.welcome(f->ops.ud, pp_get32(p + 12), build, machine);
 }
 
@@ -539,6 +540,40 @@ static void gone(pp_far *f, pp_flane *w, int status, int why, uint64_t rss) {
   release(f, w);
 }
 
+static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
+                    uint32_t n, int64_t now);
+
+/* A run of whole messages that were packed. */
+static bool packed(pp_far *f, const unsigned char *p, uint32_t n, int64_t now) {
+  const unsigned char *at, *end;
+  size_t len;
+
+  if (!f->up || !pp_press_open(&f->press, p, n, &at, &len))
+    return false;
+  for (end = at + len; at < end && !f->over;) {
+    uint32_t head = pp_get32(at), size = pp_get32(at + 4);
+
+    if (!message(f, (int)(head & 0xff), head >> 8, at + PP_RELAY_HEAD, size,
+                 now))
+      return false;
+    at += PP_RELAY_HEAD + size;
+  }
+  return true;
+}
+
+static bool probe(pp_far *f, int type, const unsigned char *p, uint32_t n,
+                  int64_t now) {
+  if (!f->up || n != 8)
+    return false;
+  if (type == PP_R_ECHO)
+    return pp_gauge_back(&f->press.gauge, pp_get64(p), now);
+  if (f->ops.queued(f->ops.ud) > 16 * QUEUE_MOST)
+    return false; /* it asks for more than it reads */
+  say(f, PP_R_ECHO, 0, p, n);
+  post(f);
+  return true;
+}
+
 /* A message; false if it makes no sense. */
 static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
                     uint32_t n, int64_t now) {
@@ -551,6 +586,10 @@ static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
     return pong(f, p, n, now);
   if (type == PP_R_ALIVE)
     return n == 0;
+  if (type == PP_R_PACKED)
+    return packed(f, p, n, now);
+  if (type == PP_R_PROBE || type == PP_R_ECHO)
+    return probe(f, type, p, n, now);
   if (!f->up || w == NULL)
     return false;
   l = w->link;
@@ -663,19 +702,21 @@ void pp_far_free(pp_far *f) {
   *p = f->next;
   pp_buf_clear(&f->rx);
   pp_buf_clear(&f->tx);
+  pp_press_clear(&f->press);
   free(f->lanes);
   pp_depot_clear(&f->depot);
   free(f);
 }
 
 void pp_far_begin(pp_far *f, int64_t now) {
-  unsigned char p[16];
+  unsigned char p[20];
   size_t len = strlen(f->name);
   pp_buf b = {0};
 
   pp_put64(p, PP_RELAY_MAGIC);
   pp_put32(p + 8, PP_RELAY_VERSION);
   pp_put32(p + 12, (uint32_t)(PP_FAR_SILENCE_NS / 1000000));
+  pp_put32(p + 16, pp_press_able() ? PP_RELAY_OPENS : 0);
   if (pp_buf_put(&b, p, sizeof p) == 0 && pp_buf_put(&b, f->name, len) == 0)
     say(f, PP_R_HELLO, 0, b.data, b.len);
   pp_buf_clear(&b);

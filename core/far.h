@@ -18,6 +18,7 @@
 
 #include "depot.h"
 #include "engine.h"
+#include "press.h"
 #include "relay.h"
 
 struct pp_link;
@@ -70,6 +71,7 @@ struct pp_far {
   pp_flane **lanes; /* by index */
   uint32_t nlanes;
   pp_depot depot;
+  pp_press press;
 };
 
 /* How often the agent is asked whether it is there, and how long either may be

@@ -17,17 +17,20 @@
 #include "base.h"
 #include "wire.h"
 
-#define PP_RELAY_VERSION 1u
+#define PP_RELAY_VERSION 2u
 #define PP_RELAY_HEAD 8u
 #define PP_RELAY_MAX 65536u
 /* Bytes for a worker's lane that may be with the agent, not yet in the lane. */
 #define PP_RELAY_CREDIT (4u << 20)
 #define PP_RELAY_MAGIC UINT64_C(0x0a0d1a6873707010) /* 10 "ppsh" 1a 0d 0a */
 
+/* What either side can, in HELLO and WELCOME. */
+#define PP_RELAY_OPENS 1u /* it opens what is PACKED */
+
 enum pp_relay_type {
   /* to the agent */
-  PP_R_HELLO = 1, /* first: magic 8, version 4, silence in ms 4, then the name
-                     of the node */
+  PP_R_HELLO = 1, /* first: magic 8, version 4, silence in ms 4, what it can 4,
+                     then the name of the node */
   PP_R_START,     /* lane: begin a worker: its number, 4 */
   PP_R_BYTES,     /* lane: bytes of its ring `in`; back: of its ring `out` */
   PP_R_RECALL,    /* lane: take a job back if it has not begun: its sequence
@@ -39,9 +42,15 @@ enum pp_relay_type {
   PP_R_PING,      /* token 8 */
   PP_R_BYE,       /* end everything */
   PP_R_CUT,       /* lane: cut a chunk short: its sequence number 4, items 4 */
+  /* to both */
+  PP_R_PACKED = 32, /* bytes that are packed, 4; a frame of zstd's: a run of
+                       other messages, PP_RELAY_HEAD + PP_RELAY_MAX at most */
+  PP_R_PROBE,       /* token 8 */
+  PP_R_ECHO,        /* at once: that token */
   /* to the driver */
-  PP_R_WELCOME = 64, /* first: magic 8, version 4, CPUs 4, clock in ns 8, build
-                        id (length 4, text), machine (length 4, text) */
+  PP_R_WELCOME = 64, /* first: magic 8, version 4, CPUs 4, clock in ns 8, what
+                        it can 4, build id (length 4, text), machine (length 4,
+                        text) */
   PP_R_STARTED,      /* lane: pid, 4 */
   PP_R_FAILED,       /* lane: errno, 4 */
   PP_R_EXITED,       /* lane: status as of wait(2) 4, zero 4, peak memory 8; its

@@ -255,6 +255,22 @@ static void agents_end(const conn *c, pp_end kind, const char *text, char *out,
     snprintf(out, size, "%s", text);
 }
 
+static void tell_bytes(const conn *c) {
+  const pp_press *z = c->far != NULL ? &c->far->press : NULL;
+
+  pp_log(PP_LOG_DEBUG, "host '%s': %llu bytes went there, %llu came",
+         c->host.name, (unsigned long long)pp_stream_sent(c->stream),
+         (unsigned long long)pp_stream_received(c->stream));
+  if (z == NULL || z->sent[0] + z->taken[0] == 0)
+    return;
+  pp_log(PP_LOG_DEBUG,
+         "host '%s': of these, packed: %llu bytes as %llu went there, "
+         "%llu as %llu came",
+         c->host.name, (unsigned long long)z->sent[0],
+         (unsigned long long)z->sent[1], (unsigned long long)z->taken[0],
+         (unsigned long long)z->taken[1]);
+}
+
 static void on_closed(void *ud, pp_end kind, const char *text) {
   conn *c = ud;
   int64_t now = pp_now_ns();
@@ -269,9 +285,7 @@ static void on_closed(void *ud, pp_end kind, const char *text) {
     snprintf(why, sizeof why, "%s", text);
   final = final || c->final;
   if (c->stream != NULL && c->opened > 0)
-    pp_log(PP_LOG_DEBUG, "host '%s': %llu bytes went there, %llu came",
-           c->host.name, (unsigned long long)pp_stream_sent(c->stream),
-           (unsigned long long)pp_stream_received(c->stream));
+    tell_bytes(c);
   c->stream = NULL;
   c->opened = 0;
   pp_bootstrap_free(c->boot);

@@ -66,6 +66,23 @@ describe("a hostile agent", function()
     ["says welcome twice"] = [[welcome(2) welcome(2) serve()]],
     ["answers pings that were not sent"] = [[
       welcome(2) wait_start(1) say(73, 0, ("\xff"):rep(16)) serve()]],
+    ["packs more than it says"] = [[
+      welcome(2) say(32, 0, string.pack("<I4", 100) .. zstd(1, 65536, "x")) serve()]],
+    ["packs more than there can be"] = [[
+      welcome(2) say(32, 0, string.pack("<I4", 1 << 31) .. zstd(1, 100000, "x")) serve()]],
+    ["packs what is no message"] = [[
+      welcome(2) say(32, 0, string.pack("<I4", 65000) .. zstd(1, 65000, "\x44")) serve()]],
+    ["packs what was packed"] = [[
+      welcome(2)
+      local inner = string.pack("<I4", 8) .. zstd(0, 8, string.pack("<I4I4", 74, 0))
+      inner = string.pack("<I4I4", 32, #inner) .. inner
+      say(32, 0, string.pack("<I4", #inner) .. zstd(0, #inner, inner)) serve()]],
+    ["packs nothing but noise"] = [[
+      welcome(2) say(32, 0, string.pack("<I4", 100) .. ("\x28\xb5\x2f\xfd\x99"):rep(20)) serve()]],
+    ["sends echoes of nothing"] = [[welcome(2) say(34, 0, ("\1"):rep(8)) serve()]],
+    ["asks for echoes and does not read them"] = [[
+      welcome(2) local asked = string.pack("<I4I4I8", 33, 8, 1):rep(4096)
+      while true do raw(asked) end]],
     ["ends at once"] = [[welcome(2) wait_start(1) os.exit(3)]],
     ["speaks another version"] = [[
       say(64, 0, string.pack("<I8I4I4I8s4s4", 0x0a0d1a6873707010, 99, 2, 1, "b", "m")) serve()]],

@@ -347,6 +347,37 @@ describe("a server with hosts", function()
       assert.matches("cannot load C modules %(agent = \"installed\" can%)", r.out)
     end)
 
+    it("are sent less when the way is long, and what is not made smaller as it is", function()
+      local why = remote.no_delay()
+      if why then return pending("needs a host far away: " .. why) end
+      net:netns("far", 15000)
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = "far/2"}
+        local function echo(...) return ... end
+        local random, text = {}, {}
+        for i = 1, 1 << 17 do random[i] = string.pack("I8", math.random(0)) end
+        for i = 1, 200000 do text[i] = ("%d: as a text goes\n"):format(i) end
+        random, text = table.concat(random), table.concat(text)
+        for i = 1, 3 do
+          local small = {}
+          for k = 1, 200 do small[k] = s:submit(echo, {k}) end
+          local large = s:submit(echo, {text, random, text})
+          local a, b, c = large()
+          assert(a == text and b == random and c == text)
+          for k = 1, 200 do assert(small[k]() == k) end
+        end
+        print(3 * 2 * #text, 3 * #random)
+      ]], {options = {"--log", "debug"}})
+      local text, random = r.out:match "^(%d+)\t(%d+)\n$"
+      assert.is_truthy(text, r.err)
+      text, random = tonumber(text), tonumber(random)
+      local sent, came = r.err:match "host 'far': (%d+) bytes went there, (%d+) came"
+      for _, n in ipairs {tonumber(sent), tonumber(came)} do
+        assert.is_true(n > random and n < random + text / 2 + 1000000, r.err)
+      end
+    end)
+
     it("are given on the command line, too", function()
       local r = net:run([[
         local pp = require "pp"

@@ -6,8 +6,9 @@
  *
  * Input: steps. A byte of 0x80 and more: a message of type 64 + its low four
  * bits, for the lane in the next byte, with as many bytes as the next says,
- * which follow. 0x7f: the job of the number in the next byte is cut short.
- * 0x7e: what is to be sent is. Below: as many bytes as that follow as they are.
+ * which follow; the same packed if the bit of 0x40 is set, too. 0x7f: the job
+ * of the number in the next byte is cut short. 0x7e: what is to be sent is.
+ * Below: as many bytes as that follow as they are.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "depend.h"
 #include "kin.h"
 #include "link_impl.h"
+#include "zstd_lazy.h"
 
 #define JOBS 6
 #define WORKERS 2
@@ -62,12 +64,41 @@ static void say(pp_far *f, int type, uint32_t lane, const uint8_t *p,
   pp_far_data(f, b, PP_RELAY_HEAD + n);
 }
 
+#ifdef PPSH_HAVE_ZSTD
+static void *packer;
+
+/* As that, packed. */
+static void say_packed(pp_far *f, int type, uint32_t lane, const uint8_t *p,
+                       size_t n) {
+  unsigned char b[PP_RELAY_HEAD + 256], *out;
+  size_t bound = PP_RELAY_HEAD + 4 + ZSTD_COMPRESSBOUND(sizeof b), k;
+
+  pp_relay_head(b, type, lane, (uint32_t)n);
+  memcpy(b + PP_RELAY_HEAD, p, n);
+  out = malloc(bound);
+  if (out == NULL || !pp_zstd_open())
+    abort();
+  if (packer == NULL)
+    packer = pp_zstd_lib.ZSTD_createCCtx();
+  k = pp_zstd_lib.ZSTD_compressCCtx(packer, out + PP_RELAY_HEAD + 4,
+                                    bound - PP_RELAY_HEAD - 4, b,
+                                    PP_RELAY_HEAD + n, 1);
+  pp_relay_head(out, PP_R_PACKED, 0, (uint32_t)k + 4);
+  pp_put32(out + PP_RELAY_HEAD, PP_RELAY_HEAD + (uint32_t)n);
+  pp_far_data(f, out, PP_RELAY_HEAD + 4 + k);
+  free(out);
+}
+#else
+#define say_packed say
+#endif
+
 static void greet(pp_far *f) {
-  unsigned char p[32] = {0};
+  unsigned char p[36] = {0};
 
   pp_put64(p, PP_RELAY_MAGIC);
   pp_put32(p + 8, PP_RELAY_VERSION);
   pp_put32(p + 12, WORKERS);
+  pp_put32(p + 24, PP_RELAY_OPENS);
   pp_far_begin(f, pp_now_ns());
   say(f, PP_R_WELCOME, 0, p, sizeof p);
 }
@@ -81,7 +112,8 @@ static void step(pp_server *s, pp_far *f, pp_job *jobs[JOBS],
   if (k >= 0x80 && n >= 2) {
     size_t len = p[1] < n - 2 ? p[1] : n - 2;
 
-    say(f, PP_R_WELCOME + (int)(k & 15), p[0], p + 2, len);
+    (k & 0x40 ? say_packed : say)(f, PP_R_WELCOME + (int)(k & 15), p[0], p + 2,
+                                  len);
     p += 2 + len, n -= 2 + len;
   } else if (k == 0x7f && n >= 1) {
     pp_server_cut(s, jobs[p[0] % JOBS], PP_KIND_CANCELLED, "cut");

@@ -5,9 +5,10 @@
 --
 -- The script is Lua with these: `say(type, lane, bytes)`, `raw(bytes)`,
 -- `welcome(cpus)`, `hear()` (the next message: type, lane, bytes), `frame(type,
--- bytes)`, `result(seq, status, body)`, `wait_start(n)` (until n workers are to
--- begin, which it says they have), `wait_job()` (until a job has come: its
--- lane), `serve()` (answer pings until the end).
+-- bytes)`, `result(seq, status, body)`, `zstd(type, n, bytes)` (packed bytes),
+-- `wait_start(n)` (until n workers are to begin, which it says they have),
+-- `wait_job()` (until a job has come: its lane), `serve()` (answer pings until
+-- the end).
 local command, script = arg[1], assert(io.open(arg[2])):read "a"
 local mark = command:match "m=([%w-]+);"
 
@@ -20,7 +21,7 @@ local function say(type, lane, bytes)
   raw(string.pack("<I4I4", type | lane << 8, #bytes) .. bytes)
 end
 local function welcome(cpus)
-  say(64, 0, string.pack("<I8I4I4I8s4s4", 0x0a0d1a6873707010, 1, cpus, 1, "build", "x86_64"))
+  say(64, 0, string.pack("<I8I4I4I8I4s4s4", 0x0a0d1a6873707010, 2, cpus, 1, 1, "build", "x86_64"))
 end
 local function hear()
   local head = io.stdin:read(8)
@@ -33,6 +34,10 @@ end
 local function frame(type, bytes) return string.pack("<I8", type | #bytes << 8) .. bytes end
 local function result(seq, status, body)
   return frame(16, string.pack("<I4I4I8I8I8I8I8I8", seq, status, 1, 0, 0, 0, 0, 0) .. body)
+end
+-- A frame of zstd's with one block: type 0, these bytes; 1, so many of this one.
+local function zstd(type, n, bytes)
+  return "\x28\xb5\x2f\xfd\0\x58" .. string.pack("<I3", 1 | type << 1 | n << 3) .. bytes
 end
 local function wait_start(n)
   local lanes = {}
@@ -71,5 +76,5 @@ raw(("%s hello Linux x86_64\n%s at there\n%s run %s\n"):format(mark, mark, mark,
   command:match "x86_64:(%x+):"))
 hear()
 assert(load(script, "=script", "t", setmetatable({say = say, raw = raw, welcome = welcome,
-  hear = hear, frame = frame, result = result, wait_start = wait_start, wait_job = wait_job,
-  serve = serve}, {__index = _G})))()
+  hear = hear, frame = frame, zstd = zstd, result = result, wait_start = wait_start,
+  wait_job = wait_job, serve = serve}, {__index = _G})))()

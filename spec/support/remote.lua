@@ -15,6 +15,8 @@ local remote = {}
 remote.missing = hosts.missing
 --- Why there can be none in namespaces of their own, or nil.
 remote.no_namespaces = hosts.no_namespaces
+--- Why there can be none far away, or nil.
+remote.no_delay = hosts.no_delay
 
 --- How long the remote side may take to end everything, and ppsh to notice that
 -- a host is lost: the contract's own limits, in seconds.
@@ -58,9 +60,9 @@ function Net:sshd(name, options)
   self.lab:sshd(name, o)
 end
 
---- A host in a network namespace of its own.
-function Net:netns(name)
-  self.lab:netns(name)
+--- A host in a network namespace of its own, so many microseconds away (0).
+function Net:netns(name, delay)
+  self.lab:netns(name, delay)
   -- Its sessions are told apart as those of the others are.
   local f = assert(io.open(self.lab:path(name .. "/sshd_config"), "a"))
   for _, line in ipairs(self:lines(name)) do f:write(line, "\n") end
