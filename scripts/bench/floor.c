@@ -142,6 +142,8 @@ static const struct measure {
     {"big", run_big, "BYTES TIMES",
      "N blocks there and back while another child echoes larger ones"},
     {"queue", run_queue, "", "bytes held by each of N messages that wait"},
+    {"pipe", run_pipe, "BYTES COMMAND...",
+     "N blocks through a command and back"},
     {"fork", run_fork, "", "N children, one by one, each answers a byte"},
     {"spawn", run_spawn, "[COMMAND...]",
      "N programs, one by one, until each has printed something"},

@@ -26,6 +26,8 @@ measure_fn run_pingpong, run_spin, run_batch2, run_inflight, run_echo, run_map,
 /* floor_procs.c: processes. */
 measure_fn run_fork, run_spawn, run_up, run_swarm, run_memory, run_busy,
     run_idle;
+/* floor_pipe.c: bytes through a command. */
+measure_fn run_pipe;
 
 /* End with "floor: WHAT: " and the message of errno. */
 _Noreturn void die(const char *what);

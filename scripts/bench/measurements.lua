@@ -18,7 +18,7 @@
 local all = {}
 
 for _, name in ipairs { "calls", "lists", "payload", "work", "start", "rest", "lines", "scale",
-  "mixed", "simulation" } do
+  "mixed", "simulation", "remote" } do
   for _, measurement in ipairs(require("bench." .. name)) do
     for _, line in ipairs(measurement.lines) do line.of = line.of or "ours" end
     all[#all + 1] = measurement
