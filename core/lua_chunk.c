@@ -9,6 +9,7 @@ Taking jobs as they finish.
 #include <string.h>
 
 #include "choice.h"
+#include "far.h"
 #include "lua_pp.h"
 #include "plain.h"
 
@@ -352,19 +353,25 @@ static int cut(lua_State *L) {
   return 1;
 }
 
-/* core.workers(server): how many there are on all nodes, at least 1. */
+/* core.workers(server): how many there are on all nodes, at least 1; and how
+ * long the longest way to one and back is, in seconds. */
 static int workers(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
   pp_engine *e = pp_check_engine(L);
   lua_Integer n = 0;
+  int64_t way = 0;
 
   pp_engine_enter(e);
   for (const pp_node *node = s->local; node != NULL; node = node->next)
-    if (node->ncpus > node->barred && (node == s->local || node->open > 0))
+    if (node->ncpus > node->barred && (node == s->local || node->open > 0)) {
       n += node->ncpus - node->barred;
+      if (node->far != NULL && node->far->rtt > way)
+        way = node->far->rtt;
+    }
   pp_engine_leave(e);
   lua_pushinteger(L, n > 0 ? n : 1);
-  return 1;
+  lua_pushnumber(L, (lua_Number)way / 1e9);
+  return 2;
 }
 
 /* core.take(job): it counts as taken. */

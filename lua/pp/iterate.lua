@@ -25,6 +25,8 @@ local CHUNK_BYTES = 65536
 local AHEAD_BYTES = 2 << 20
 -- Chunks under way for each worker.
 local AHEAD = 3
+-- And at most so many more where they are far away.
+local WAY_MOST = 256
 -- How long a worker may have nothing to do before chunks of others are cut short,
 -- seconds: longer than a chunk takes that is as it should be.
 local PATIENCE = 0.004
@@ -159,9 +161,17 @@ local function new_run(server, name, f, source, options, all)
   return run
 end
 
--- How many chunks can run at a time: hosts come and go.
+-- How many chunks can run at a time, and how far away: hosts come and go.
 function Run:count_workers()
-  self.workers = math.max(1, core.workers(self.server) // self.slots)
+  local n, way = core.workers(self.server)
+  self.workers = math.max(1, n // self.slots)
+  self.way = way
+end
+
+-- So many more chunks for each worker as end while word of one is on its way.
+function Run:on_the_way()
+  local time = math.max((self.each or 0) * self.chunk, self.fixed and 1e-5 or CHUNK_TIME)
+  return math.min(math.ceil(2 * self.way / time), WAY_MOST)
 end
 
 -- The progress line is not to expect more items.
@@ -347,7 +357,7 @@ end
 -- Keep the workers supplied.
 function Run:fill()
   self:count_workers()
-  local most = (self.ordered and 8 or 1) * AHEAD * self.workers
+  local most = ((self.ordered and 8 or 1) * AHEAD + self:on_the_way()) * self.workers
   while self.high - self.low + 1 < most and not self.refusal do
     local want = self.chunk
     local bytes = self.waiting * (16 + (self.sent or 0) + (self.received or 0))
@@ -374,10 +384,10 @@ end
 -- A chunk is over: learn from it how long items take and how large they are.
 function Run:learn(c, bytes)
   self.received = averaged(self.received, bytes / c.n)
+  self.each = averaged(self.each, c.job.time.run / c.n)
   if self.fixed then
     return
   end
-  self.each = averaged(self.each, c.job.time.run / c.n)
   local n = math.min(self.chunk * 8, CHUNK_MAX, CHUNK_TIME / self.each,
     CHUNK_BYTES / math.max(self.sent, self.received))
   self.chunk = math.max(1, math.floor(n))
