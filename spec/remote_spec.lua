@@ -17,6 +17,7 @@ describe("a server with hosts", function()
   setup(function()
     net = remote.new()
     net:sshd "h1"
+    if not remote.no_delay() then net:netns("far", 15000) end
     net:sshd("h2", {env = {TZ = "ABC-5:30DEF,M3.2.0/2,M11.1.0/4:20:10"}})
   end)
   teardown(function() net:close() end)
@@ -347,10 +348,35 @@ describe("a server with hosts", function()
       assert.matches("cannot load C modules %(agent = \"installed\" can%)", r.out)
     end)
 
+    it("have as many items of a map as end while word of one travels there", function()
+      local why = remote.no_delay()
+      if why then return pending("needs a host far away: " .. why) end
+      local r = net:run [[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = "far/1, h1/1"}
+        local function same(x) return x end
+        -- How many items were taken when the first result is there.
+        local function ahead(where)
+          local taken, first = 0, nil
+          local function source()
+            taken = taken + 1
+            return taken <= 1000 and taken or nil
+          end
+          for _ in s:imap(same, source, {chunk = 1, ordered = false, on = where}) do
+            first = first or taken
+          end
+          return first, taken
+        end
+        s:wait_hosts(20)
+        local first, all = ahead "far"
+        print(first > 50, first < 1000, all)
+      ]]
+      assert.are.equal("true\ttrue\t1001\n", r.out, r.err)
+    end)
+
     it("are sent less when the way is long, and what is not made smaller as it is", function()
       local why = remote.no_delay()
       if why then return pending("needs a host far away: " .. why) end
-      net:netns("far", 15000)
       local r = net:run([[
         local pp = require "pp"
         local s = pp.Server{ncpus = 0, hosts = "far/2"}
