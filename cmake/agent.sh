@@ -66,8 +66,10 @@ slim "$libm" libm.a
 slim "$lua" liblua.a
 fewer libm.a fma4 '-fma4[.]o$'
 fewer libm.a avx '-avx[.]o$'
-for generation in sse42:sse4_2 avx2:avx2 avx2_rtm:avx2-rtm evex:evex; do
-  fewer libc.a "${generation%:*}" "^strn?case.*-${generation#*:}[.]o\$"
+fewer libc.a avx2_rtm '-avx2-rtm[.]o$'
+fewer libc.a sse42 '-sse4_2[.]o$'
+for generation in avx2 evex; do
+  fewer libc.a $generation "^strn?(case|cat|cpy).*-$generation[.]o\$"
 done
 
 # Of zstd's ways to pack only the fastest is called: nothing stands in the place
