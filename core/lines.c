@@ -172,17 +172,51 @@ static void fold(lua_State *L) {
   lua_replace(L, VALUE);
 }
 
+/*
+ * Where the next line begins that has the string at FILTER in it, of those that
+ * begin at p and behind, which are counted as they are passed over; in->end:
+ * there is none. No line is cut short.
+ */
+static const char *seek(lua_State *L, run *r, const pp_lines *in,
+                        const char *p) {
+  size_t n;
+  const char *needle = lua_tolstring(L, FILTER, &n);
+  const char *last = in->end, *hit, *nl;
+
+  if (last > in->p && last[-1] != '\n') {
+    nl = memchr(last, '\n', (size_t)(in->all - last));
+    last = nl != NULL ? nl : in->all;
+  }
+  hit = memmem(p, (size_t)(last - p), needle, n);
+  if (hit != NULL) {
+    nl = memrchr(p, '\n', (size_t)(hit - p));
+    hit = nl != NULL ? nl + 1 : p;
+  }
+  n = pp_lines_newlines(p, (size_t)((hit != NULL ? hit : last) - p));
+  if (hit == NULL && last > p && last[-1] != '\n')
+    n++;
+  r->at += (lua_Integer)n;
+  r->lines += (lua_Integer)n;
+  return hit != NULL ? hit : in->end;
+}
+
 /* All lines from p that begin before `end`. */
 static void each_line(lua_State *L, run *r, const pp_lines *in,
                       const char *names) {
   bool filter = lua_toboolean(L, FILTER), map = lua_toboolean(L, MAP);
   bool reduce = lua_toboolean(L, REDUCE), fields = strchr(names, 'f') != NULL;
-  const char *p = in->p;
+  /* Where no line can be too long, these need not be looked at one by one. */
+  size_t needle_len;
+  const char *needle = lua_tolstring(L, FILTER, &needle_len), *p = in->p;
+  bool seeks = needle != NULL && (size_t)(in->all - in->p) <= r->max;
   int n;
 
   while (p < in->end) {
-    const char *nl = memchr(p, '\n', (size_t)(in->all - p));
+    const char *nl;
 
+    if (seeks && (p = seek(L, r, in, p)) == in->end)
+      break;
+    nl = memchr(p, '\n', (size_t)(in->all - p));
     r->line = p;
     r->len = (size_t)((nl != NULL ? nl : in->all) - p);
     r->at++;
@@ -195,7 +229,10 @@ static void each_line(lua_State *L, run *r, const pp_lines *in,
     if (fields)
       pp_fields_line(&r->fields, p, r->len);
     p += r->len + 1;
-    if (filter) {
+    if (needle != NULL) {
+      if (!seeks && memmem(r->line, r->len, needle, needle_len) == NULL)
+        continue;
+    } else if (filter) {
       bool is;
 
       lua_pushvalue(L, FILTER);
@@ -355,7 +392,8 @@ static void push_error(lua_State *L, const run *r) {
  * or where to begin in the file; the same, or how many bytes. list.before:
  * lines before these in all input. max: bytes of a line. separator: of fields;
  * nil: blanks. names: letters, for what the functions are called with: l the
- * line, i its number, n the file's name, f its fields. Functions may be nil.
+ * line, i its number, n the file's name, f its fields. Functions may be nil;
+ * filter may be a string, which is to be in the line.
  *
  * The error is a table: failed = {{segment =, message =}, ...} for files that
  * could not be read; message, segment, line (in that; 0: none), text and cut

@@ -54,6 +54,25 @@ describe("--map, --filter and --reduce", function()
     assert.are.equal(want, over(text, "-j0", "--map", "i .. ':' .. line"))
   end)
 
+  it("look for a text as they do for all else", function()
+    local text = numbered(400) .. "\n\nxx.y\na-b" -- the last has no end
+    local file = run.file(text, "text")
+    for _, what in ipairs {"('xx', 1, true)", " 'xx'", "('9 x')", "('.', 1, true)",
+      "('a-b', 1, true)", " 'no such text'", "'x.y'"} do
+      for _, size in ipairs {"9 1M", "700 100", "1M 1M"} do
+        local block, max = size:match "(%S+) (%S+)"
+        local function lines(filter)
+          return run.ppsh({"-j2", "--block", block, "--max-line", max, "--filter", filter,
+            "--map", "i, line", file}).out
+        end
+        assert.are.equal(lines("(line:find" .. what .. ")"), lines("line:find" .. what))
+      end
+    end
+    assert.are.equal("xx.y\n", over(text, "--filter", "line:find('.', 1, true)"))
+    assert.are.equal("b\n", over("a\nb\n", "-e", "function string.find(s) return s == 'b' end",
+      "--filter", "line:find 'a'"))
+  end)
+
   it("use all workers", function()
     local out = over(numbered(200), "-j3", "--map", "io.open('/proc/self/stat'):read 'n'")
     local pids, n = {}, 0

@@ -62,6 +62,21 @@ local function compile(name, text, parameters)
   return assert(load(prefix .. text, chunk, "t")), used
 end
 
+-- The text that lines are to have in them, if that is all a filter says; it is
+-- then looked for in whole blocks. Nil: it says something else.
+local function needle_of(text)
+  local open, quote, needle, rest =
+    text:match "^%s*line%s*:%s*find%s*(%(?)%s*([\"'])([^\"'\\\n]+)%2%s*(.-)%s*$"
+  if not quote or debug.getinfo(string.find, "S").what ~= "C" then
+    return nil
+  elseif open == "(" and rest:find "^,%s*1%s*,%s*true%s*%)$" then
+    return needle
+  elseif (open == "(" and rest == ")" or open == "" and rest == "") and
+    not needle:find "[%^%$%(%)%%%.%[%]%*%+%-%?]" then
+    return needle
+  end
+end
+
 -- The separator that -F gives; nil: blanks. Or false and what is wrong.
 local function separator(text)
   if not text then
@@ -101,13 +116,14 @@ local function settle(options)
   end
   s.separator = sep
   local named = {}
+  local needle = options.filter and needle_of(options.filter)
   for _, name in ipairs { "filter", "map" } do
     if options[name] then
       local f, used = compile(name, options[name], {})
       if not f then
         return nil, usage("%s", used)
       end
-      for global in pairs(used) do
+      for global in pairs(name == "filter" and needle and {} or used) do
         named[global] = true
       end
     end
@@ -131,6 +147,7 @@ local function settle(options)
       s[name] = f
     end
   end
+  s.filter = needle or s.filter
   return s
 end
 
