@@ -186,17 +186,20 @@ static int reader_size(lua_State *L) {
  * file; nil: they cannot */
 static int reader_path(lua_State *L) {
   reader *r = check_reader(L);
+  struct stat is, was;
   char path[64];
   int fd;
 
+  /* Another mount of /proc may have another process of that number. */
   snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), r->fd);
   fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
+  if (fd >= 0 && fstat(fd, &is) == 0 && fstat(r->fd, &was) == 0 &&
+      is.st_dev == was.st_dev && is.st_ino == was.st_ino)
+    lua_pushstring(L, path);
+  else
     lua_pushnil(L);
-    return 1;
-  }
-  close(fd);
-  lua_pushstring(L, path);
+  if (fd >= 0)
+    close(fd);
   return 1;
 }
 

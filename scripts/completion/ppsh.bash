@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: MIT
 # Completion of ppsh for bash. The options are those that `ppsh --help` lists.
 
-# What of the options of $1 begins with $2.
+# The options of $1, one a line, as --help has them: "--map EXPR".
+_ppsh_help() {
+  "$1" --help 2>/dev/null | sed -n '/^  -/ { s/^  //; s/   *.*//; s/, /\n/g; p; }'
+}
+
+# What of the options in $1 begins with $2.
 _ppsh_options() {
-  local options
-  options=$("$1" --help 2>/dev/null | sed -n '
-    /^  -/ {
-      s/^  //; s/   *.*//; s/, /\n/g
-      s/\(--[a-z-]*\)\[\(=[a-z]*\)\]/\1\n\1\2/g
-      s/\(^\|\n\)\(-[^ \n]*\)[^\n]*/\1\2/g
-      p
-    }')
-  compgen -W "$options" -- "$2"
+  compgen -W "$(sed 's/\(--[a-z-]*\)\[\(=[a-z]*\)\]/\1\n\1\2/; s/ .*//' <<<"$1")" -- "$2"
 }
 
 # Hosts that ssh knows by name and that begin with $1.
@@ -30,7 +27,7 @@ _ppsh_hosts() {
 }
 
 _ppsh() {
-  local line=${COMP_LINE:0:COMP_POINT} word before cut i
+  local line=${COMP_LINE:0:COMP_POINT} word before cut i help
   local -a words=()
   COMPREPLY=()
   # Words as the shell sees them, not as readline cuts them at @ and :.
@@ -39,14 +36,14 @@ _ppsh() {
   word=${words[-1]}
   before=
   ((${#words[@]} > 1)) && before=${words[-2]}
+  help=$(_ppsh_help "${words[0]}")
   # Behind the script come its own arguments.
   for ((i = 1; i < ${#words[@]} - 1; i++)); do
-    case ${words[i]} in
-    -[ljHeF] | --jobs | --hosts | --trace | --log | --sh | --fields | \
-      --joblog | --retries | --timeout | --halt | --push | --fetch | \
-      --report | --block | --max-line | --map | --filter | --reduce) ((i++)) ;;
-    -- | [^-]*) return ;;
-    esac
+    if [[ ${words[i]} == -- || ${words[i]} != -?* ]]; then
+      return
+    elif [[ $'\n'$help == *$'\n'"${words[i]} "* ]]; then
+      ((i++)) # it has a value
+    fi
   done
   cut=
   case $word in
@@ -79,7 +76,7 @@ _ppsh() {
     ;;
   *)
     [[ $word == -* ]] || return # files, by default
-    mapfile -t COMPREPLY < <(_ppsh_options "${words[0]}" "$word")
+    mapfile -t COMPREPLY < <(_ppsh_options "$help" "$word")
     ;;
   esac
   # readline replaces what is behind the last character it cuts words at.
