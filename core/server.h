@@ -52,6 +52,7 @@ struct pp_server {
   bool closed;
   bool console;  /* the shell's: a worker a node, whose jobs run in its base
                     globals; nobody is told of them: no table, no warning */
+  bool untraced; /* its jobs are in no trace, report or live table */
   bool anchored; /* the bindings keep its handle */
   bool idle;     /* in the engine's list of those they may let go */
   pp_server *next_idle;

@@ -212,6 +212,7 @@ static int hide(lua_State *L) {
   pp_server *s = pp_check_server(L, 1);
 
   s->console = true;
+  s->untraced = lua_toboolean(L, 2);
   return 0;
 }
 

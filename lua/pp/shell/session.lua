@@ -54,7 +54,8 @@ function session.server()
 end
 
 --- A server for what the user types with @: one worker on each host, and one
--- here, whose jobs run in its base globals. It shows nowhere.
+-- here, whose jobs run in its base globals. It shows nowhere; but for traces and
+-- reports, where `output` is given.
 -- @string[opt] output what becomes of what is written there; "job"
 -- @treturn Server
 -- @raise when no worker can be started
@@ -62,7 +63,7 @@ function session.console(output)
   local s = pp.Server {
     ncpus = 1, hosts = {}, retries = 0, output = output or "job", name = "console",
   }
-  core.hide(s)
+  core.hide(s, output == nil)
   s:add_host(column(get_hosts(), 2))
   return follow(s)
 end
