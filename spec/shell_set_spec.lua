@@ -2,6 +2,7 @@
 --- `@SET expr`: what is evaluated on the hosts of a set, and what is seen of it.
 local child = require "spec.support.child"
 local remote = require "spec.support.remote"
+local run = require "spec.support.run"
 
 local prelude = [[
   local console, session = require "pp.shell.console", require "pp.shell.session"
@@ -218,6 +219,17 @@ $]], out)
     assert.matches("there is no host 'node9' here", err, 1, true)
     assert.matches("node9:1: cannot be used: ", err, 1, true)
     assert.matches("there is no host 'node1' here", err, 1, true)
+  end)
+
+  it("ends quietly when nobody reads what hosts write", function()
+    local lines = run.file "@all for i = 1, 1e6 do print(i) end\n@all 5\n"
+    for _ = 1, 3 do
+      local r = run.program({"bash", "-c", ("%s -j1 -i -H node[1-3]/1 <%s | head -n 3 >/dev/null; "
+        .. "echo ${PIPESTATUS[0]}"):format(run.quote(run.ppsh_path), lines)},
+        {env = {PATH = net.path}, timeout = 60})
+      assert.are.equal("141\n", r.out)
+      assert.is_nil(r.err:find("ppsh: ", 1, true))
+    end
   end)
 
   it("completes as a host has it", function()
