@@ -2,6 +2,7 @@
 #include "prompt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 
 /* Notices come once a second at most, however many jobs end. */
 #define NOTICE_NS ((int64_t)1000000000)
+/* The line is drawn again so often at most, however much is written. */
+#define SHOW_NS ((int64_t)20000000)
 
 /* --- text put aside ------------------------------------------------------- */
 
@@ -36,7 +39,8 @@ static bool has_text(pp_prompt *p) {
   return has;
 }
 
-/* Write what was put aside to the terminal. */
+/* Write what was put aside to the terminal. The lock held: what jobs write more
+ * waits in their pipes, and they with it. */
 static void write_text(pp_prompt *p) {
   pp_buf text;
   size_t at = 0;
@@ -200,9 +204,9 @@ void pp_prompt_close(lua_State *L) {
   pp_engine_enter(e);
   e->prompt->typing = false;
   redirect(e, false);
-  pp_engine_leave(e);
   if (has_text(e->prompt))
     write_text(e->prompt);
+  pp_engine_leave(e);
 }
 
 /* --- waiting -------------------------------------------------------------- */
@@ -210,9 +214,25 @@ void pp_prompt_close(lua_State *L) {
 typedef struct waiting {
   pp_prompt *p; /* or NULL */
   const pp_line *line;
-  int64_t deadline; /* for notices; -1: there were none */
+  int64_t text_at, notices_at; /* when they are due; -1: there were none */
   bool pressed;
 } waiting;
+
+/* When what is put aside, and notices, are to be shown. */
+static void note_due(waiting *w) {
+  const pp_prompt *p = w->p;
+
+  w->text_at = p != NULL && has_text(w->p) ? p->shown + SHOW_NS : -1;
+  w->notices_at = p == NULL || !notices_due(p) ? -1
+                  : p->noticed > 0             ? p->noticed + NOTICE_NS
+                                               : 0;
+}
+
+static int64_t sooner(int64_t a, int64_t b) {
+  return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static bool is_due(int64_t at, int64_t now) { return at >= 0 && at <= now; }
 
 static bool line_due(const pp_line *line) {
   return line != NULL && line->due != NULL && line->due();
@@ -221,9 +241,9 @@ static bool line_due(const pp_line *line) {
 static bool attention(void *ud) {
   waiting *w = ud;
 
-  if (w->p != NULL &&
-      (has_text(w->p) || (w->deadline < 0 && notices_due(w->p))))
-    return true;
+  if (w->p != NULL && ((w->text_at < 0 && has_text(w->p)) ||
+                       (w->notices_at < 0 && notices_due(w->p))))
+    return true; /* it is to be seen when these are due */
   return w->pressed || line_due(w->line);
 }
 
@@ -262,19 +282,22 @@ static void show(const pp_line *line) {
     line->show();
 }
 
-/* Callbacks, or text that was put aside: above the line. The lock held, and let
- * go meanwhile. */
+/* Callbacks, or text that was put aside: above the line. The lock held, but for
+ * callbacks. */
 static void above(lua_State *L, pp_engine *e, const pp_line *line, bool due) {
   pp_prompt *p = e->prompt;
 
   if (p != NULL && due)
     redirect(e, false);
-  pp_engine_leave(e);
   hide(line);
-  if (p != NULL && has_text(p))
+  if (p != NULL && has_text(p)) {
     write_text(p);
+    p->shown = pp_now_ns();
+  }
   if (due) {
+    pp_engine_leave(e);
     run_callbacks(L);
+    pp_engine_enter(e);
     if (e->meter.can && e->meter.midline) {
       fputs("\n", stdout);
       fflush(stdout);
@@ -282,7 +305,6 @@ static void above(lua_State *L, pp_engine *e, const pp_line *line, bool due) {
     }
   }
   show(line);
-  pp_engine_enter(e);
   if (p != NULL && due && p->typing)
     redirect(e, true);
 }
@@ -300,7 +322,9 @@ static void just_poll(pp_engine *e, int fd) {
 
 void pp_prompt_wait(lua_State *L, int fd, const pp_line *line) {
   pp_engine *e = pp_engine_here();
-  waiting w = {e != NULL ? e->prompt : NULL, line, -1, false};
+  int flags = fcntl(fd, F_GETFL);
+  waiting w = {e != NULL ? e->prompt : NULL, line, -1, -1, false};
+  struct pollfd key = {fd, POLLIN, 0};
   uv_poll_t *h;
   bool due;
 
@@ -316,20 +340,27 @@ void pp_prompt_wait(lua_State *L, int fd, const pp_line *line) {
     just_poll(e, fd); /* a plain file: always ready */
     return;
   }
+  /* The terminal is also what is written to: that is to wait, not to fail. */
+  if (flags >= 0 && (flags & O_NONBLOCK) == 0)
+    fcntl(fd, F_SETFL, flags);
   h->data = &w;
   uv_poll_start(h, UV_READABLE, on_key);
   e->at_prompt = true;
   do {
-    w.deadline = -1;
-    if (w.p != NULL && notices_due(w.p))
-      w.deadline = w.p->noticed > 0 ? w.p->noticed + NOTICE_NS : 0;
-    pp_engine_wait(e, attention, &w, w.deadline);
-    if (w.p != NULL && notices_due(w.p) &&
-        (w.p->noticed == 0 || pp_now_ns() - w.p->noticed >= NOTICE_NS))
+    int64_t now;
+
+    note_due(&w);
+    pp_engine_wait(e, attention, &w, sooner(w.text_at, w.notices_at));
+    note_due(&w);
+    now = pp_now_ns();
+    if (is_due(w.notices_at, now))
       notify(e, w.p->typing);
     due = e->callbacks > 0 && !e->in_callback;
-    if (due || (w.p != NULL && has_text(w.p)))
+    if (due || is_due(w.text_at, now) ||
+        (is_due(w.notices_at, now) && has_text(w.p)))
       above(L, e, line, due);
+    /* Where it never comes to sleep the loop does not look at keys. */
+    w.pressed = w.pressed || poll(&key, 1, 0) > 0;
   } while (!w.pressed && !pp_interrupt_pending() && !line_due(line));
   e->at_prompt = false;
   uv_close((uv_handle_t *)h, free_handle);

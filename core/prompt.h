@@ -42,6 +42,7 @@ typedef struct pp_prompt {
   unsigned ntold;
   size_t done, failed; /* others */
   int64_t noticed;     /* when the last notice was shown */
+  int64_t shown;       /* when anything was, above a line */
 } pp_prompt;
 
 /* The line being typed, as the prompt has it on the screen; each may be NULL.

@@ -71,6 +71,31 @@ describe("the prompt of the shell", function()
     s:sees "%-%- %d+ more jobs done, 0 failed"
   end)
 
+  it("takes keys while a job writes without end, and leaves the terminal to wait", function()
+    open()
+    s:enter "s = pp.Server(1)"
+    s:enter "a = s:submit(function() while true do print(('x'):rep(70)) end end)"
+    s:sees "xxxxx"
+    s:enter "a:cancel()"
+    s:ends ">"
+    s:enter "tonumber(io.open('/proc/self/fdinfo/1'):read('a'):match('flags:%s*(%d+)'), 8) & 2048"
+    s:ends "0\n>"
+  end)
+
+  it("stops at Ctrl-Z and goes on", function()
+    s = screen.open({"-j", "1"}, {under = "bash --norc -i"})
+    s:sees "[$#]$"
+    s:enter(run.quote(run.ppsh_path))
+    s:ends ">"
+    s:type "12"
+    s:press "C-z"
+    s:sees "Stopped.*[$#]$"
+    s:enter "fg"
+    s:ends "> 12"
+    s:enter "34"
+    s:ends "1234\n>"
+  end)
+
   it("tells nothing of jobs that the line has waited for", function()
     open()
     s:enter "server = pp.Server()"

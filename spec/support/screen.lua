@@ -28,7 +28,8 @@ end
 
 --- Start ppsh in a window.
 -- @tparam table args its arguments
--- @tparam[opt] table options `columns` (80), `rows` (24), `env`
+-- @tparam[opt] table options `columns` (80), `rows` (24), `env`, `under` (a
+-- command in place of ppsh)
 function screen.open(args, options)
   options = options or {}
   local self = setmetatable({dir = run.directory()}, Screen)
@@ -37,7 +38,8 @@ function screen.open(args, options)
   for name, value in pairs(options.env or {}) do
     words[#words + 1] = name .. "=" .. run.quote(value)
   end
-  words[#words + 1] = run.quote(run.ppsh_path)
+  words[#words + 1] = options.under or run.quote(run.ppsh_path)
+  if options.under then args = {} end
   for _, a in ipairs(args) do words[#words + 1] = run.quote(a) end
   self:tmux("new-session", "-d", "-x", tostring(options.columns or 80), "-y",
     tostring(options.rows or 24), table.concat(words, " "))
