@@ -459,8 +459,7 @@ int pp_editor_line(lua_State *L, const char *prompt) {
     }
     do { /* all that is there: waiting may bring much to be shown */
       lib.rl_callback_read_char();
-    } while (!rl.done && pp_interrupt_pending() == 0 &&
-             readable(STDIN_FILENO));
+    } while (!rl.done && pp_interrupt_pending() == 0 && readable(STDIN_FILENO));
   }
   if (caught)
     sigaction(SIGTSTP, &old, NULL);

@@ -203,7 +203,9 @@ static void print_results(lua_State *L) {
     fputs("too many results to print\n", stderr);
     return;
   }
-  if (call(L, "print", n, 0) != LUA_OK) {
+  lua_getfield(L, 1, "print");
+  lua_insert(L, 2);
+  if (lua_pcall(L, n, 0, 0) != LUA_OK) {
     lua_pushfstring(L, "error calling 'print' (%s)",
                     luaL_tolstring(L, -1, NULL));
     report(L);
