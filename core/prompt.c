@@ -17,6 +17,8 @@
 #define NOTICE_NS ((int64_t)1000000000)
 /* The line is drawn again so often at most, however much is written. */
 #define SHOW_NS ((int64_t)20000000)
+/* Of an error or a name in a notice. */
+#define TOLD_BYTES 300
 
 /* --- text put aside ------------------------------------------------------- */
 
@@ -94,20 +96,31 @@ static bool notices_due(const pp_prompt *p) {
   return p->ntold > 0 || p->done + p->failed > 0;
 }
 
+/* One line of a text, without what terminals obey, and whole characters. */
+static void put_line(FILE *f, const char *text, size_t len) {
+  size_t n = len < TOLD_BYTES ? len : TOLD_BYTES;
+
+  while (n < len && n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+    n--;
+  for (size_t i = 0; i < n && text[i] != '\n'; i++)
+    putc((unsigned char)text[i] < ' ' || text[i] == 0x7f ? ' ' : text[i], f);
+}
+
 static void tell(pp_engine *e, const pp_job *j) {
   pp_prompt *p = e->prompt;
   bool named = j->more != NULL && j->more->name != NULL;
   pp_error_view v;
 
-  fprintf(p->aside, "-- job %llu%s%.100s ", (unsigned long long)j->id,
-          named ? " " : "", named ? j->more->name : "");
+  fprintf(p->aside, "-- job %llu ", (unsigned long long)j->id);
+  if (named) {
+    put_line(p->aside, j->more->name, strlen(j->more->name));
+    fputs(" ", p->aside);
+  }
   if (j->state == PP_JOB_DONE) {
     fprintf(p->aside, "done");
   } else if (pp_error_parse(j->result, j->result_len, &v) == 0) {
-    const char *nl = memchr(v.msg, '\n', v.msg_len);
-    size_t len = nl != NULL ? (size_t)(nl - v.msg) : v.msg_len;
-
-    fprintf(p->aside, "failed: %.*s", (int)(len < 300 ? len : 300), v.msg);
+    fprintf(p->aside, "failed: ");
+    put_line(p->aside, v.msg, v.msg_len);
   } else {
     fprintf(p->aside, "failed");
   }

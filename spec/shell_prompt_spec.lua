@@ -67,6 +67,8 @@ describe("the prompt of the shell", function()
     s:press "C-c"
     s:enter "server:submit(error, {'oh', 0})"
     s:sees "%-%- job 3 failed: oh, "
+    s:enter "server:submit(error, {'a\\27[2Jé\\nb', 0})"
+    s:sees "%-%- job 4 failed: a %[2Jé, "
     s:enter "for i = 1, 50 do server:submit(type, {i}) end"
     s:sees "%-%- %d+ more jobs done, 0 failed"
   end)
