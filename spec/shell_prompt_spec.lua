@@ -204,7 +204,7 @@ describe("the prompt of the shell", function()
     s:type "typed"
     s:sees "> typed$"
     gate:open()
-    s:sees "> typed\noutput\n%-%- job 0 done.-\n> typed$"
+    s:sees "> typed\noutput\n.*%-%- job 0 done.-\n> typed$"
     s:enter " = 1"
     s:enter "typed, {1}"
     s:ends "1       {1}\n>"
