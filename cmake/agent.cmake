@@ -11,6 +11,8 @@ set(driver_only main repl berths capture editor crew far life link link_kids
   link_send lua_given lua_input modules outlet serial serial_kids serial_modules serial_state
  
   options prompt script standby lua_lines)
+# Those who watch a run.
+list(APPEND driver_only label report tally text timeline trace)
 set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_libc.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_scan.c

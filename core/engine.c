@@ -16,6 +16,7 @@
 #include "nest.h"
 #include "proc.h"
 #include "serial.h"
+#include "trace.h"
 
 #define MS ((int64_t)1000000)
 /* Jobs that follow each other this closely are a stream; its workers are woken
@@ -334,7 +335,7 @@ static void pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud), void *ud,
   bool doze = true, unsettled = false;
 
   for (;;) {
-    int64_t now, next, due, until = deadline;
+    int64_t now, next, until = deadline;
     bool many;
     uint32_t n;
 
@@ -348,9 +349,8 @@ static void pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud), void *ud,
       return;
     now = pp_now_ns();
     next = tend(e, now);
-    due = pp_meter_tick(e, now);
-    if (due >= 0 && (next < 0 || due < next))
-      next = due;
+    earlier(&next, pp_meter_tick(e, now));
+    earlier(&next, pp_trace_tick(e, now));
     if (stop(e, ud)) /* a job may have run out of time */
       return;
     if (deadline >= 0 && now >= deadline)
@@ -439,6 +439,7 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     pp_far_flush(e);
     pp_engine_flush(e);
     pp_meter_tick(e, now);
+    pp_trace_tick(e, now);
   }
 }
 

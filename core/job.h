@@ -125,7 +125,9 @@ enum {
   PP_JOB_CALL = 128,   /* a call of everywhere, in one worker: no job of its
                           server's */
   PP_JOB_HERE = 256,   /* run in the submitting process: its worker is 0 */
-  PP_JOB_ASKED = 512   /* its place is to say whether it has begun; sched's */
+  PP_JOB_ASKED = 512,  /* its place is to say whether it has begun; sched's */
+  PP_JOB_RAN = 1024    /* it has been at its place, for which `started` and
+                          `run` hold, and nobody was told yet: trace.h */
 };
 
 /* A job whose body has room for len bytes; NULL without memory. One reference,

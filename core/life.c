@@ -23,6 +23,7 @@
 #include "prompt.h"
 #include "serial.h"
 #include "state.h"
+#include "trace.h"
 #include "zygote.h"
 
 static void on_bell(uv_poll_t *h, int status, int events) {
@@ -136,6 +137,7 @@ static char *package_field(lua_State *L, const char *name) {
 int pp_engine_start(lua_State *L, const pp_options *o) {
   pp_engine *e = calloc(1, sizeof *e);
   pp_codec_hooks hooks;
+  int r;
 
   if (e == NULL) {
     fprintf(stderr, "ppsh: not enough memory\n");
@@ -151,10 +153,10 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   pthread_mutex_init(&e->lock, NULL);
   e->blobs.dropped = on_dropped;
   e->blobs.ud = e;
-  if (o->trace != NULL) {
-    fputs("ppsh: --trace is not supported by this version\n", stderr);
+  r = pp_trace_begin(e);
+  if (r != 0) {
     free(e);
-    return PP_EBAD;
+    return r;
   }
   if (pp_zygote_library(L) != 0) {
     fprintf(stderr, "ppsh: cannot load its library: %s\n", lua_tostring(L, -1));
@@ -257,6 +259,7 @@ static void end_zygote(pp_engine *e) {
 /* The lock held. */
 static int end(pp_engine *e, int status) {
   const bool shell = e->options->mode != NULL;
+  bool written;
 
   pp_meter_hide(&e->meter);
   if (e->prompt != NULL)
@@ -288,6 +291,7 @@ static int end(pp_engine *e, int status) {
   if (e->dropped > 0 && !shell && pp_interrupt_pending() != SIGPIPE)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
            e->dropped == 1 ? "" : "s");
+  written = pp_trace_end(e);
   if (e->options->stats) {
     for (pp_server *s = e->servers; s != NULL; s = s->next)
       if (!s->console)
@@ -298,7 +302,7 @@ static int end(pp_engine *e, int status) {
   if (e->remote != NULL)
     e->remote_ops->end(e);
   end_zygote(e);
-  return status == 0 && e->unseen > 0 ? 1 : status;
+  return status == 0 && (e->unseen > 0 || !written) ? 1 : status;
 }
 
 int pp_engine_end(int status) {

@@ -12,6 +12,7 @@
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
+#include "trace.h"
 #include "worker.h"
 #include "zygote.h"
 
@@ -168,6 +169,7 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   j->failing = status & 1;
   j->worker = l->number;
   j->attempts++;
+  j->flags |= PP_JOB_RAN;
   if (j->flags & PP_JOB_CALL)
     return;
   t->failed += PP_RES_ITEMS_FAILED(status);
@@ -438,6 +440,7 @@ static void finish(pp_link *l) {
     pp_link_rouse(e);
   free(l->tx);
   free(l->has);
+  free(l->sent);
   free(l->hanging);
   pp_buf_clear(&l->rx_buf);
   pp_lane_unmap(&l->map);
@@ -653,6 +656,8 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     if (!l->retiring && !s->closed) {
       if (!e->ended)
         pp_log(PP_LOG_INFO, "%s", how);
+      if (PP_UNLIKELY(e->trace != NULL))
+        pp_trace_died(l, how);
       if (n->stats.maxrss < maxrss)
         n->stats.maxrss = maxrss;
       if (status == -1) {

@@ -41,6 +41,7 @@ enum pp_duty {
 };
 
 struct pp_flane;
+struct pp_tworker;
 typedef struct pp_link pp_link;
 struct pp_link {
   pp_place place; /* first */
@@ -51,10 +52,12 @@ struct pp_link {
   uint32_t number, lane, seq;
   uint32_t seat;       /* number among all workers of its server, from 0 */
   uint32_t generation; /* of its zygote */
-  uint32_t done;       /* jobs its worker has ended */
-  uint32_t told;       /* calls of everywhere it has made or passed over */
-  pp_job *call;        /* the one it is at (in place.jobs), or NULL */
-  int pid;             /* 0 until it is known */
+  int64_t *sent;       /* ns, by number: when jobs were sent; owned; or NULL */
+  struct pp_tworker *row; /* of the trace; NULL: not looked up yet */
+  uint32_t done;          /* jobs its worker has ended */
+  uint32_t told;          /* calls of everywhere it has made or passed over */
+  pp_job *call;           /* the one it is at (in place.jobs), or NULL */
+  int pid;                /* 0 until it is known */
   bool dead, retiring;
   enum pp_duty duty;
   bool extra;      /* AWAY, and its job has gone on */

@@ -6,6 +6,7 @@
 
 #include "kin.h"
 #include "link_impl.h"
+#include "trace.h"
 
 /* Jobs that are likely to take less are not worth waking a worker for each. */
 #define LULLED_NS 5000
@@ -398,6 +399,8 @@ static int place_send(pp_place *p, pp_job *j) {
     }
   }
   l->seq = j->seq = seq;
+  if (PP_UNLIKELY(l->engine->trace != NULL))
+    pp_trace_sent(l, seq);
   pp_kin_anew(j);
   if (l->server->console)
     j->wire |= PP_JOBF_BASE;

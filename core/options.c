@@ -33,8 +33,8 @@ const char pp_options_help[] =
     "a\n"
     "                       terminal (or always)\n"
     "  --trace FILE         write a timeline in the Chrome trace-event format\n"
+    "  --report FILE        write a page that tells how the run went (HTML)\n"
     "  --log LEVEL          error, warn (default), info or debug\n"
-    "  (--trace is refused by this version)\n"
     "\n"
     "Lines of stdin or of files, in place of a script:\n"
     "  --map EXPR           print EXPR of each line, in order; it may name\n"
@@ -139,10 +139,10 @@ static int add_hosts(pp_options *o, const char *option, const char *value) {
   return 0;
 }
 
-static int set_trace(pp_options *o, const char *option, const char *value) {
+static int set_file(pp_options *o, const char *option, const char *value) {
   if (*value == '\0')
     return bad_value(option, value, "a file name");
-  o->trace = value;
+  *(strcmp(option, "--trace") == 0 ? &o->trace : &o->report) = value;
   return 0;
 }
 
@@ -178,8 +178,8 @@ static int add_shell(pp_options *o, const char *option, const char *value) {
 /* Options of the shell that take no value. What their values mean is for
  * lua/pp/shell/ to say. */
 static const char *const flags[] = {
-    "--fold",   "--keep",    "--each", "--once",          "--null",
-    "--resume", "--cleanup", "--top",  "--resume-failed", "--line-buffer",
+    "--fold",   "--keep",    "--each",          "--once",        "--null",
+    "--resume", "--cleanup", "--resume-failed", "--line-buffer",
 };
 
 /* Options that take a value: --name VALUE, --name=VALUE, -x VALUE, -xVALUE. */
@@ -189,13 +189,13 @@ static const struct valued {
   int (*set)(pp_options *o, const char *option, const char *value);
 } valued[] = {
     {"--jobs", 'j', set_jobs},    {"--hosts", 'H', add_hosts},
-    {"--trace", 0, set_trace},    {"--log", 0, set_log},
+    {"--trace", 0, set_file},     {"--log", 0, set_log},
     {"--sh", 0, add_shell},       {"--map", 0, add_shell},
     {"--filter", 0, add_shell},   {"--reduce", 0, add_shell},
     {"--fields", 'F', add_shell}, {"--joblog", 0, add_shell},
     {"--retries", 0, add_shell},  {"--timeout", 0, add_shell},
     {"--halt", 0, add_shell},     {"--push", 0, add_shell},
-    {"--fetch", 0, add_shell},    {"--report", 0, add_shell},
+    {"--fetch", 0, add_shell},    {"--report", 0, set_file},
     {"--block", 0, add_shell},    {"--max-line", 0, add_shell},
     {"--fanout", 0, add_shell},   {"--workdir", 0, add_shell},
 };
@@ -231,6 +231,8 @@ static int long_option(pp_options *o, int *i) {
       return add_shell(o, flags[k], NULL);
   if (strcmp(arg, "--stats") == 0)
     o->stats = true;
+  else if (strcmp(arg, "--top") == 0)
+    o->top = true;
   else if (strcmp(arg, "--progress") == 0)
     o->progress = PP_PROGRESS_TTY;
   else if (strcmp(arg, "--progress=always") == 0)
@@ -296,15 +298,11 @@ static int short_option(pp_options *o, int *i) {
 
 /* What is for commands and lines alone does not go with a script. */
 static int check_shell(const pp_options *o) {
-  for (size_t k = 0; o->mode == NULL && k < o->nshell; k++) {
-    const char *name = o->shell[k].name;
-
-    if (strcmp(name, "report") != 0 && strcmp(name, "top") != 0) {
-      fprintf(stderr, "ppsh: --%s goes with --sh or --map only\n", name);
-      return usage_hint();
-    }
-  }
-  return 0;
+  if (o->mode != NULL || o->nshell == 0)
+    return 0;
+  fprintf(stderr, "ppsh: --%s goes with --sh or --map only\n",
+          o->shell[0].name);
+  return usage_hint();
 }
 
 int pp_options_parse(pp_options *o, int argc, char **argv) {

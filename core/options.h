@@ -45,9 +45,10 @@ typedef struct pp_options {
   size_t nhosts; /* -H, in order */
   bool stats;
   pp_progress progress;
-  const char *trace; /* NULL: none */
-  const char *mode;  /* what is run in place of a script: "sh", "map", "filter"
-                        or "reduce", the first that is given; NULL: none */
+  const char *trace, *report; /* NULL: none */
+  bool top;
+  const char *mode; /* what is run in place of a script: "sh", "map", "filter"
+                       or "reduce", the first that is given; NULL: none */
   pp_shell_option *shell; /* in order, modes included */
   size_t nshell;
   pp_log_level log_level;

@@ -192,6 +192,7 @@ static void end_stopped(pp_serial *z, pp_job *j) {
   j->started = z->began;
   j->ended = pp_now_ns();
   j->run = j->ended - j->started - z->waited;
+  j->flags |= PP_JOB_RAN;
   j->attempts++;
   s->local->stats.njobs++;
   s->local->stats.time += j->run;
@@ -233,6 +234,7 @@ static void end_with_result(pp_serial *z, pp_job *j, int64_t cpu) {
   j->cpu = cpu < 0 ? 0 : cpu < j->run ? cpu : j->run;
   pp_job_set_maxrss(j, z->maxrss);
   j->failing = pp_get32(h + PP_RES_STATUS) & 1;
+  j->flags |= PP_JOB_RAN;
   j->attempts++;
   j->received += bytes;
   s->local->stats.received += bytes;

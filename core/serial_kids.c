@@ -32,6 +32,7 @@ bool pp_serial_open_own(pp_serial *z) {
   e->out[0] = stdout;
   e->out[1] = stderr;
   e->pid = z->engine->pid;
+  e->trace = z->engine->trace;
   e->blobs.dropped = on_dropped;
   e->blobs.ud = z;
   pthread_mutex_init(&e->lock, NULL);

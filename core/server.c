@@ -14,6 +14,7 @@
 #include "link.h"
 #include "nest.h"
 #include "prompt.h"
+#include "trace.h"
 
 #define SECOND ((int64_t)1000000000)
 
@@ -26,6 +27,7 @@ pp_server *pp_server_new(pp_engine *e, const pp_server_options *o) {
   if (s == NULL)
     return NULL;
   s->engine = e;
+  s->number = e->nservers++;
   s->created = pp_now_ns();
   s->retries = o->retries;
   s->restart = o->restart;
@@ -90,6 +92,7 @@ static void cut_short(pp_node *n, pp_job *j, int64_t now) {
   j->run = begun > 0 ? now - j->started - pp_kin_waited(j, now) : 0;
   if (j->run < 0)
     j->run = 0;
+  j->flags |= PP_JOB_RAN;
   if (!(j->flags & PP_JOB_CALL))
     n->stats.time += j->run;
 }
@@ -159,6 +162,7 @@ void pp_server_destroy(pp_server *s) {
   if (s->closed)
     return;
   shut(s);
+  pp_trace_gone(s->engine, s);
   if (s->engine->options->stats && !s->console)
     pp_server_table(s, &s->engine->past);
 }
@@ -176,6 +180,7 @@ void pp_server_free(pp_server *s) {
       e->dropped += s->console ? 0 : s->pending;
       if (e->options->stats && !s->console)
         pp_server_table(s, &e->past);
+      pp_trace_gone(e, s);
       shut(s);
     }
   }
@@ -359,6 +364,7 @@ void pp_server_ended(pp_server *s, pp_job *j, bool failed) {
   pp_promise waiters = {0};
   pp_job *cause = NULL;
 
+  pp_trace_over(e, j, failed ? PP_TRACE_FAILED : PP_TRACE_DONE, NULL);
   if (PP_UNLIKELY(j->flags & PP_JOB_CALL)) {
     pp_everywhere_ran((pp_link *)(void *)j->place, j, failed);
     return;
@@ -440,6 +446,8 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
 
   n->stats.lost++;
   cut_short(n, j, pp_now_ns());
+  if (j->attempts <= j->retries)
+    pp_trace_over(s->engine, j, PP_TRACE_AGAIN, how);
   scatter(s, j);
   if (j->attempts <= j->retries) {
     n->stats.retried++;
@@ -458,6 +466,7 @@ void pp_server_lost(pp_server *s, pp_job *j, const char *how) {
 bool pp_server_again(pp_server *s, pp_job *j) {
   if (j->more == NULL || j->more->error_retries == 0 || j->body == NULL)
     return false;
+  pp_trace_over(s->engine, j, PP_TRACE_AGAIN, NULL);
   scatter(s, j);
   j->more->error_retries--;
   pp_server_node(s, j)->stats.retried++;

@@ -49,6 +49,7 @@ struct pp_server {
   uint64_t seed;         /* of its jobs' random numbers, if seeded */
   bool seeded;
   struct pp_up *up; /* in a job: its place; owned */
+  uint32_t number;  /* among all there have been, from 0 */
   bool closed;
   bool console;  /* the shell's: a worker a node, whose jobs run in its base
                     globals; nobody is told of them: no table, no warning */

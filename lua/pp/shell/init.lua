@@ -14,13 +14,11 @@ local modules = { sh = "sh", map = "map", filter = "map", reduce = "map" }
 local known = {
   sh = {
     sh = true, fold = true, keep = true, each = true, joblog = true, resume = true, retries = true,
-    timeout = true, halt = true, push = true, fetch = true, cleanup = true, top = true,
-    report = true, null = true, once = true, fanout = true, workdir = true,
-    ["resume-failed"] = true, ["line-buffer"] = true,
+    timeout = true, halt = true, push = true, fetch = true, cleanup = true, null = true,
+    once = true, fanout = true, workdir = true, ["resume-failed"] = true, ["line-buffer"] = true,
   },
   map = {
     map = true, filter = true, reduce = true, fields = true, block = true, ["max-line"] = true,
-    top = true, report = true,
   },
 }
 
