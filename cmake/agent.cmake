@@ -12,7 +12,7 @@ set(driver_only main repl berths capture editor crew far life link link_kids
  
   options prompt script standby lua_lines)
 # Those who watch a run.
-list(APPEND driver_only label report tally text timeline trace)
+list(APPEND driver_only label lua_watch report tally text timeline top trace)
 set(agent_sources ${core_sources} ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_main.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_libc.c
   ${CMAKE_CURRENT_SOURCE_DIR}/core/agent_scan.c

@@ -24,6 +24,7 @@ int pp_engine_standby(pp_engine *e) {
   return PP_ESYS;
 }
 void pp_open_hosts(lua_State *L) { (void)L; }
+void pp_open_watch(lua_State *L) { (void)L; }
 void pp_open_given(lua_State *L) { (void)L; }
 void pp_open_lines(lua_State *L) { (void)L; }
 void pp_open_input(lua_State *L) { (void)L; }

@@ -34,6 +34,7 @@ struct pp_nest;
 struct pp_serial;
 struct pp_capture;
 struct pp_prompt;
+struct top;
 struct pp_trace;
 
 /* What is asked of those who see to remote hosts. */
@@ -97,6 +98,7 @@ struct pp_engine {
   pp_pool jobs;                /* where those that are submitted lie */
   pp_server *servers, *closed; /* open ones; destroyed ones not yet freed */
   struct pp_trace *trace;      /* what is told of jobs that are over; or NULL */
+  struct top *top;             /* top.c's; NULL: not drawn yet */
   uint32_t nservers;           /* there have been */
   pp_server *idle;             /* some that have no unfinished job any more */
   size_t pending;              /* unfinished jobs of all servers */

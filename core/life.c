@@ -23,6 +23,7 @@
 #include "prompt.h"
 #include "serial.h"
 #include "state.h"
+#include "top.h"
 #include "trace.h"
 #include "zygote.h"
 
@@ -176,8 +177,12 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   e->blobs.hold = &e->hold;
   e->scratch.home = &e->hold.home;
   e->blocks = pp_state_blocks(L);
-  pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO,
+  pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO || o->top,
                 o->progress == PP_PROGRESS_ALWAYS);
+  e->meter.table = pp_top_lines;
+  e->meter.top = o->top && pp_meter_can_table(&e->meter);
+  if (o->top && o->progress == PP_PROGRESS_NO && !isatty(STDERR_FILENO))
+    e->meter.all = false;
   if (e->meter.can && pp_meter_install(L, &e->meter) != 0) {
     fprintf(stderr, "ppsh: not enough memory\n");
     return PP_ENOMEM;
@@ -264,6 +269,7 @@ static int end(pp_engine *e, int status) {
   pp_meter_hide(&e->meter);
   if (e->prompt != NULL)
     e->prompt->end(e);
+  pp_meter_restore(&e->meter);
   if (e->in_job) { /* exit was called in there, or it is stuck */
     fflush(stdout), fflush(stderr);
     pp_capture_kill(e);

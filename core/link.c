@@ -176,6 +176,10 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   if (!(j->flags & PP_JOB_CHILD))
     l->engine->meter.failed += PP_RES_ITEMS_FAILED(status);
   pp_server_shorten(j, PP_RES_ITEMS_BEGUN(status));
+  l->njobs += j->items > 0 ? j->items : 1;
+  l->cpu += j->cpu;
+  if (l->maxrss < pp_job_maxrss(j))
+    l->maxrss = pp_job_maxrss(j);
   l->node->deaths = 0;
   t->time += j->run;
   t->cpu += j->cpu;

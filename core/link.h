@@ -54,6 +54,9 @@ struct pp_link {
   uint32_t generation; /* of its zygote */
   int64_t *sent;       /* ns, by number: when jobs were sent; owned; or NULL */
   struct pp_tworker *row; /* of the trace; NULL: not looked up yet */
+  uint64_t njobs;         /* the same, items of map one by one; */
+  uint64_t maxrss;        /* bytes its worker took at most, */
+  int64_t cpu;            /* and ns of CPU time, in jobs that have ended */
   uint32_t done;          /* jobs its worker has ended */
   uint32_t told;          /* calls of everywhere it has made or passed over */
   pp_job *call;           /* the one it is at (in place.jobs), or NULL */

@@ -107,6 +107,7 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_put(L);
   pp_open_everywhere(L);
   pp_open_meter(L);
+  pp_open_watch(L);
   pp_open_hosts(L);
   pp_open_given(L);
   pp_open_command(L);

@@ -156,6 +156,7 @@ void pp_open_chunk(lua_State *L);
 void pp_open_step(lua_State *L);
 void pp_open_put(lua_State *L);
 void pp_open_meter(lua_State *L);
+void pp_open_watch(lua_State *L);
 void pp_open_hosts(lua_State *L);
 void pp_open_given(lua_State *L);
 void pp_open_command(lua_State *L);

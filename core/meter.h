@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * meter: the progress line on stderr while jobs run.
+ * meter: the progress line on stderr while jobs run, or a table in its place.
  *
  * Drawn from the engine's loop, by whoever runs it, ten times a second at most,
  * and erased before anything else is written to the same terminal: job output
@@ -17,10 +17,26 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <termios.h>
+
+#include "buf.h"
 
 struct pp_engine;
+struct pp_job;
 struct lua_State;
+
+/* Lines of a table. */
+#define PP_TABLE_MOST 512
+
+/* Jobs that the line is to be about, in place of all: those that have ended
+ * come first. */
+typedef struct pp_meter_list {
+  struct pp_job **v;
+  size_t n, over, failed;
+  int64_t began;
+} pp_meter_list;
 
 typedef struct pp_meter {
   bool can;         /* stderr is a terminal, or it does not matter */
@@ -40,6 +56,17 @@ typedef struct pp_meter {
   bool midline;        /* the last line written is not complete */
   int64_t drawn;
   int width; /* of what is shown */
+
+  pp_meter_list *list; /* borrowed; NULL: all jobs */
+  /* Lays out the table as it is now: see top.h. NULL: there is none. */
+  int (*table)(struct pp_engine *e, int64_t now, int width, int height,
+               pp_buf *out, uint16_t *widths);
+  bool top;   /* --top: the table is shown, not the line */
+  bool stays; /* .top: it is shown also while nothing is under way */
+  bool raw;   /* the terminal's mode is to be restored: */
+  struct termios mode;
+  int rows; /* of the table that is shown; 0: the line is */
+  uint16_t widths[PP_TABLE_MOST]; /* columns of each */
 } pp_meter;
 
 void pp_meter_init(pp_meter *m, bool all, bool always);
@@ -73,5 +100,19 @@ void pp_meter_hide(pp_meter *m);
 void pp_meter_unhide(pp_meter *m);
 /* As hold, for those who do not know the engine. */
 void pp_meter_quiet(void);
+
+/* The line is about these jobs from now on; about all again. */
+void pp_meter_list_begin(struct pp_engine *e, pp_meter_list *l);
+void pp_meter_list_end(struct pp_engine *e, pp_meter_list *l);
+/* Have they all ended? */
+bool pp_meter_list_over(pp_meter_list *l);
+
+/* Is stderr a terminal that a table can be drawn on? */
+bool pp_meter_can_table(const pp_meter *m);
+/* It is shown until end; keys are read one by one, and not echoed, until
+ * restore (mode: as the terminal was), or until ppsh ends. */
+void pp_meter_table_begin(pp_meter *m, const struct termios *mode);
+void pp_meter_table_end(pp_meter *m);
+void pp_meter_restore(pp_meter *m);
 
 #endif

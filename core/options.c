@@ -32,6 +32,8 @@ const char pp_options_help[] =
     "  --progress[=always]  show progress on stderr while jobs run, if it is "
     "a\n"
     "                       terminal (or always)\n"
+    "  --top                show a table of hosts and workers on stderr while\n"
+    "                       jobs run, if it is a terminal\n"
     "  --trace FILE         write a timeline in the Chrome trace-event format\n"
     "  --report FILE        write a page that tells how the run went (HTML)\n"
     "  --log LEVEL          error, warn (default), info or debug\n"

@@ -251,3 +251,88 @@ describe("the option progress", function()
     assert.matches("progress must be a boolean, got number", err)
   end)
 end)
+
+describe("pp.progress", function()
+  it("waits for these jobs, with the line about them alone", function()
+    local r = run.start_ppsh({run.file(work .. [[
+      local mine, others = {}, {}
+      for i = 1, 12 do
+        mine[i] = server:spawn(f, i)
+        others[i] = server:spawn(f, 1)
+      end
+      print("ended", pp.progress(mine))
+      for i = 1, 12 do assert(mine[i].finished) end
+      print("again", pp.progress(mine))
+      mine[11]:pcall()
+      server:wait()
+    ]]), "2"}, {pty = true, env = {TERM = "xterm"}}):wait()
+    assert.matches("%d+ of 12 done, %d failed, 2 running, %d", r.out)
+    assert.not_matches("of 24", r.out)
+    local lines = screen((r.out:gsub("\r\n", "\n")))
+    assert.are.same({"item 8", "ended\t11\t1", "again\t11\t1"}, lines)
+  end)
+
+  it("only waits where there is no terminal", function()
+    local r = child.run(work .. [[
+      print(pp.progress {server:spawn(f, 1), server:spawn(f, 11)})
+      print(pp.progress {})
+      local here = pp.Server(0)
+      print(pp.progress {here:spawn(f, 1), here:spawn(f, 2)})
+      print(server:spawn(function()
+        local pp = require "pp"
+        return pp.progress {pp.Server():spawn(function() return 1 end)}
+      end)())
+    ]], {args = {"2"}})
+    assert.are.equal("1\t1\n0\t0\n2\t0\n1\t0\n", r.out)
+    assert.matches("failed and nobody asked: .*eleven", r.err)
+  end)
+
+  it("runs callbacks, raises what one raises, and can be called again then", function()
+    local r = child.run(work .. [[
+      local jobs = {}
+      for i = 1, 3 do
+        jobs[i] = server:submit{f, args = {i}, callback = function(v)
+          if v == 2 then error("of the callback", 0) end
+        end}
+      end
+      local ok, err = pcall(pp.progress, jobs)
+      print(ok, err)
+      print(pp.progress(jobs))
+    ]], {args = {"2"}})
+    assert.are.equal("false\tof the callback\n3\t0\n", r.out)
+  end)
+
+  it("takes a list of jobs and nothing else", function()
+    local pp = require "pp"
+    for _, bad in ipairs {
+      {function() pp.progress() end, "jobs must be a list of jobs, got nil"},
+      {function() pp.progress {1} end, "item 1 of jobs is no job but a number"},
+      {function() pp.progress {io.stdout} end, "item 1 of jobs is no job but a userdata"},
+    } do
+      local ok, err = pcall(bad[1])
+      assert.is_false(ok)
+      assert.matches("progress_spec.lua:%d+: bad argument #1 to 'progress' %(" .. bad[2], err)
+    end
+  end)
+end)
+
+describe("the progress line", function()
+  it("says what fits into a narrow terminal", function()
+    for columns, form in pairs {[20] = "^%d+ of 40, %d+ failed$", [12] = "^%d+/40$",
+      [6] = "^%d+/40", [34] = "^%d+ of 40 done, %d+ failed$"} do
+      local script = run.file(work .. 'server:map(f, pp.range(1, 40), {on_error = "keep"})')
+      local command = ("stty cols %d; exec %s --progress %s 2"):format(columns,
+        run.quote(run.ppsh_path), script)
+      local process = run.start({"sh", "-c", command}, {pty = true, env = {TERM = "xterm"}})
+      local _, drawn = screen((process:wait().out:gsub("\r\n", "\n")))
+      local fits = false
+      for _, line in ipairs(drawn) do
+        if not line:find "item" then
+          assert.is_true(#line < columns, line)
+          fits = fits or line:find(form) ~= nil
+        end
+      end
+      assert.is_true(fits, columns .. ": " .. table.concat(drawn, "|"))
+    end
+  end)
+end)

@@ -53,6 +53,34 @@ pp.is_error = core.is_error
 -- @treturn table `{bytes =, upvalues = {name -> value}, globals = {name -> value}}`
 pp.captures = core.captures
 
+--- Wait until jobs have ended, with a line of progress about them on stderr, if
+-- that is a terminal; a waiting call. Their errors are counted, not raised.
+-- @function progress
+-- @tparam {Job,...} jobs
+-- @treturn integer how many are done
+-- @treturn integer how many failed
+-- @raise what a callback raises
+function pp.progress(jobs)
+  if type(jobs) ~= "table" then
+    error(("bad argument #1 to 'progress' (jobs must be a list of jobs, got %s)"):format(
+      type(jobs)), 2)
+  end
+  if core.progress then
+    local done, failed = core.progress(jobs)
+    if not done then
+      error(("bad argument #1 to 'progress' (item %d of jobs is no job but a %s)"):format(failed,
+        type(jobs[failed])), 2)
+    end
+    return done, failed
+  end
+  local failed = 0 -- an agent has no terminal
+  for i = 1, #jobs do
+    jobs[i]:wait()
+    failed = failed + (jobs[i].status == "failed" and 1 or 0)
+  end
+  return #jobs - failed, failed
+end
+
 --- Make a list of numbers that is never built: those of a numeric for.
 -- @function range
 -- @number first
