@@ -280,6 +280,10 @@ describe("the prompt of the shell", function()
     s:ends "nothing is known of 'no_such_thing'\n>"
     s:enter ".jobs"
     s:ends "no job is unfinished\n>"
+    s:enter ".sh echo started; sleep 100"
+    s:sees "\nstarted$"
+    s:press "C-c"
+    s:ends "^Cinterrupted!\n>"
     local gate = child.gate()
     s:enter "server = pp.Server(1)"
     s:enter(("a = server:submit{function(p) io.open(p):close() end, args = {'%s'}, name = 'one'}")

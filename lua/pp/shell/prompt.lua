@@ -295,8 +295,18 @@ function P:next()
       end
       rest = f
     end
+    if command.takes_code or name == "load" then -- errors are of that code
+      return function()
+        return command.run(self, rest)
+      end
+    end
     return function()
-      return command.run(self, rest)
+      local ok, message = pcall(command.run, self, rest)
+      if not ok and type(message) == "string" and message:find "interrupted!$" then
+        prompt.say "interrupted!" -- where is of no use
+      elseif not ok then
+        error(message, 0)
+      end
     end
   end
   local source, set = text, self.set
