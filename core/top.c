@@ -120,7 +120,7 @@ static void push_nodes(lua_State *L, top *t, const pp_server *s, int64_t now) {
   if (s == NULL)
     return;
   push_nodes(L, t, s->next, now);
-  if (s->console)
+  if (s->untraced)
     return;
   for (const pp_node *n = s->local; n != NULL; n = n->next) {
     if (n->ncpus == 0 && n->cap == 0 && n->stats.njobs == 0 &&

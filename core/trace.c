@@ -74,7 +74,7 @@ static pp_tworker *worker_at(pp_trace *t, const pp_job *j) {
 
 /* What is known of the nodes of a server that is still there. */
 static void look_at(pp_trace *t, const pp_server *s) {
-  for (const pp_node *n = s->local; n != NULL && !s->console; n = n->next) {
+  for (const pp_node *n = s->local; n != NULL && !s->untraced; n = n->next) {
     pp_tnode *k = node_of(t, s->number, n->name);
     bool changed;
 
@@ -171,7 +171,7 @@ static void over(pp_trace *t, pp_job *j, int outcome, const char *why) {
   pp_job *parent = pp_kin_parent(j);
   pp_error_view v;
 
-  if (t->ended || j->server->console)
+  if (t->ended || j->server->untraced)
     return;
   j->flags &= (uint16_t)~PP_JOB_RAN;
   a.at = ran ? worker_at(t, j) : NULL;
@@ -222,7 +222,7 @@ void pp_trace_sent(pp_link *l, uint32_t seq) {
 
 void pp_trace_died(pp_link *l, const char *how) {
   pp_trace *t = l->engine->trace;
-  bool told = !t->ended && !l->server->console;
+  bool told = !t->ended && !l->server->untraced;
   pp_tworker *w = told ? worker_of_link(t, l) : NULL;
 
   if (t->timeline != NULL && w != NULL)
@@ -234,7 +234,7 @@ void pp_trace_died(pp_link *l, const char *how) {
 void pp_trace_count(const pp_engine *e, uint64_t *queued, uint64_t *running) {
   *running = e->in_job;
   for (const pp_server *s = e->servers; s != NULL; s = s->next)
-    for (const pp_node *n = s->local; n != NULL && !s->console; n = n->next)
+    for (const pp_node *n = s->local; n != NULL && !s->untraced; n = n->next)
       for (uint32_t i = 0; i < n->cap; i++)
         *running += n->workers[i] != NULL && n->workers[i]->place.jobs.n > 0;
   *queued = e->pending > *running ? e->pending - *running : 0;
@@ -336,7 +336,7 @@ bool pp_trace_end(pp_engine *e) {
   for (uint32_t i = 0; i < e->nlinks; i++)
     if (e->links[i] != NULL && !e->links[i]->dead &&
         e->links[i]->server != NULL && !e->links[i]->server->closed &&
-        !e->links[i]->server->console)
+        !e->links[i]->server->untraced)
       unfinished(t, e->links[i], now);
   for (pp_server *s = e->servers; s != NULL; s = s->next)
     gone(t, s);

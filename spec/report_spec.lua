@@ -267,7 +267,7 @@ describe("the sentence of a report", function()
     script = { idle = { script = 9 } },
     start = { idle = { start = 9 } },
     link = { idle = { way = 9 }, far_way = 8, nodes = { far } },
-    small = { idle = { cost = 9 } },
+    small = { attempts = 5000, idle = { cost = 9 } },
     driver = { attempts = 2, run = 18, cpu = 17, wall = 12, idle = { driver = 3 } },
   } do
     it("names " .. expected, function()

@@ -25,7 +25,7 @@
 --   script      nothing was submitted
 --   start       workers had to start, hosts to be connected
 --   link        jobs were under way to hosts
---   small       a job costs more than a fifth of what it runs, on average
+--   small       jobs run less than 10 ms on average, and cost more than a fifth of that
 --   driver      else: what ppsh itself does between jobs
 local text = require "pp.shell.report.text"
 
@@ -219,7 +219,7 @@ end
 function rules.small(data, shares)
   local run = data.run / data.attempts
   local around = most_of(shares, "cost", "driver", "way") * shares.capacity / data.attempts
-  if around < run / 5 then
+  if run >= 0.01 or around < run / 5 then
     return
   end
   return ("Too small jobs: one runs %s on average, and %s go by around it.")
