@@ -246,7 +246,7 @@ static void gone(pp_trace *t, pp_server *s) {
   if (t->ended || s->engine != t->engine) /* or of jobs that run here */
     return;
   look_at(t, s);
-  if (t->tally != NULL && !s->console && pp_server_table(s, &table) == 0)
+  if (t->tally != NULL && !s->untraced && pp_server_table(s, &table) == 0)
     pp_tally_table(t->tally, (const char *)table.data, table.len);
   pp_buf_clear(&table);
 }

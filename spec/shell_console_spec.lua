@@ -210,6 +210,7 @@ stdin:1: syntax error near 'x'
   end)
 
   it("shows in no statistics, warning or exit status, and costs nothing before", function()
+    local trace = run.directory() .. "/trace.json"
     local r = child.run(prelude .. [[
       local function children()
         local f = io.popen "ps -o pid= --ppid $PPID"
@@ -225,8 +226,9 @@ stdin:1: syntax error near 'x'
       local s = pp.Server(1)
       s:submit(function() end)()
       print(s:get_stats()["local"].njobs, s:pending())
-    ]], {options = {"--stats", "-e", "pp = require 'pp'"}})
+    ]], {options = {"--stats", "--trace", trace, "-e", "pp = require 'pp'"}})
     assert.are.equal(0, r.status)
+    assert.are.equal(1, select(2, run.read(trace):gsub('"cat":"job"', "")))
     assert.are.equal("0\n1\t0\n", r.out)
     local _, tables = r.err:gsub("Job execution statistics", "")
     assert.are.equal(1, tables)
