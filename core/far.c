@@ -2,6 +2,7 @@
 #include "far.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "kin.h"
@@ -320,6 +321,8 @@ int pp_far_start(pp_link *l) {
 }
 
 void pp_far_kill(pp_link *l, int signal) {
+  if (signal == SIGKILL && l->far->kill_by == 0)
+    l->far->kill_by = pp_now_ns() + PP_FAR_SILENCE_NS;
   say32(l->far->owner, PP_R_KILL, l->lane, (uint32_t)signal);
 }
 
@@ -763,11 +766,24 @@ void pp_far_bye(pp_far *f) {
   post(f);
 }
 
+/* Does it do as it is told? */
+static bool obeys(const pp_far *f, int64_t now) {
+  for (uint32_t i = 0; i < f->nlanes; i++)
+    if (f->lanes[i] != NULL && f->lanes[i]->kill_by > 0 &&
+        f->lanes[i]->kill_by <= now)
+      return false;
+  return true;
+}
+
 int64_t pp_far_tick(pp_far *f, int64_t now) {
   unsigned char p[8];
 
   if (f->over)
     return -1;
+  if (!obeys(f, now)) {
+    broken(f, "a worker that was killed has not ended for 8 seconds");
+    return -1;
+  }
   if (now - f->heard >= PP_FAR_SILENCE_NS) {
     broken(f, "nothing was heard from it for 8 seconds");
     return -1;

@@ -51,7 +51,8 @@ typedef struct pp_flane {
   pp_stock *filling; /* whose bytes these are; one user; NULL: nobody's */
   bool swallow;      /* they stay here: the agent has them */
   size_t credit;
-  uint32_t sent; /* sequence number of the last job that went */
+  uint32_t sent;   /* sequence number of the last job that went */
+  int64_t kill_by; /* ns; its worker was killed and is to have ended; 0: no */
 } pp_flane;
 
 struct pp_far {
@@ -75,7 +76,7 @@ struct pp_far {
 };
 
 /* How often the agent is asked whether it is there, and how long either may be
- * silent. */
+ * silent; so long it may take to end a worker, too. */
 #define PP_FAR_PING_NS ((int64_t)2000000000)
 #define PP_FAR_SILENCE_NS ((int64_t)8000000000)
 

@@ -12,10 +12,13 @@
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
+#include "proc.h"
 #include "trace.h"
 #include "worker.h"
 #include "zygote.h"
 
+/* Results of remote workers from this size on have to fit into memory. */
+#define PROVED (16u << 20)
 /* How much a dead worker may leave behind in a pipe, and more. */
 #define LAST_WORDS (1u << 20)
 
@@ -142,6 +145,8 @@ pp_job *pp_link_job(pp_link *l, uint32_t seq) {
 }
 
 static void broken(pp_link *l, const char *what) {
+  if (l->broken)
+    return;
   l->broken = true;
   pp_log(PP_LOG_WARN, "worker %u of '%s' sent nonsense (%s): replaced",
          l->number, pp_node_name(l->node), what);
@@ -343,6 +348,10 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
       no_memory(l, j);
     arrived(l, j, now);
     return PP_FRAME_HEAD + PP_RES_HEAD + (size_t)len;
+  }
+  if (l->far != NULL && len >= PROVED && len > pp_proc_available() / 2) {
+    broken(l, "a result larger than memory");
+    return SIZE_MAX;
   }
   l->rx_len = (size_t)len - PP_RES_HEAD;
   l->rx_buf.len = 0;

@@ -205,3 +205,13 @@ int pp_proc_cpus(void) {
     }
   return n;
 }
+
+uint64_t pp_proc_available(void) {
+  char text[512];
+  const char *p;
+
+  if (slurp("/proc/meminfo", text, sizeof text) <= 0 ||
+      (p = strstr(text, "MemAvailable:")) == NULL)
+    return UINT64_MAX;
+  return strtoull(p + sizeof "MemAvailable:" - 1, NULL, 10) * 1024;
+}

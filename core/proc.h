@@ -25,4 +25,8 @@ bool pp_proc_leads(pid_t pid, int fd, uint64_t device, uint64_t inode);
 /* CPUs this process may use: affinity and cgroup quota (v1, v2), at least 1. */
 int pp_proc_cpus(void);
 
+/* Bytes of memory that are to be had without swapping; UINT64_MAX if that is
+ * not known. */
+uint64_t pp_proc_available(void);
+
 #endif

@@ -39,7 +39,7 @@ describe("a hostile agent", function()
       local function square(x) return x * x end
       for i = 1, 200 do jobs[i] = s:submit{square, args = {i}, retries = 100} end
       for i = 1, 200 do assert(jobs[i]() == i * i) end
-      s:wait_hosts(0)
+      while s:get_stats().good.state ~= "connected" do pp.sleep(0.01) end
       local t = s:get_stats()
       print("done", t[bad].state, t[bad].reason, t.good.state)
       os.exit(0, true)
@@ -84,16 +84,19 @@ describe("a hostile agent", function()
       welcome(2) local asked = string.pack("<I4I4I8", 33, 8, 1):rep(4096)
       while true do raw(asked) end]],
     ["ends at once"] = [[welcome(2) wait_start(1) os.exit(3)]],
+    ["says twice that a worker has ended"] = [[
+      welcome(2) local l = wait_start(1)
+      for _ = 1, 2 do say(67, l[1], ("\0"):rep(16)) end serve()]],
     ["speaks another version"] = [[
       say(64, 0, string.pack("<I8I4I4I8s4s4", 0x0a0d1a6873707010, 99, 2, 1, "b", "m")) serve()]],
   }
   for title, script in pairs(nonsense) do
     it("is dropped when it " .. title, function()
       local r = against(script, [[
-        s:wait_hosts(20)
         for i = 1, 20 do s:submit{function() pp.sleep(0.05) end, retries = 100} end
         local till = pp.time() + 20
         while not s:get_stats()[bad].reason and pp.time() < till do pp.sleep(0.02) end
+        s:remove_host(bad)
       ]])
       assert.matches("ppsh: warning: host 'bad%d+' [^\n]+\n", r.err)
     end)
@@ -103,6 +106,9 @@ describe("a hostile agent", function()
     ["results for jobs they never had"] = [[
       welcome(2) local l, seq = wait_job()
       say(3, l, result(seq + 1000, 0, "\0")) serve()]],
+    ["results twice"] = [[
+      welcome(2) local l, seq = wait_job()
+      for _ = 1, 2 do say(3, l, result(seq, 0, "\x50\1\x11")) end serve()]],
     ["results that are no results"] = [[
       welcome(2) local l, seq = wait_job()
       say(3, l, frame(16, "\0\1")) serve()]],
@@ -136,10 +142,76 @@ describe("a hostile agent", function()
       for at = 1, #all, 60000 do say(3, l, all:sub(at, at + 59999)) end
       serve()]], [[
       assert(s:wait_hosts(20))
-      for i = 1, 20 do s:submit{function() pp.sleep(0.05) end, retries = 100} end
-      pp.sleep(0.5)
+      local ok, e = s:submit{function() end, on = bad, retries = 0}:pcall()
+      print(ok, e)
       s:remove_host(bad)
     ]])
+  end)
+
+  it("cannot make ppsh recurse without end by a value as deep as it is long", function()
+    local r = against([[
+      welcome(2) local l, seq = wait_job()
+      local n = 3000000
+      local body = "\x50\1" .. ("\xb3\1\0"):rep(n) .. "\x11" .. ("\xb8"):rep(n)
+      local all = result(seq, 0, body)
+      for at = 1, #all, 60000 do say(3, l, all:sub(at, at + 59999)) end
+      serve()]], [[
+      assert(s:wait_hosts(20))
+      local ok, e = s:submit{function() end, on = bad, retries = 0}:pcall()
+      print(ok, e)
+      s:remove_host(bad)
+    ]])
+    assert.matches("^false\t[^\n]*nested too deeply", r.out)
+  end)
+
+  it("cannot send more than there is memory for", function()
+    local r = against([[
+      welcome(1) local l, seq = wait_job()
+      say(3, l, string.pack("<I8", 16 | (1 << 45) << 8)
+        .. string.pack("<I4I4I8I8I8I8I8I8", seq, 0, 1, 0, 0, 0, 0, 0))
+      for _ = 1, 1000 do say(3, l, ("x"):rep(60000)) end
+      say(67, l, ("\0"):rep(16)) serve()]], [[
+      assert(s:wait_hosts(20))
+      local ok, e = s:submit{function() end, on = bad, retries = 0}:pcall()
+      print(ok, e.kind)
+      s:remove_host(bad)
+    ]])
+    assert.matches("^false\tlost\n", r.out)
+    assert.matches("of 'bad%d+' sent nonsense %(a result larger than memory%)", r.err)
+  end)
+
+  it("is not believed when a job was cancelled that it says has ended", function()
+    local r = against([[
+      welcome(1) local l, seq = wait_job()
+      repeat local type = hear() until type == 5 -- STOP
+      say(3, l, result(seq, 0, "\x50\1\x11"))
+      serve()]], [[
+      assert(s:wait_hosts(20))
+      local called = 0
+      local job = s:submit{function() end, on = bad, callback = function(...)
+        called = called + 1
+        print(select("#", ...), (select(2, ...)).kind)
+      end}
+      pp.sleep(0.2)
+      print(job:cancel())
+      pp.sleep(0.3)
+      print(called, select(2, job:pcall()).kind)
+      s:remove_host(bad)
+    ]])
+    assert.matches("^true\n2\tcancelled\n1\tcancelled\n", r.out)
+  end)
+
+  it("is dropped when it does not end a worker that it is to end", function()
+    local r = against([[
+      welcome(1) local l, seq = wait_job()
+      say(3, l, frame(16, "\0\1")) serve()]], [[
+      assert(s:wait_hosts(20))
+      local ok, e = s:submit{function() end, on = bad, retries = 0}:pcall()
+      print(ok, e.kind)
+      s:remove_host(bad)
+    ]])
+    assert.matches("^false\tlost\n", r.out)
+    assert.matches("was lost: a worker that was killed has not ended for 8 seconds", r.err)
   end)
 
   it("cannot claim more CPUs than there can be", function()

@@ -63,7 +63,7 @@ local function wait_job()
         local head = string.unpack("<I8", all, at)
         local len = head >> 8
         if #all - at + 1 < 8 + len then break end
-        if head & 0xff == 1 then return lane, string.unpack("<I4", all, at + 8) end
+        if head & 0xff == 3 then return lane, string.unpack("<I4", all, at + 8) end
         at = at + 8 + len
       end
       lanes[lane] = all:sub(at)
