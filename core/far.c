@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "kin.h"
@@ -397,8 +398,18 @@ static bool welcome(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
   char build[80], machine[80];
   pp_rd rd = pp_rd_of(p, n);
 
-  if (f->up || n < 28 || pp_get64(p) != PP_RELAY_MAGIC ||
-      pp_get32(p + 8) != PP_RELAY_VERSION)
+  if (f->up || n < 12 || pp_get64(p) != PP_RELAY_MAGIC)
+    return false;
+  if (pp_get32(p + 8) != PP_RELAY_VERSION) {
+    char why[100];
+
+    snprintf(why, sizeof why,
+             "wrong version: it speaks version %u of the protocol, not %u",
+             pp_get32(p + 8), PP_RELAY_VERSION);
+    broken(f, why);
+    return true;
+  }
+  if (n < 28)
     return false;
   rd.p += 28;
   if (text(&rd, build, sizeof build) == NULL ||

@@ -57,6 +57,7 @@ end
 function Net:sshd(name, options)
   local o = setmetatable({}, {__index = options})
   o.lines = self:lines(name, options)
+  o.hostkeys = o.hostkeys or "ed25519" -- making an RSA key takes a second
   self.lab:sshd(name, o)
 end
 
