@@ -38,6 +38,7 @@ typedef struct openssh {
   bool connected; /* TCP is, and the server spoke */
   bool started;   /* there was a place for it */
   bool no_way;    /* the jump host cannot reach the host */
+  bool too_many;  /* it was offered more keys than the server looks at */
   bool opened, cancelled, gone;
   int busy;
   int timeout; /* seconds ssh has to connect */
@@ -241,6 +242,8 @@ static void keep_reason(openssh *o, const char *p) {
     return;
   if (pp_openssh_begins(p, "stdio forwarding failed"))
     o->no_way = true;
+  if (strstr(p, "Too many authentication failures") != NULL)
+    o->too_many = true;
   if (o->reason[0] != '\0' &&
       (pp_openssh_begins(p, "Disconnected from ") ||
        pp_openssh_begins(o->reason, "channel 0: ") ||
@@ -338,8 +341,9 @@ static void ended_before(openssh *o, int64_t status, int signal) {
     snprintf(why, sizeof why, "authentication failed: %s", o->reason);
   else if (kind == PP_END_AUTH)
     snprintf(why, sizeof why,
-             "authentication failed (tried %s%s; the server allows %s)",
-             o->tried[0] != '\0' ? o->tried : "nothing", keys, o->allowed);
+             "authentication failed (tried %s%s; the server allows %s)%s",
+             o->tried[0] != '\0' ? o->tried : "nothing", keys, o->allowed,
+             o->too_many ? ": too many keys for the server" : "");
   else if (kind == PP_END_BUSY)
     snprintf(why, sizeof why,
              "the server closes the connection before the handshake: %s",
