@@ -5,6 +5,7 @@ Taking jobs as they finish.
 */
 /* What iterating over a server's jobs is made of; pp/iterate.lua does it. */
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,13 +184,14 @@ static int collected(lua_State *L, pp_engine *e, pp_job *j, int n) {
   return 2;
 }
 
-/* core.collect(job, into, first): put the results of a job that is over into a
- * table, from first on, and forget them: how many, and their bytes; or nil, its
- * error. */
+/* core.collect(job, into, first, most): put the results of a job that is over
+ * into a table, from first on (of more than `most` only so many), and forget
+ * them: how many, and their bytes; or nil, its error. */
 static int collect(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   pp_engine *e = pp_check_engine(L);
   lua_Integer first = luaL_checkinteger(L, 3);
+  lua_Integer most = luaL_optinteger(L, 4, INT_MAX);
   pp_job *j = u->j;
   pp_plain_in in;
   int n;
@@ -200,7 +202,8 @@ static int collect(lua_State *L) {
     pp_server_seen(j->server, j);
   pp_engine_leave(e);
   if (j->state == PP_JOB_DONE && j->result != NULL && pp_job_load(j) == NULL &&
-      pp_plain_open(&in, j->result, j->result_len) > 0) {
+      pp_plain_open(&in, j->result, j->result_len) > 0 &&
+      in.left <= (uint64_t)most) {
     n = (int)in.left;
     if (pp_plain_set(&in, L, 2, first - 1) > 0) {
       return collected(L, e, j, n);
@@ -217,6 +220,10 @@ static int collect(lua_State *L) {
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
+  }
+  if (n > most) { /* its worker talks nonsense */
+    lua_pop(L, n - (int)most);
+    n = (int)most;
   }
   for (int i = n; i >= 1; i--) {
     lua_rawseti(L, 2, first + i - 1);

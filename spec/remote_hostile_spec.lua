@@ -83,6 +83,9 @@ describe("a hostile agent", function()
     ["asks for echoes and does not read them"] = [[
       welcome(2) local asked = string.pack("<I4I4I8", 33, 8, 1):rep(4096)
       while true do raw(asked) end]],
+    ["keeps more of a chunk than there is"] = [[
+      welcome(2) local l = wait_job()
+      say(74, l, string.pack("<I4I4", 1, 1000)) serve()]],
     ["ends at once"] = [[welcome(2) wait_start(1) os.exit(3)]],
     ["says twice that a worker has ended"] = [[
       welcome(2) local l = wait_start(1)
@@ -133,6 +136,24 @@ describe("a hostile agent", function()
       ]])
     end)
   end
+
+  it("can lie about its own items only", function()
+    against([[
+      welcome(2)
+      local l = wait_job()
+      say(74, l, string.pack("<I4I4", 1, 1)) -- nobody has asked
+      say(3, l, result(1, 0, "\x54\x64" .. ("\x10"):rep(100))) -- of ten items
+      os.exit(3)
+    ]], [[
+      s:wait_hosts(20)
+      local got = s:map(function(x) pp.sleep(0.01) return x end, pp.range(1, 120),
+        {chunk = 10, retries = 100})
+      local lies = 0
+      for i = 1, 120 do lies = lies + (got[i] == i and 0 or 1) end
+      assert(lies > 0 and lies <= 10, lies)
+      assert(got.n == 120 and got[121] == nil)
+    ]])
+  end)
 
   it("cannot make ppsh recurse without end", function()
     -- A table in a table in a table.

@@ -305,6 +305,9 @@ local function results_in(values, n, most, keep)
   local pos, count = 1, 0
   while pos <= n do
     local some = values[pos]
+    if math.type(some) ~= "integer" or some < -1 then
+      return 0
+    end
     count = count + 1
     if some == -1 and not keep then
       return most
@@ -553,7 +556,8 @@ function iterate.map(server, f, list, options)
     end
     local c = run.out[i]
     local values = run.callback and {} or results
-    local n, bytes = core.collect(c.job, values, run.callback and 1 or c.at + 1)
+    local n, bytes = core.collect(c.job, values, run.callback and 1 or c.at + 1,
+      not run.callback and c.n or nil)
     local err = not n and bytes
     if err and c.n > 1 and may_split(err) then
       run:split(c)
