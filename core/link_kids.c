@@ -435,7 +435,7 @@ static bool ask(pp_link *l, const unsigned char *p, size_t len) {
     case PP_ASK_CUT:
       j = child_by_key(parent, pp_get32(p + 4));
       if (j != NULL)
-        value = pp_server_cut_chunk(j);
+        value = pp_server_cut_chunk(j, 0);
       break;
     case PP_ASK_CANCEL_ALL:
       value = cancel_unbegun(l->server, parent);

@@ -335,20 +335,24 @@ static int over(lua_State *L) {
   return 1;
 }
 
-/* core.cut(job, n): have a chunk of n items that runs cut short: how many of
- * them stay with it, the others being the caller's to submit again; nil: that
- * is not known yet, or it has not begun; false: where it is it cannot be. */
+/* core.cut(job, n, least): have a chunk of n items cut short that has run for
+ * as many seconds at least: how many of them stay with it, the others being the
+ * caller's to submit again; nil: that is not known yet, or it has not begun;
+ * false: where it is it cannot be. */
 static int cut(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   lua_Integer n = luaL_checkinteger(L, 2);
+  lua_Number least = luaL_checknumber(L, 3);
   pp_engine *e = pp_check_engine(L);
   pp_job *j = u->j;
   uint32_t kept = 0;
   bool can;
 
   pp_engine_enter(e);
+  if (!(least >= 0 && least < 1e6))
+    least = 0;
   if (n > 1 && (n == j->items || (j->more != NULL && j->more->most > 0)))
-    kept = pp_server_cut_chunk(j);
+    kept = pp_server_cut_chunk(j, (int64_t)(least * 1e9));
   can = j->state != PP_JOB_SENT || j->place->ops->cut != NULL;
   pp_engine_leave(e);
   if (!can)

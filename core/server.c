@@ -600,17 +600,21 @@ void pp_server_shorten(pp_job *j, uint32_t items) {
   j->items = items;
 }
 
-uint32_t pp_server_cut_chunk(pp_job *j) {
+uint32_t pp_server_cut_chunk(pp_job *j, int64_t least) {
   const pp_place_ops *ops = j->place != NULL ? j->place->ops : NULL;
   uint32_t kept = 0;
+  int64_t begun;
 
   if (j->more != NULL && j->more->most > 0)
     return j->more->most;
   if (j->state != PP_JOB_SENT || ops->cut == NULL || j->items < 2)
     return 0;
-  /* One that is asked knows best whether it has begun it. */
-  if (ops->ask != NULL || ops->begun(j->place, j) >= 0)
-    kept = ops->cut(j->place, j, j->items);
+  begun = ops->begun(j->place, j);
+  if (begun < 0 && ops->ask == NULL) /* else it knows best */
+    return 0;
+  if (least > 0 && begun > 0 && pp_now_ns() - begun < least)
+    return 0;
+  kept = ops->cut(j->place, j, j->items);
   if (kept > 0 && j->server != NULL)
     pp_server_kept(j->server, j, kept);
   return kept;

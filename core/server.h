@@ -127,9 +127,9 @@ void pp_server_hopeless(pp_server *s);
 void pp_server_fail_all(pp_server *s, int kind, const char *msg);
 /* A begun job has lost its worker: run it again, or fail it. */
 void pp_server_lost(pp_server *s, pp_job *j, const char *how);
-/* Have a chunk cut short if it runs: how many of its items stay where it is; 0:
- * it does not, or that is not known yet. */
-uint32_t pp_server_cut_chunk(pp_job *j);
+/* Have a chunk cut short if it has run for so long, ns: how many of its items
+ * stay where it is; 0: it has not, or that is not known yet. */
+uint32_t pp_server_cut_chunk(pp_job *j, int64_t least);
 /* A chunk at its worker was cut short: at most so many items stay there, also
  * should it be run again. */
 void pp_server_kept(pp_server *s, pp_job *j, uint32_t items);

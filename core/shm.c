@@ -77,6 +77,12 @@ static bool barrier(const pp_lane *lane) {
          syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+static bool has_barrier(const pp_lane *lane) {
+  return !atomic_load(&lane->light) ||
+         (syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) &
+          MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0;
+}
+
 uint32_t pp_lane_cut(pp_lane *lane, uint32_t seq, uint32_t n) {
   uint64_t at = atomic_load(&lane->item);
   uint32_t keep, item;
@@ -89,7 +95,7 @@ uint32_t pp_lane_cut(pp_lane *lane, uint32_t seq, uint32_t n) {
   if (atomic_load(&lane->cut) >> 32 == seq)
     return 0; /* more would be what was given away */
   keep = at >> 32 == seq ? (uint32_t)at + 1 : n / 2;
-  if (keep == 0 || keep >= n || !barrier(lane))
+  if (keep == 0 || keep >= n || !has_barrier(lane))
     return 0;
   atomic_store(&lane->cut, (uint64_t)seq << 32 | keep);
   if (!barrier(lane))
