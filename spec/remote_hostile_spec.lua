@@ -83,9 +83,6 @@ describe("a hostile agent", function()
     ["asks for echoes and does not read them"] = [[
       welcome(2) local asked = string.pack("<I4I4I8", 33, 8, 1):rep(4096)
       while true do raw(asked) end]],
-    ["keeps more of a chunk than there is"] = [[
-      welcome(2) local l = wait_job()
-      say(74, l, string.pack("<I4I4", 1, 1000)) serve()]],
     ["ends at once"] = [[welcome(2) wait_start(1) os.exit(3)]],
     ["says twice that a worker has ended"] = [[
       welcome(2) local l = wait_start(1)
