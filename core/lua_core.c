@@ -111,6 +111,7 @@ int luaopen_pp_core(lua_State *L) {
   pp_open_hosts(L);
   pp_open_given(L);
   pp_open_command(L);
+  pp_open_files(L);
   pp_open_lines(L);
   pp_open_input(L);
   return 1;

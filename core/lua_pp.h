@@ -160,6 +160,7 @@ void pp_open_watch(lua_State *L);
 void pp_open_hosts(lua_State *L);
 void pp_open_given(lua_State *L);
 void pp_open_command(lua_State *L);
+void pp_open_files(lua_State *L);
 void pp_open_lines(lua_State *L);
 void pp_open_input(lua_State *L);
 

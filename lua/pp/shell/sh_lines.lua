@@ -320,9 +320,6 @@ function lines.run(o)
     end
     error(err, 0)
   end
-  if run.files then
-    run.files:close()
-  end
   if run.broken then
     return 1
   end

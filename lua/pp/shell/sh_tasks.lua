@@ -44,15 +44,18 @@ end
 -- @tparam Job job
 -- @treturn boolean whether it succeeded, then its results or its error
 function tasks.await(job)
-  return coroutine.yield(job):pcall()
+  if not job.finished then
+    coroutine.yield(job)
+  end
+  return job:pcall()
 end
 
 --- Wait until something happens, and see to it.
 -- @int[opt] fd may be read: that is something, too
--- @number[opt] timeout seconds
+-- @int[opt] low so is that less bytes than this are kept to be fed
 -- @treturn boolean can fd be read?
-function Tasks:step(fd, timeout)
-  local seen, ready = core.await(fd, self.seen, timeout)
+function Tasks:step(fd, low)
+  local seen, ready = core.await(fd, self.seen, nil, low)
   self.seen = seen
   while true do
     local job = self.server:pop(0)
