@@ -318,7 +318,7 @@ static int patience(run *r) {
 
   if (at == 0 && r->c->timeout > 0)
     at = r->began + r->c->timeout;
-  if (r->fds[END].fd < 0) /* no pidfd */
+  if (r->fds[END].fd < 0 && r->c->feed == NULL) /* no pidfd */
     at = at == 0 || at > now + LOOK_MS * 1000000 ? now + LOOK_MS * 1000000 : at;
   if (at == 0)
     return -1;
@@ -389,22 +389,29 @@ static int serve(run *r, const sigset_t *usual) {
  * past us, so there is nothing to read. */
 static int serve_fed(run *r) {
   const pp_command_feed *f = r->c->feed;
-  int e = 0;
+  struct sigaction child = {.sa_handler = f->child}, usual;
 
-  r->fds[IN].events = POLLOUT;
-  while (e == 0 && !has_ended(r, WNOHANG)) {
+  sigaction(SIGCHLD, &child, &usual);
+  while (!has_ended(r, WNOHANG)) {
+    bool full;
+
     check(r);
     take_input(r);
-    if (r->fds[IN].fd >= 0 && r->at < r->fed.len) {
-      struct timespec t = {0, LOOK_MS * 1000000L};
+    full = r->fds[IN].fd >= 0 && r->at < r->fed.len;
+    if (full) {
+      struct pollfd p = {r->fds[IN].fd, POLLOUT, 0};
 
-      ppoll(r->fds, 1, &t, NULL);
+      /* A look now and then, whatever it does: it may have to be stopped. */
+      poll(&p, 1, LOOK_MS);
       write_input(r);
     } else {
-      f->sleep(f->ud);
+      int ms = patience(r);
+
+      f->sleep(f->ud, ms < 0 ? -1 : pp_now_ns() + ms * (int64_t)1000000);
     }
   }
-  return e;
+  sigaction(SIGCHLD, &usual, NULL);
+  return 0;
 }
 
 int pp_command_run(const pp_command *c, pp_command_end *end) {

@@ -28,9 +28,11 @@ typedef struct pp_command_feed {
   /* Take what has come into `into` (emptied before): 1, 0 when nothing has,
    * PP_ECLOSED when there is no more. */
   int (*take)(void *ud, pp_buf *into);
-  /* Sleep until something has come or a signal was handled. SIGCHLD is one
-   * that is. */
-  void (*sleep)(void *ud);
+  /* Sleep until something has come, a signal was handled or the deadline (ns,
+   * -1 never) is there. */
+  void (*sleep)(void *ud, int64_t deadline);
+  /* What handles SIGCHLD meanwhile. */
+  void (*child)(int sig);
   void *ud;
 } pp_command_feed;
 

@@ -36,6 +36,7 @@ struct pp_capture;
 struct pp_prompt;
 struct top;
 struct pp_trace;
+struct pp_feed;
 
 /* What is asked of those who see to remote hosts. */
 typedef struct pp_remote_ops {
@@ -113,6 +114,7 @@ struct pp_engine {
   size_t unseen, dropped; /* failed jobs reported, unfinished ones let go */
   pp_buf past; /* tables of servers that were destroyed, for --stats */
   bool in_callback, dirty[2], ended, zygote_gone;
+  struct pp_feed *feed; /* what commands read; NULL: none do */
   FILE *out[2]; /* stdout, stderr; those of before while a job runs here */
   struct pp_capture *capture; /* what such a job writes; NULL: none yet */
   _Atomic bool

@@ -314,7 +314,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
     return pp_link_want(l, body, (size_t)len) ? PP_FRAME_HEAD + (size_t)len
                                               : SIZE_MAX;
   }
-  if (type < PP_F_RESULT || type > PP_F_UNSEEN || len > PP_FRAME_MAX ||
+  if (type < PP_F_RESULT || type > PP_F_FEED || len > PP_FRAME_MAX ||
       len > SIZE_MAX / 2)
     return SIZE_MAX;
   if (type != PP_F_RESULT) {

@@ -6,6 +6,7 @@
 
 #include "choice.h"
 #include "crew.h"
+#include "feed.h"
 #include "kin.h"
 #include "link_impl.h"
 
@@ -478,6 +479,8 @@ bool pp_link_heard(pp_link *l, int type, const unsigned char *p, size_t len,
       return false;
     l->engine->unseen += pp_get64(p) > 0;
     return true;
+  case PP_F_FEED:
+    return pp_feed_wanted(l, p, len);
   default:
     return false;
   }

@@ -163,7 +163,10 @@ static void read_options(lua_State *L, ucommand *u) {
     if (c->spill == NULL || c->spill[0] != '/')
       c->spill = "/tmp";
   }
-  lua_pop(L, 6); /* the table keeps them */
+  if (lua_getfield(L, 2, "fed") != LUA_TNIL &&
+      (c->feed = pp_runner_feed(u->runner)) == NULL)
+    luaL_error(L, "there is nobody here to pass input on");
+  lua_pop(L, 7); /* the table keeps them */
   if (lua_getfield(L, 2, "env") != LUA_TNIL)
     read_env(L, u);
   lua_pop(L, 1);
@@ -230,10 +233,11 @@ static void push_end(lua_State *L, ucommand *u) {
  * core.command(command, options): run it here, in a job. command: text for a
  * shell, or a list of words, which no shell sees. options: cwd, env (name ->
  * value, or false), stdin (a string), shell, limit (bytes kept of each stream),
- * spill (what is beyond goes to a file, else the command is killed and an error
- * raised), timeout, pass (what it writes is not kept but goes where the job's
- * own goes). -> {status =, signal =, stdout =, stderr =, time =, timed_out =,
- * stdout_file =, stdout_size =, ...}
+ * fed (it reads
+ * what the submitting side feeds), spill (what is beyond goes to a file, else
+ * the command is killed and an error raised), timeout, pass (what it writes is
+ * not kept but goes where the job's own goes). -> {status =, signal =, stdout
+ * =, stderr =, time =, timed_out =, stdout_file =, stdout_size =, ...}
  */
 static int run_command(lua_State *L) {
   ucommand *u;

@@ -5,19 +5,24 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "feed.h"
 #include "hash.h"
 #include "interrupt.h"
 #include "lua_pp.h"
 
 #define READ_MAX ((lua_Integer)1 << 20)
 
-/* What watches a descriptor, kept to the end. Registry: pp.watched[fd]. */
+/* What watches a descriptor, kept to the end. Registry: pp.watched[fd]. What is
+ * polled is an epoll instance: to poll the descriptor itself would make it
+ * non-blocking, for all that share it. */
 typedef struct watch {
   uv_poll_t poll; /* first */
+  int epoll;
   bool ready;
 } watch;
 
@@ -39,7 +44,13 @@ static watch *watch_fd(lua_State *L, pp_engine *e, int fd) {
   lua_pop(L, 1);
   pp_engine_enter(e);
   if (w == NULL && (w = calloc(1, sizeof *w)) != NULL) {
-    if (uv_poll_init(&e->loop, &w->poll, fd) != 0) {
+    struct epoll_event ev = {.events = EPOLLIN};
+
+    w->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (w->epoll < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &ev) != 0 ||
+        uv_poll_init(&e->loop, &w->poll, w->epoll) != 0) {
+      if (w->epoll >= 0)
+        close(w->epoll);
       free(w); /* a plain file */
       w = NULL;
     } else {
@@ -63,23 +74,27 @@ typedef struct awaited {
   const pp_engine *e;
   watch *w;
   uint64_t seen;
+  size_t low;
 } awaited;
 
 static bool some(void *ud) {
   const awaited *a = ud;
 
-  return (a->w != NULL && a->w->ready) || a->e->ends != a->seen;
+  return (a->w != NULL && a->w->ready) || a->e->ends != a->seen ||
+         (a->e->feed != NULL && pp_feed_kept(a->e->feed) < a->low);
 }
 
 /*
- * core.await(fd, seen, timeout): wait until fd can be read, or more jobs than
- * `seen` have ended, of all servers, or the time is up. -> how many it is now,
- * and whether fd can be read. A waiting call. fd nil: only the jobs.
+ * core.await(fd, seen, timeout, low): wait until fd can be read, or more jobs
+ * than `seen` have ended, of all servers, or less than `low` bytes are kept by
+ * the feed, or the time is up. -> how many have ended now, and whether fd can
+ * be read. A waiting call. fd nil: only the others.
  */
 static int await(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   struct pollfd p = {(int)luaL_optinteger(L, 1, -1), POLLIN, 0};
-  awaited a = {e, NULL, (uint64_t)luaL_optinteger(L, 2, 0)};
+  awaited a = {e, NULL, (uint64_t)luaL_optinteger(L, 2, 0),
+               (size_t)luaL_optinteger(L, 4, 0)};
   int64_t deadline = pp_opt_deadline(L, 3);
   bool ready = p.fd >= 0 && poll(&p, 1, 0) > 0;
 
@@ -165,11 +180,130 @@ static int hash(lua_State *L) {
   return 1;
 }
 
+/* --- feeds ---------------------------------------------------------------- */
+
+#define FEED_META "pp.feed"
+
+typedef struct ufeed {
+  pp_feed *f; /* NULL: closed */
+} ufeed;
+
+static pp_feed *check_feed(lua_State *L) {
+  ufeed *u = luaL_checkudata(L, 1, FEED_META);
+
+  if (u->f == NULL)
+    luaL_error(L, "attempt to use a closed feed");
+  return u->f;
+}
+
+/* core.feed(): what commands with the option fed read. */
+static int new_feed(lua_State *L) {
+  pp_engine *e = pp_check_engine(L);
+  ufeed *u = lua_newuserdatauv(L, sizeof *u, 0);
+
+  u->f = NULL;
+  luaL_setmetatable(L, FEED_META);
+  pp_engine_enter(e);
+  u->f = pp_feed_new(e);
+  pp_engine_leave(e);
+  return u->f != NULL ? 1 : luaL_error(L, "not enough memory");
+}
+
+static int feed_gc(lua_State *L) {
+  ufeed *u = luaL_checkudata(L, 1, FEED_META);
+  pp_engine *e = pp_engine_here();
+
+  if (u->f == NULL || e == NULL || e->ended)
+    return 0; /* nobody is left to be fed */
+  pp_engine_enter(e);
+  pp_feed_free(u->f);
+  u->f = NULL;
+  pp_engine_leave(e);
+  return 0;
+}
+
+/* feed:add(job), feed:drop(job) */
+static int feed_add(lua_State *L) {
+  pp_feed *f = check_feed(L);
+  pp_ujob *u = luaL_checkudata(L, 2, PP_JOB_META);
+  pp_engine *e = pp_check_engine(L);
+  int r;
+
+  pp_engine_enter(e);
+  r = pp_feed_add(f, u->j);
+  pp_engine_leave(e);
+  return r == 0 ? 0 : luaL_error(L, "cannot feed a job: %s", pp_strerror(r));
+}
+
+static int feed_drop(lua_State *L) {
+  pp_feed *f = check_feed(L);
+  pp_ujob *u = luaL_checkudata(L, 2, PP_JOB_META);
+  pp_engine *e = pp_check_engine(L);
+
+  pp_engine_enter(e);
+  pp_feed_drop(f, u->j);
+  pp_engine_leave(e);
+  return 0;
+}
+
+/* feed:hold(boolean): are there jobs yet to be added? */
+static int feed_hold(lua_State *L) {
+  pp_feed *f = check_feed(L);
+  pp_engine *e = pp_check_engine(L);
+
+  pp_engine_enter(e);
+  pp_feed_hold(f, lua_toboolean(L, 2));
+  pp_engine_leave(e);
+  return 0;
+}
+
+/* feed:put(s): "" is the end. -> bytes that are kept */
+static int feed_put(lua_State *L) {
+  pp_feed *f = check_feed(L);
+  pp_engine *e = pp_check_engine(L);
+  size_t len, kept;
+  const char *s = luaL_checklstring(L, 2, &len);
+  int r;
+
+  pp_engine_enter(e);
+  r = pp_feed_put(f, s, len);
+  kept = pp_feed_kept(f);
+  pp_engine_leave(e);
+  if (r != 0)
+    return luaL_error(L, "not enough memory");
+  lua_pushinteger(L, (lua_Integer)kept);
+  return 1;
+}
+
+/* feed:kept() -> bytes */
+static int feed_kept(lua_State *L) {
+  pp_feed *f = check_feed(L);
+  pp_engine *e = pp_check_engine(L);
+  size_t kept;
+
+  pp_engine_enter(e);
+  kept = pp_feed_kept(f);
+  pp_engine_leave(e);
+  lua_pushinteger(L, (lua_Integer)kept);
+  return 1;
+}
+
 void pp_open_input(lua_State *L) {
-  static const luaL_Reg funcs[] = {
-      {"await", await}, {"read", read_some}, {"kind", kind},
-      {"wall", wall},   {"hash", hash},      {NULL, NULL},
+  static const luaL_Reg methods[] = {
+      {"add", feed_add}, {"drop", feed_drop}, {"hold", feed_hold},
+      {"put", feed_put}, {"kept", feed_kept}, {NULL, NULL},
   };
 
+  static const luaL_Reg funcs[] = {
+      {"await", await}, {"read", read_some}, {"kind", kind}, {"wall", wall},
+      {"hash", hash},   {"feed", new_feed},  {NULL, NULL},
+  };
+
+  luaL_newmetatable(L, FEED_META);
+  lua_pushcfunction(L, feed_gc);
+  lua_setfield(L, -2, "__gc");
+  luaL_newlib(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
   luaL_setfuncs(L, funcs, 0);
 }

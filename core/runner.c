@@ -431,6 +431,14 @@ void pp_runner_stopped(pp_runner *r, lua_State *L) {
 
 lua_State *pp_runner_state(const pp_runner *r) { return r->L; }
 
+void pp_runner_feeds(pp_runner *r, const struct pp_command_feed *feed) {
+  r->feed = feed;
+}
+
+const struct pp_command_feed *pp_runner_feed(const pp_runner *r) {
+  return r->feed;
+}
+
 void pp_runner_cuts(pp_runner *r, struct pp_lane *lane) { r->lane = lane; }
 
 /* --- blobs -------------------------------------------------------------- */

@@ -65,6 +65,12 @@ void pp_runner_wants(pp_runner *r, pp_runner_want *want, void *ud);
  * pp_lane_item. Without, none can be cut short. Borrowed. */
 void pp_runner_cuts(pp_runner *r, struct pp_lane *lane);
 
+/* Where the commands of jobs read what comes piece by piece; borrowed. NULL:
+ * nowhere. */
+struct pp_command_feed;
+void pp_runner_feeds(pp_runner *r, const struct pp_command_feed *feed);
+const struct pp_command_feed *pp_runner_feed(const pp_runner *r);
+
 /* A BLOB or DROP payload; a blob's bytes may be afar: then the window is the
  * runner's, to be closed in windows, which outlive it. 0, PP_EBAD, PP_ENOMEM.
  */

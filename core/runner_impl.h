@@ -82,6 +82,7 @@ struct pp_runner {
   int path;             /* package.path as the submitting side has it */
   pp_runner_want *want; /* NULL: nobody is asked */
   void *want_ud;
+  const struct pp_command_feed *feed;
   struct pp_lane *lane; /* that says how far chunks may go; NULL: all the way */
   bool armed, light;    /* pp_lane_light has been called; what it said */
   pp_buf answer;        /* scratch */

@@ -25,6 +25,7 @@ enum pp_frame_type {
   PP_F_AGAIN = 9,    /* to an agent: BLOB without the bytes it has */
   PP_F_RELEASE = 10, /* driver: cargo that it needs no more */
   PP_F_RETOLD = 11,  /* to an agent: MODULE without the source it has */
+  PP_F_FED = 12,     /* driver: the answer to FEED */
   PP_F_RESULT = 16,  /* worker: how a job ended */
   /* What follows is about jobs that a job submits. */
   PP_F_OWN_BLOB = 17, /* worker: a blob, by a number of its own */
@@ -35,6 +36,7 @@ enum pp_frame_type {
   PP_F_ASK = 22,      /* worker: a question, answered at once */
   PP_F_WANT = 23,     /* worker: the job it is at requires this module */
   PP_F_UNSEEN = 24,   /* worker: jobs of its job's failed and nobody asked */
+  PP_F_FEED = 25,     /* worker: the command of its job wants more to read */
   PP_F_AFAR = 128     /* + JOB, BLOB, CHILD, RESULT, OWN_BLOB, SUBMIT: the rest
                          of the payload is cargo, and at its end is where */
 };
@@ -122,6 +124,16 @@ enum {
   PP_MOD_NONE,  /* text: the files that were tried, a line each */
   PP_MOD_FAILED /* text: why it cannot be had */
 };
+
+/* FEED: sequence number of the job, zero, how many bytes it has had. FED: the
+ * same number, 1 when there is no more, how many came before, then bytes. */
+#define PP_FEED_SEQ 0
+#define PP_FEED_HAD 8
+#define PP_FEED_SIZE 16
+#define PP_FED_SEQ 0
+#define PP_FED_END 4
+#define PP_FED_HAD 8
+#define PP_FED_HEAD 16
 
 /* Kinds of blobs. A setting is package.path, a zero byte, package.cpath. */
 #define PP_BLOB_CODE 'c'

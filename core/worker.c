@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "command.h"
 #include "nest.h"
 #include "proc.h"
 #include "spin.h"
@@ -78,10 +79,16 @@ typedef struct worker {
   size_t frame;     /* where the frame being read ends: consume this much */
   unsigned pending; /* results the driver was not told of */
   int64_t pending_since;
-  int64_t cpu_mark; /* process CPU clock accounted for */
+  pp_buf fed;                   /* what came for the command of its job */
+  uint64_t fed_had;             /* bytes that came before */
+  bool fed_come, fed_ended;     /* an answer is here; it was the last */
+  volatile sig_atomic_t bereft; /* a child has ended */
+  int64_t cpu_mark;             /* process CPU clock accounted for */
   uint64_t maxrss;
   pp_spin spin;
 } worker;
+
+static worker the_worker;
 
 /* --- the driver's attention ----------------------------------------------- */
 
@@ -121,9 +128,10 @@ static void mark_ready(worker *w, int64_t now, bool more) {
 static bool came(const worker *w, uint32_t what, size_t was) {
   const pp_lane *l = w->map.lane;
 
-  return what == PP_WANTS_INPUT ? pp_ring_used(&l->in) != was ||
-                                      pp_runner_stopping(w->runner) != NULL
-                                : pp_ring_room(&l->out) != was;
+  return what == PP_WANTS_INPUT
+             ? pp_ring_used(&l->in) != was ||
+                   pp_runner_stopping(w->runner) != NULL || w->bereft
+             : pp_ring_room(&l->out) != was;
 }
 
 /*
@@ -529,6 +537,21 @@ static void next_job(worker *w, const unsigned char *p, size_t len, bool afar) {
   mark_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
 }
 
+/* More for the command of the job at work; else it comes too late. */
+static void take_fed(worker *w, const unsigned char *p, size_t len) {
+  const pp_nested *at = pp_nest_at(w->nest);
+
+  if (len < PP_FED_HEAD)
+    give_up("malformed input");
+  if (at == NULL || pp_get32(p + PP_FED_SEQ) != at->seq ||
+      pp_get64(p + PP_FED_HAD) != w->fed_had)
+    return;
+  if (pp_buf_put(&w->fed, p + PP_FED_HEAD, len - PP_FED_HEAD) != 0)
+    give_up("not enough memory for input");
+  w->fed_come = true;
+  w->fed_ended = pp_get32(p + PP_FED_END) != 0;
+}
+
 static void frame(worker *w, int type, const unsigned char *p, size_t len) {
   bool afar = (type & PP_F_AFAR) != 0;
   pp_window rest = {0};
@@ -558,6 +581,9 @@ static void frame(worker *w, int type, const unsigned char *p, size_t len) {
     break;
   case PP_F_QUIT:
     w->quit = true;
+    break;
+  case PP_F_FED:
+    take_fed(w, p, len);
     break;
   case PP_F_CONFIG:
   case PP_F_CHILD:
@@ -808,6 +834,58 @@ static const pp_nest_ops nest_ops = {
     .written = nest_written,
 };
 
+/* --- what commands read ----------------------------------------------------
+ */
+
+static void feed_ask(void *ud, uint64_t had) {
+  worker *w = ud;
+  unsigned char f[PP_FRAME_HEAD + PP_FEED_SIZE] = {0};
+
+  w->fed.len = 0;
+  w->fed_had = had;
+  w->fed_come = w->fed_ended = false;
+  pp_frame_head(f, PP_F_FEED, PP_FEED_SIZE);
+  pp_put32(f + PP_FRAME_HEAD + PP_FEED_SEQ, pp_nest_at(w->nest)->seq);
+  pp_put64(f + PP_FRAME_HEAD + PP_FEED_HAD, had);
+  send_bytes(w, f, sizeof f);
+  ring_bell(w);
+}
+
+static int feed_take(void *ud, pp_buf *into) {
+  worker *w = ud;
+  pp_buf was = *into;
+
+  while (!w->fed_come && nest_take(w, 0) > 0) {
+  }
+  if (!w->fed_come)
+    return 0;
+  *into = w->fed;
+  w->fed = was;
+  w->fed_come = false;
+  return w->fed_ended ? PP_ECLOSED : 1;
+}
+
+static void feed_sleep(void *ud, int64_t deadline) {
+  worker *w = ud;
+
+  wait_until(w, PP_WANTS_INPUT, pp_ring_used(&w->map.lane->in), deadline);
+  w->bereft = 0;
+}
+
+static void on_child(int sig) {
+  worker *w = &the_worker;
+
+  (void)sig;
+  w->bereft = 1;
+  atomic_store(&w->map.lane->asleep, PP_BUSY); /* do not fall asleep now */
+}
+
+static const pp_command_feed feed_ops = {.ask = feed_ask,
+                                         .take = feed_take,
+                                         .sleep = feed_sleep,
+                                         .child = on_child,
+                                         .ud = &the_worker};
+
 /* --- start ---------------------------------------------------------------- */
 
 /* The zygote is gone: so is everything in this process group, and whatever
@@ -821,7 +899,6 @@ static void on_orphan(int sig) {
   _exit(1);
 }
 
-static worker the_worker;
 static const char *node_name = "local";
 
 void pp_worker_node(const char *name) { node_name = name; }
@@ -897,6 +974,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->early_end = &w->early;
   w->spin.pass = 1; /* a new one has yet to be given something */
   pp_runner_wants(s->runner, want, w);
+  pp_runner_feeds(s->runner, &feed_ops);
   pp_runner_cuts(s->runner, w->map.lane);
   pp_runner_name(s->runner, s->number, node_name);
   pp_runner_reseed(s->runner);

@@ -232,3 +232,156 @@ describe("--sh here", function()
     assert.same({124, "a\n"}, {r.status, r.out})
   end)
 end)
+
+describe("--sh with stdin", function()
+  it("passes all of it to a command that runs once, as it comes", function()
+    local text = ("0123456789\n"):rep(400000)
+    local r = ppsh({"--once", "--sh", "cat"}, {stdin = text})
+    assert.is_true(r.out == text)
+    local p = run.start_ppsh {"--once", "--sh", "cat"}
+    p:write "a\n"
+    assert.is_true(run.poll(function() return p:out() == "a\n" end))
+    p:close_stdin()
+    assert.equal(0, p:wait().status)
+  end)
+
+  it("does not wait for input that the command does not read", function()
+    local p = run.start_ppsh {"--once", "--sh", "echo done"}
+    assert.is_true(run.poll(function() return not p:alive() end))
+    assert.same({0, "done\n"}, {p:wait().status, p:out()})
+  end)
+end)
+
+local remote = require "spec.support.remote"
+
+if remote.missing() then
+  describe("--sh on hosts", function()
+    it("needs an sshd", function() pending(remote.missing()) end)
+  end)
+  return
+end
+
+describe("--sh on hosts", function()
+  local net
+
+  setup(function()
+    net = remote.new()
+    net:sshd "h1"
+    net:sshd "h2"
+    net.lab:alias("gone", "h1", {"Port 1"})
+  end)
+  teardown(function() net:close() end)
+
+  local function on(args, options)
+    local o = setmetatable({env = {PATH = net.path}, timeout = 60}, {__index = options})
+    return ppsh(args, o)
+  end
+
+  it("runs once on each, lines behind the host's name, stdout and stderr apart", function()
+    local r = on {"-H", "h1,h2", "--sh", "echo out; echo err >&2; exit 3"}
+    assert.equal(3, r.status)
+    assert.equal("[h1] out [h2] out", sorted(r.out))
+    assert.equal("[h1] err [h2] err ppsh: h1: exit status 3 ppsh: h2: exit status 3", sorted(r.err))
+  end)
+
+  it("shows what is the same once, with --fold", function()
+    local r = on {"-H", "h[1-2]", "--fold", "--sh", "echo a; echo b"}
+    assert.same({0, "h[1-2]:\na\nb\n", ""}, {r.status, r.out, r.err})
+    r = on {"-H", "h[1-2]", "--fold", "--sh", "echo x"}
+    assert.equal("h[1-2]: x\n", r.out)
+  end)
+
+  it("names hosts that are not reached, and why", function()
+    local r = on {"-H", "h1,gone", "--sh", "echo here"}
+    assert.equal(255, r.status)
+    assert.equal("[h1] here\n", r.out)
+    assert.matches("ppsh: gone: [^\n]*refused", r.err)
+  end)
+
+  it("passes stdin to each, of any length", function()
+    local text = ("0123456789\n"):rep(300000)
+    local r = on({"-H", "h1,h2", "--fold", "--sh", "wc -c"}, {stdin = text})
+    assert.equal(("h[1-2]: %d\n"):format(#text), r.out)
+    local p = run.start_ppsh({"-H", "h1,h2", "--sh", "cat"}, {env = {PATH = net.path}, timeout = 60})
+    p:write "a\n"
+    assert.is_true(run.poll(function() return sorted(p:out()) == "[h1] a [h2] a" end))
+    p:close_stdin()
+    assert.equal(0, p:wait().status)
+  end)
+
+  it("stops a command on each host whose time is up", function()
+    local r = on {"-H", "h1,h2", "--timeout", "0.5", "--fanout", "1", "--sh", "echo a; sleep 1000"}
+    assert.equal(124, r.status)
+    assert.equal("[h1] a [h2] a", sorted(r.out))
+    assert.matches("ppsh: h1: timed out after 0.5 s", r.err, 1, true)
+  end)
+
+  it("ends everything on hosts at Ctrl-C", function()
+    local p = run.start({"env", "--default-signal=INT", run.ppsh_path, "-H", "h1,h2", "--sh",
+      "echo a; sleep 1003"}, {stdin_file = "/dev/null", env = {PATH = net.path}, timeout = 60})
+    assert.is_true(run.poll(function() return #lines_of(p:out()) == 2 end))
+    p:kill "INT"
+    local r = p:wait()
+    assert.same({130, ""}, {r.status, r.err})
+    assert.same({}, net:left "h1")
+    assert.same({}, net:left "h2")
+  end)
+
+  it("runs lines on all of them, large output too", function()
+    local r = on({"-j", "0", "-H", "h1/2,h2/2", "--keep", "--sh",
+      "head -c 2000000 /dev/zero | tr '\\0' {}; echo"}, {stdin = "a\nb\nc\n"})
+    assert.equal("", r.err)
+    assert.is_true(r.out == ("a"):rep(2000000) .. "\n" .. ("b"):rep(2000000) .. "\n"
+      .. ("c"):rep(2000000) .. "\n")
+  end)
+
+  it("sends files there and brings others back, and removes them", function()
+    local here, there = run.directory(), run.directory()
+    local big = ("0123456789abcdef"):rep(200000)
+    local names = {"a b", "it's", "-n", "big"}
+    for _, name in ipairs(names) do
+      local f = assert(io.open(here .. "/" .. name, "wb"))
+      f:write(name == "big" and big or name .. "\n")
+      f:close()
+    end
+    os.execute(("cd %s && chmod 750 ./-n && touch -d '2020-01-02 03:04:05' ./-n"):format(here))
+    local log = run.directory() .. "/log"
+    local r = on({"-j", "0", "-H", "h1/2,h2/2", "--workdir", there, "--push", "{}", "--fetch",
+      "{}.out", "--cleanup", "--joblog", log, "--sh",
+      "test -f ./{} && tr a-z A-Z <./{} >./{}.out; stat -c '%a %Y' -- {} >&2", ":::",
+      table.unpack(names)}, {cwd = here})
+    assert.equal(0, r.status, r.err)
+    for _, name in ipairs(names) do
+      assert.is_true(run.read(here .. "/" .. name .. ".out")
+        == (name == "big" and big:upper() or name:upper() .. "\n"))
+    end
+    assert.matches(("750 %d"):format(child.output_of(("stat -c %%Y %s/-n"):format(here))), r.err, 1,
+      true)
+    assert.equal("", child.output_of("ls -A " .. there))
+    assert.matches(("\t%d\t%d\t0\t0\t"):format(#big, #big), run.read(log), 1, true)
+  end)
+
+  it("sends directories whole, to each host", function()
+    local here, there = run.directory(), run.directory()
+    os.execute(("mkdir -p %s/d/e/f && echo 1 >%s/d/e/x && echo 2 >%s/d/y && chmod 700 %s/d/e"):format(
+      here, here, here, here))
+    local r = on({"-H", "h1", "--workdir", there, "--push", "d", "--fetch", "d/e", "--sh",
+      "find d -type f | sort; stat -c %a d/e; echo 3 >d/e/z"}, {cwd = here})
+    assert.same({0, "[h1] d/e/x\n[h1] d/y\n[h1] 700\n", ""}, {r.status, r.out, r.err})
+    assert.equal("3\n", run.read(here .. "/h1/d/e/z"))
+  end)
+
+  it("says which file is not sent, and why", function()
+    local here = run.directory()
+    local r = on({"-H", "h1", "--push", "nothing", "--sh", "true"}, {cwd = here})
+    assert.equal(126, r.status)
+    assert.matches("cannot push 'nothing' to 'h1': No such file or directory", r.err, 1, true)
+    r = on({"-H", "h1", "--push", "../x", "--sh", "true"}, {cwd = here})
+    assert.matches("cannot push '../x' to 'h1': paths with '..' are not sent", r.err, 1, true)
+    r = on({"-H", "h1", "--push", "/etc/passwd", "--sh", "true"}, {cwd = here})
+    assert.matches("absolute paths are not sent", r.err, 1, true)
+    r = on({"-H", "h1", "--fetch", "no/such", "--sh", "true"}, {cwd = here})
+    assert.matches("cannot fetch 'no/such' from 'h1': No such file or directory", r.err, 1, true)
+    assert.equal("", child.output_of("ls -A " .. here))
+  end)
+end)

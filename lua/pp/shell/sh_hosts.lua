@@ -15,6 +15,10 @@ local FOLD_MAX = 16 << 20
 -- Exit statuses where there is none: as timeout(1) and ssh(1) have them.
 local TIMED_OUT, NOT_RUN, NOT_REACHED = 124, 126, 255
 
+-- Bytes of stdin that are kept: for hosts that read slowly; for hosts that have
+-- yet to begin.
+local KEPT_MAX, HELD_MAX = 1 << 20, 64 << 20
+
 local Run = {}
 Run.__index = Run
 
@@ -54,6 +58,9 @@ function Run:on_host(name)
     self.jobs[job] = nil
     if self.feed then
       self.feed:drop(job)
+      if ok and self.fold then
+        r.stdout, r.stderr = job.output, job.errors
+      end
     end
     return ok, r
   end
@@ -102,18 +109,45 @@ function Run:show_folded()
   end
 end
 
+-- May more of stdin be read?
+function Run:wants_input(begun)
+  if not self.feed or self.fed then
+    return false
+  elseif begun then
+    return self.feed:kept() < KEPT_MAX
+  elseif self.feed:kept() >= HELD_MAX then
+    error("stdin is longer than what is kept for hosts that have yet to begin: use --fanout", 0)
+  end
+  return true
+end
+
+function Run:read_input()
+  local text, why = core.read(0, 65536)
+  if not text then
+    warn(nil, "cannot read stdin: %s", why)
+    self.worst = math.max(self.worst, 2)
+    text = ""
+  end
+  self.fed = text == ""
+  self.feed:put(text)
+end
+
 function Run:loop(names)
   local at, fanout = 1, self.fanout or FANOUT
   while at <= #names or self.tasks.count > 0 do
     while at <= #names and self.tasks.count < fanout do
       self.tasks:start(Run.on_host, self, names[at])
       at = at + 1
+      if at > #names and self.feed then
+        self.feed:hold(false)
+      end
     end
     io.stdout:flush()
     if self.tasks.count > 0 then
-      local fd = self.feed and self.feed:wants() or nil
-      if self.tasks:step(fd) and fd then
-        self.feed:fill()
+      local waits = self.feed and not self.fed
+      local wants = waits and self:wants_input(at > #names)
+      if self.tasks:step(wants and 0 or nil, waits and not wants and KEPT_MAX or nil) then
+        self:read_input()
       end
     end
   end
@@ -121,7 +155,7 @@ end
 
 --- Run a command on each of these nodes, and print what they write.
 -- @tparam table o `how` (what core.command is told), `fold`, `fanout`, `push`,
--- `fetch`, `cleanup`, `stdin` (a descriptor that all are to read)
+-- `fetch`, `cleanup`, `feeds` (they all read what is on stdin)
 -- @tparam {string,...} names of nodes
 -- @string command
 -- @treturn integer the worst exit status: 128 + n for signal n, 124 where the
@@ -130,15 +164,20 @@ function hosts.run(o, names, command)
   local alone = #names == 1 and names[1] == "local"
   local server <close> = session.console(o.fold and "job" or alone and "line" or "host")
   local how = { cwd = o.how.cwd, timeout = o.how.timeout }
-  if o.fold then
+  if o.fold and not o.feeds then
     how.limit = FOLD_MAX
   else
     how.pass = true
   end
+  how.fed = o.feeds
   local run = setmetatable({
     server = server, tasks = tasks.new(server), how = how, command = command, fold = o.fold,
     fanout = o.fanout, worst = 0, answers = {}, jobs = {}, many = not alone,
   }, Run)
+  if o.feeds then
+    run.feed = core.feed()
+    run.feed:hold(true)
+  end
   if o.push or o.fetch then
     run.files = files.new(run, o)
   end
@@ -158,6 +197,8 @@ end
 --- What ppsh --sh does where it runs once on each host.
 -- @treturn integer the exit status
 function hosts.main(o, command)
+  local kind = core.kind(0)
+  o.feeds = kind == "pipe" or kind == "file" or nil
   local ok, status = pcall(hosts.run, o, session.nodes "all", command)
   if not ok then
     if tostring(status):find("interrupted!", 1, true) then
