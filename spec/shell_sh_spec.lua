@@ -302,7 +302,8 @@ describe("--sh on hosts", function()
     local text = ("0123456789\n"):rep(300000)
     local r = on({"-H", "h1,h2", "--fold", "--sh", "wc -c"}, {stdin = text})
     assert.equal(("h[1-2]: %d\n"):format(#text), r.out)
-    local p = run.start_ppsh({"-H", "h1,h2", "--sh", "cat"}, {env = {PATH = net.path}, timeout = 60})
+    local p = run.start_ppsh({"-H", "h1,h2", "--sh", "cat"},
+      {env = {PATH = net.path}, timeout = 60})
     p:write "a\n"
     assert.is_true(run.poll(function() return sorted(p:out()) == "[h1] a [h2] a" end))
     p:close_stdin()
@@ -363,8 +364,8 @@ describe("--sh on hosts", function()
 
   it("sends directories whole, to each host", function()
     local here, there = run.directory(), run.directory()
-    os.execute(("mkdir -p %s/d/e/f && echo 1 >%s/d/e/x && echo 2 >%s/d/y && chmod 700 %s/d/e"):format(
-      here, here, here, here))
+    os.execute(("cd %s && mkdir -p d/e/f && echo 1 >d/e/x && echo 2 >d/y && chmod 700 d/e")
+      :format(here))
     local r = on({"-H", "h1", "--workdir", there, "--push", "d", "--fetch", "d/e", "--sh",
       "find d -type f | sort; stat -c %a d/e; echo 3 >d/e/z"}, {cwd = here})
     assert.same({0, "[h1] d/e/x\n[h1] d/y\n[h1] 700\n", ""}, {r.status, r.out, r.err})

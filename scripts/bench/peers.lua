@@ -13,7 +13,8 @@ local report = require "bench.report"
 local take = require "bench.take"
 local tools = require "bench.tools"
 
-local works = { "lone.free", "gather", "map", "doubles", "echo.1m", "echo.64m", "start" }
+local works = { "lone.free", "gather", "map", "doubles", "echo.1m", "echo.64m", "start",
+  "commands" }
 
 -- What the peers are: `has` is a command that succeeds where it is installed,
 -- `n` the operations of each work it can do.
@@ -50,7 +51,7 @@ local peers = {
     has = "parallel --version 2>/dev/null | grep -q 'GNU parallel'",
     package = "parallel",
     command = "sh %s/peers.d/parallel.sh",
-    n = { gather = 200, map = 1000000, ["echo.64m"] = 2, start = 3 },
+    n = { gather = 200, map = 1000000, ["echo.64m"] = 2, start = 3, commands = 300 },
   },
   {
     name = "r",

@@ -33,14 +33,12 @@ function Run:write(file, text)
   end
 end
 
+-- At its end ppsh itself says what is wrong with stdout.
 function Run:break_off(why)
   if self.broken then
     return
   end
   self.broken = why
-  if not why:find "Broken pipe" then
-    warn("cannot write the output: %s", why)
-  end
   self:stop "now"
 end
 

@@ -13,7 +13,7 @@ start)
   parallel -j2 echo ::: 1
   exit
   ;;
-gather)
+gather | commands)
   seq "$n" >"$dir/in"
   set -- parallel -j2 true
   ;;
