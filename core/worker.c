@@ -82,7 +82,8 @@ typedef struct worker {
   pp_buf fed;                   /* what came for the command of its job */
   uint64_t fed_had;             /* bytes that came before */
   bool fed_come, fed_ended;     /* an answer is here; it was the last */
-  volatile sig_atomic_t bereft; /* a child has ended */
+  bool feeding;                 /* it waits for input, or for a child: */
+  volatile sig_atomic_t bereft; /* one has ended */
   int64_t cpu_mark;             /* process CPU clock accounted for */
   uint64_t maxrss;
   pp_spin spin;
@@ -128,10 +129,10 @@ static void mark_ready(worker *w, int64_t now, bool more) {
 static bool came(const worker *w, uint32_t what, size_t was) {
   const pp_lane *l = w->map.lane;
 
-  return what == PP_WANTS_INPUT
-             ? pp_ring_used(&l->in) != was ||
-                   pp_runner_stopping(w->runner) != NULL || w->bereft
-             : pp_ring_room(&l->out) != was;
+  return what == PP_WANTS_INPUT ? pp_ring_used(&l->in) != was ||
+                                      pp_runner_stopping(w->runner) != NULL ||
+                                      (w->feeding && w->bereft)
+                                : pp_ring_room(&l->out) != was;
 }
 
 /*
@@ -868,7 +869,9 @@ static int feed_take(void *ud, pp_buf *into) {
 static void feed_sleep(void *ud, int64_t deadline) {
   worker *w = ud;
 
+  w->feeding = true;
   wait_until(w, PP_WANTS_INPUT, pp_ring_used(&w->map.lane->in), deadline);
+  w->feeding = false;
   w->bereft = 0;
 }
 

@@ -98,6 +98,13 @@ describe("--sh over lines", function()
     assert.equal(4, r.status)
   end)
 
+  it("prints what has run though a line before it was never begun", function()
+    local r = ppsh({"-j", "2", "--keep", "--halt", "soon,fail=1", "--sh", "sleep {}; echo {}; exit 1",
+      ":::", "0.3", "0.2", "0.1", "0.1", "0.1"})
+    assert.equal(1, r.status)
+    assert.equal("0.3 0.2", (sorted(r.out):gsub("^0.2 0.3", "0.3 0.2")))
+  end)
+
   it("tries a failing command again, so often in all", function()
     local file = run.directory() .. "/n"
     local r = ppsh({"--retries", "3", "--sh", "echo x >>" .. file .. "; exit {}", ":::", "1"})
@@ -360,6 +367,19 @@ describe("--sh on hosts", function()
       true)
     assert.equal("", child.output_of("ls -A " .. there))
     assert.matches(("\t%d\t%d\t0\t0\t"):format(#big, #big), run.read(log), 1, true)
+  end)
+
+  it("sends what is the same for all lines once, and keeps it till the end", function()
+    local here, there = run.directory(), run.directory()
+    local f = assert(io.open(here .. "/common", "w"))
+    f:write "c\n"
+    f:close()
+    local log = run.directory() .. "/log"
+    local r = on({"-j", "0", "-H", "h1/2", "--workdir", there, "--push", "common", "--cleanup",
+      "--joblog", log, "--sh", "cat common; : {}", ":::", "1", "2", "3", "4", "5", "6"},
+      {cwd = here})
+    assert.same({0, ("c\n"):rep(6), ""}, {r.status, r.out, r.err})
+    assert.equal("", child.output_of("ls -A " .. there))
   end)
 
   it("sends directories whole, to each host", function()

@@ -217,7 +217,7 @@ function Files:fetch(node, path, entry)
   for _, is in ipairs(all) do
     -- What a host says is a path: it may not lead elsewhere.
     if type(is.path) ~= "string" or check(is.path) ~= is.path
-      or is.path:sub(1, #path) ~= path then
+      or (is.path ~= path and is.path:sub(1, #path + 1) ~= path .. "/") then
       error("the host sent a path that was not asked for", 0)
     end
     local to = to_dir .. is.path
@@ -296,9 +296,7 @@ function Files:with(node, entry, go)
   local ok, r, done, why
   done, why = pcall(function()
     for _, path in ipairs(paths(self.pushes, entry, "push", node)) do
-      if self.each or not (self.sent[node] and self.sent[node][path]) then
-        told("push", path, node, self.push, self, node, path, entry)
-      end
+      told("push", path, node, self.push, self, node, path, entry)
     end
     local wanted = paths(self.fetches, entry, "fetch", node)
     ok, r = go()
@@ -331,6 +329,50 @@ function Files:pick()
   return best
 end
 
+local function pause()
+  core.sleep(0.01)
+end
+
+-- What is the same for all lines goes to a node once, before its first command.
+-- Raises.
+function Files:supply(node)
+  local at = self.common[node]
+  while at and at.under_way do -- another line sends it
+    result(self:call(node, pause))
+  end
+  if at and at.done then
+    return
+  end
+  at = { under_way = true, there = {} }
+  self.common[node] = at
+  local ok, err = pcall(function()
+    for _, path in ipairs(paths(self.commons, at, "push", node)) do
+      told("push", path, node, self.push, self, node, path, at)
+    end
+  end)
+  at.under_way, at.done = false, ok
+  if not ok then
+    error(err, 0)
+  end
+end
+
+--- All commands are over: remove what was the same for all.
+-- @tparam table run the tasks (see sh_tasks)
+function Files:clean(run)
+  for node, at in pairs(self.cleanup and self.common or {}) do
+    if #at.there > 0 then
+      run:start(function()
+        pcall(function()
+          result(self:call(node, remove_all, self.root, at.there))
+        end)
+      end)
+    end
+  end
+  while run.count > 0 do
+    run:step()
+  end
+end
+
 --- A command of a line: on a node of its own choice.
 function Files:around(run, entry)
   local node = self:pick()
@@ -355,7 +397,12 @@ function Files:around(run, entry)
   if node == "local" then
     ok, r = go() -- they are here
   else
-    ok, r = self:with(node, entry, go)
+    local supplied, why = pcall(self.supply, self, node)
+    if supplied then
+      ok, r = self:with(node, entry, go)
+    else
+      ok, r = false, why
+    end
   end
   self.load[node] = self.load[node] - 1
   return ok, r
@@ -381,9 +428,14 @@ end
 -- @tparam table run `server`
 -- @tparam table o `push`, `fetch` (lists of templates), `cleanup`, `how`
 function files.new(run, o)
+  local pushes, commons = {}, {}
+  for _, pattern in ipairs(read_patterns(o.push)) do
+    local to = run.many == nil and pattern.places == 0 and commons or pushes
+    to[#to + 1] = pattern
+  end
   return setmetatable({
-    server = run.server, pushes = read_patterns(o.push), fetches = read_patterns(o.fetch),
-    cleanup = o.cleanup, root = o.how.cwd, load = {}, sent = {}, many = run.many, each = true,
+    server = run.server, pushes = pushes, commons = commons, fetches = read_patterns(o.fetch),
+    cleanup = o.cleanup, root = o.how.cwd, load = {}, common = {}, many = run.many,
   }, Files)
 end
 

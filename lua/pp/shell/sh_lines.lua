@@ -91,6 +91,20 @@ function Run:emit(seq, parts)
   end
 end
 
+-- What still waits for those before it, which were never begun.
+function Run:emit_rest()
+  local numbers = {}
+  for seq in pairs(self.held) do
+    numbers[#numbers + 1] = seq
+  end
+  table.sort(numbers)
+  for _, seq in ipairs(numbers) do
+    for _, part in ipairs(self.held[seq]) do
+      part(self)
+    end
+  end
+end
+
 -- A job has ended for good.
 function Run:finish(entry, exit, signal)
   local status = signal and 128 + signal or exit
@@ -120,6 +134,9 @@ end
 
 -- Run a command once: whether it ran, and its result, or the error.
 function Run:attempt(entry)
+  if self.stopping then
+    return false, { kind = "cancelled" }
+  end
   local spec = {
     core.command, args = { entry.command, self.how }, on = entry.node or nil,
     retries = entry.node and 0 or nil,
@@ -201,6 +218,11 @@ function Run:process(entry)
       end
     end
     local again = exit ~= 0 and tries < self.tries and not self.stopping
+    if not ok and entry.node and not self.stopping and (entry.losses or 0) < 2
+      and (r.kind == "lost" or r.kind == "connect") then
+      entry.losses = (entry.losses or 0) + 1 -- on another host
+      again, tries = true, tries - 1
+    end
     if not again then
       self:emit(entry.seq, parts)
       self.entries[entry] = nil
@@ -273,6 +295,7 @@ function Run:loop()
   while true do
     local waits = self:fill()
     if (self.ended or self.stopping) and self.tasks.count == 0 then
+      self:emit_rest()
       return
     end
     local ok, why = io.stdout:flush()
@@ -310,7 +333,12 @@ function lines.run(o)
   if o.push or o.fetch then
     run.files = files.new(run, o)
   end
-  local ok, err = pcall(Run.loop, run)
+  local ok, err = pcall(function()
+    run:loop()
+    if run.files then
+      run.files:clean(run.tasks)
+    end
+  end)
   if not ok then
     run:stop "now"
     if tostring(err) == "interrupted!" or tostring(err):find("interrupted!", 1, true) then
