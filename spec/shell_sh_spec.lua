@@ -99,8 +99,8 @@ describe("--sh over lines", function()
   end)
 
   it("prints what has run though a line before it was never begun", function()
-    local r = ppsh({"-j", "2", "--keep", "--halt", "soon,fail=1", "--sh", "sleep {}; echo {}; exit 1",
-      ":::", "0.3", "0.2", "0.1", "0.1", "0.1"})
+    local r = ppsh({"-j", "2", "--keep", "--halt", "soon,fail=1", "--sh",
+      "sleep {}; echo {}; exit 1", ":::", "0.3", "0.2", "0.1", "0.1", "0.1"})
     assert.equal(1, r.status)
     assert.equal("0.3 0.2", (sorted(r.out):gsub("^0.2 0.3", "0.3 0.2")))
   end)
@@ -302,7 +302,7 @@ describe("--sh on hosts", function()
     local r = on {"-H", "h1,gone", "--sh", "echo here"}
     assert.equal(255, r.status)
     assert.equal("[h1] here\n", r.out)
-    assert.matches("ppsh: gone: [^\n]*refused", r.err)
+    assert.matches("ppsh: gone: not reached: [^\n]*refused", r.err)
   end)
 
   it("passes stdin to each, of any length", function()

@@ -32,6 +32,7 @@ local function judge(ok, r, timeout)
     local text = tostring(type(r) == "table" and r.message or r)
     local kind = type(r) == "table" and r.kind
     if kind == "connect" or kind == "lost" then
+      text = text:gsub("^no worker is to be expected on '[^']*': host '[^']*': ", "not reached: ")
       return NOT_REACHED, text
     end
     return NOT_RUN, text
