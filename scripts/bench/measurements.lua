@@ -17,8 +17,8 @@
 -- A sample's cost, or its seconds for one operation, is what ratios are made of.
 local all = {}
 
-for _, name in ipairs { "calls", "lists", "payload", "work", "start", "rest", "lines", "commands", "scale",
-  "mixed", "simulation", "remote" } do
+for _, name in ipairs { "calls", "lists", "payload", "work", "start", "rest", "lines", "commands",
+  "scale", "mixed", "simulation", "remote" } do
   for _, measurement in ipairs(require("bench." .. name)) do
     for _, line in ipairs(measurement.lines) do line.of = line.of or "ours" end
     all[#all + 1] = measurement
