@@ -65,7 +65,7 @@ function Run:window()
     end
     self.workers, self.looked = math.max(n, 1), now
   end
-  return 2 * self.workers
+  return (self.halt.when and 1 or 2) * self.workers -- what --halt ends is not begun before
 end
 
 -- What a command wrote, in the order of the lines if that was asked for.
