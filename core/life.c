@@ -18,7 +18,6 @@
 #include "capture.h"
 #include "depend.h"
 #include "engine.h"
-#include "interrupt.h"
 #include "link.h"
 #include "prompt.h"
 #include "serial.h"
@@ -293,8 +292,7 @@ static int end(pp_engine *e, int status) {
   }
   for (pp_server *s = e->closed; s != NULL && !shell; s = s->next)
     pp_engine_unseen(e, s, "");
-  /* Nobody reads what they were for: then they are not worth a word. */
-  if (e->dropped > 0 && !shell && pp_interrupt_pending() != SIGPIPE)
+  if (e->dropped > 0 && !shell)
     pp_log(PP_LOG_WARN, "%zu unfinished job%s dropped", e->dropped,
            e->dropped == 1 ? "" : "s");
   written = pp_trace_end(e);
