@@ -196,7 +196,7 @@ static pp_feed *check_feed(lua_State *L) {
   return u->f;
 }
 
-/* core.feed(): what commands with the option fed read. */
+/* core.feeder(): what commands with the option fed read. */
 static int new_feed(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   ufeed *u = lua_newuserdatauv(L, sizeof *u, 0);
@@ -295,8 +295,8 @@ void pp_open_input(lua_State *L) {
   };
 
   static const luaL_Reg funcs[] = {
-      {"await", await}, {"read", read_some}, {"kind", kind}, {"wall", wall},
-      {"hash", hash},   {"feed", new_feed},  {NULL, NULL},
+      {"await", await}, {"read", read_some},  {"kind", kind}, {"wall", wall},
+      {"hash", hash},   {"feeder", new_feed}, {NULL, NULL},
   };
 
   luaL_newmetatable(L, FEED_META);

@@ -176,7 +176,7 @@ function hosts.run(o, names, command)
     fanout = o.fanout, worst = 0, answers = {}, jobs = {}, many = not alone,
   }, Run)
   if o.feeds then
-    run.feed = core.feed()
+    run.feed = core.feeder()
     run.feed:hold(true)
   end
   if o.push or o.fetch then
