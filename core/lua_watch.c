@@ -48,8 +48,14 @@ static bool all_over(void *ud) { return pp_meter_list_over(ud); }
 static int progress(lua_State *L) {
   pp_engine *e = pp_check_engine(L);
   lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
-  watched *w = lua_newuserdatauv(L, sizeof *w, 0);
+  watched *w;
 
+  if (n == 0 && !e->loop_open) { /* there was no server yet */
+    lua_pushinteger(L, 0);
+    lua_pushinteger(L, 0);
+    return 2;
+  }
+  w = lua_newuserdatauv(L, sizeof *w, 0);
   memset(w, 0, sizeof *w);
   w->engine = e;
   if (luaL_newmetatable(L, WATCHED_META)) {

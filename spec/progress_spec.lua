@@ -287,6 +287,11 @@ describe("pp.progress", function()
     assert.matches("failed and nobody asked: .*eleven", r.err)
   end)
 
+  it("has nothing to wait for where there is no server yet", function()
+    local r = run.ppsh {"-e", "print(pp.progress {})"}
+    assert.same({0, "0\t0\n", ""}, {r.status, r.out, r.err})
+  end)
+
   it("runs callbacks, raises what one raises, and can be called again then", function()
     local r = child.run(work .. [[
       local jobs = {}

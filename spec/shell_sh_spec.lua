@@ -205,6 +205,14 @@ describe("--sh over lines", function()
     assert.same({}, child.left(tag))
   end)
 
+  it("runs all of them where nobody keeps what they say on stderr", function()
+    for _, to in ipairs {"2>/dev/full", "2>&-"} do
+      local r = run.start({"sh", "-c", "exec \"$0\" \"$@\" " .. to, run.ppsh_path, "-j", "1", "--sh",
+        "echo {}; echo e >&2", ":::", "1", "2", "3"}, {stdin_file = "/dev/null"}):wait()
+      assert.same({0, "1 2 3"}, {r.status, sorted(r.out)})
+    end
+  end)
+
   it("says what is wrong with its options", function()
     local function refused(text, ...)
       local r = ppsh {...}
@@ -218,8 +226,11 @@ describe("--sh over lines", function()
     refused("--resume goes with --joblog", "--resume", "--sh", "a")
     refused("unexpected word 'b': arguments come behind :::", "--sh", "a", "b")
     refused("there is no list 2 for '{2}'", "--sh", "a {2}", ":::", "b")
-    refused("cannot read '/no/such", "--sh", "a", "::::", "/no/such")
-    refused("cannot open the log '/no/such", "--joblog", "/no/such/log", "--sh", "a", ":::", "b")
+    refused("cannot read '/no/such': No such file", "--sh", "a", "::::", "/no/such")
+    refused("cannot open the log '/no/such/log': No such file", "--joblog", "/no/such/log", "--sh",
+      "a", ":::", "b")
+    refused("cannot read the log '/': Is a directory", "--joblog", "/", "--resume", "--sh", "a",
+      ":::", "b")
     refused("--keep is for commands that run for each line", "--once", "--keep", "--sh", "a")
     refused("--fold is for commands that run once", "--fold", "--sh", "a", ":::", "b")
   end)

@@ -71,7 +71,7 @@ local function words_of(name, separator)
   if name ~= "-" then
     file, reason = io.open(name, "rb")
     if not file then
-      return nil, ("cannot read '%s'"):format(reason)
+      return nil, ("cannot read '%s': %s"):format(name, reason:sub(#name + 3))
     end
   end
   local text, failed = file:read "a"

@@ -22,13 +22,14 @@ local function warn(text, ...)
   io.stderr:write("ppsh: ", text:format(...), "\n")
 end
 
--- Write what a command wrote. What cannot be written ends everything.
+-- Write what a command wrote. Where stdout cannot be written to, everything ends;
+-- a stderr that nobody keeps is no reason to.
 function Run:write(file, text)
   if text == "" or self.broken then
     return
   end
   local ok, why = file:write(text)
-  if not ok then
+  if not ok and file == io.stdout then
     self:break_off(why)
   end
 end

@@ -42,6 +42,11 @@ function log.open(name, resume)
   if resume then
     file = io.open(name, "rb")
     if file then
+      local readable, wrong = file:read(0)
+      if not readable and wrong then -- a directory can be opened
+        file:close()
+        return nil, ("cannot read the log '%s': %s"):format(name, wrong)
+      end
       self.done, torn = read(file, resume == "resume-failed")
       file:close()
       file, why = io.open(name, "ab")
@@ -52,7 +57,7 @@ function log.open(name, resume)
     file, why = io.open(name, "wb")
   end
   if not file then
-    return nil, ("cannot open the log '%s'"):format(why)
+    return nil, ("cannot open the log '%s': %s"):format(name, why:sub(#name + 3))
   end
   self.file = file
   if torn then
