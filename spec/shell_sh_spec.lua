@@ -392,6 +392,17 @@ describe("--sh on hosts", function()
     assert.equal("", child.output_of("ls -A " .. there))
   end)
 
+  it("names the link in a directory that cannot be sent", function()
+    local here = run.directory()
+    os.execute(("cd %s && mkdir d e && ln -s . d/a && ln -s . d/b && ln -s nowhere e/x")
+      :format(here))
+    local r = on({"-j", "0", "-H", "h1", "--keep", "--workdir", run.directory(), "--push", "{}",
+      "--sh", "ls", ":::", "d", "e"}, {cwd = here})
+    assert.same({2, ""}, {r.status, r.out})
+    assert.matches("cannot push 'd' to 'h1': 'd/[ab]': the link leads to a directory", r.err)
+    assert.matches("cannot push 'e' to 'h1': 'e/x': No such file or directory", r.err, 1, true)
+  end)
+
   it("sends directories whole, to each host", function()
     local here, there = run.directory(), run.directory()
     os.execute(("cd %s && mkdir -p d/e/f && echo 1 >d/e/x && echo 2 >d/y && chmod 700 d/e")

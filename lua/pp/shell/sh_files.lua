@@ -71,13 +71,16 @@ end
 -- What is at a path, all below a directory too: a list of {path, what
 -- core.files.look says, digest}; nil and why not.
 local function survey(root, path)
-  local found = {}
+  local found, above = {}, {}
   local function add(name)
     local is, why = core.files.look(under(root, name))
+    if is and is.kind == "other" then
+      is, why = nil, "neither a file nor a directory"
+    elseif is and above[is.id] then
+      is, why = nil, "the link leads to a directory that it is in"
+    end
     if not is then
-      return nil, why
-    elseif is.kind == "other" then
-      return nil, "neither a file nor a directory"
+      return nil, name == path and why or ("'%s': %s"):format(name, why)
     end
     is.path = name
     found[#found + 1] = is
@@ -85,6 +88,7 @@ local function survey(root, path)
       is.digest, why = core.files.digest(under(root, name))
       return is.digest, why
     end
+    above[is.id] = true
     local names
     names, why = core.files.list(under(root, name))
     for _, inner in ipairs(names or {}) do
@@ -94,6 +98,7 @@ local function survey(root, path)
         return nil, why
       end
     end
+    above[is.id] = nil
     return names, why
   end
   local ok, why = add(path)
