@@ -146,6 +146,12 @@ describe("--map, --filter and --reduce", function()
     assert.matches("ppsh: cannot read '/': Is a directory\n", r.err, 1, true)
   end)
 
+  it("read stdin once, however often it is named", function()
+    local file = run.file("a\nb\n", "stdin")
+    assert.are.equal("a\nb\n", run.ppsh({"--map", "line", "-", "-"}, {stdin_file = file}).out)
+    assert.are.equal("1\n2\n", run.ppsh({"--map", "i", "-", "-"}, {stdin_file = file}).out)
+  end)
+
   it("read many small files at once, in order", function()
     local dir = run.directory()
     local args, want = {"-j2", "--block", "64K", "--map", "file:match '%d+$', i, line"}, {}

@@ -207,8 +207,8 @@ describe("--sh over lines", function()
 
   it("runs all of them where nobody keeps what they say on stderr", function()
     for _, to in ipairs {"2>/dev/full", "2>&-"} do
-      local r = run.start({"sh", "-c", "exec \"$0\" \"$@\" " .. to, run.ppsh_path, "-j", "1", "--sh",
-        "echo {}; echo e >&2", ":::", "1", "2", "3"}, {stdin_file = "/dev/null"}):wait()
+      local r = run.start({"sh", "-c", "exec \"$0\" \"$@\" " .. to, run.ppsh_path, "-j", "1",
+        "--sh", "echo {}; echo e >&2", ":::", "1", "2", "3"}, {stdin_file = "/dev/null"}):wait()
       assert.same({0, "1 2 3"}, {r.status, sorted(r.out)})
     end
   end)

@@ -42,8 +42,13 @@ function Input:open_next()
   while self.at <= #self.names do
     local name = self.names[self.at]
     self.at = self.at + 1
-    local reader, size = lines.open(name ~= "-" and name or nil)
+    local reader, size
+    if name ~= "-" or not self.stdin_over then
+      reader, size = lines.open(name ~= "-" and name or nil)
+    end
     if reader then
+      -- A plain file there is given out before its offset says so.
+      self.stdin_over = self.stdin_over or name == "-" and size
       self.file = {
         name = name, reader = reader, size = size, lines = 0, given = 0, pending = 0,
         start = size and reader:tell(), where = size and reader:tell(),
@@ -51,7 +56,9 @@ function Input:open_next()
       }
       return true
     end
-    self:warn(name, size)
+    if size then
+      self:warn(name, size)
+    end
   end
   return false
 end
