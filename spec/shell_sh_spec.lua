@@ -213,6 +213,12 @@ describe("--sh over lines", function()
     end
   end)
 
+  it("does not read the log where that is a pipe", function()
+    local r = run.start({"sh", "-c", "exec \"$0\" --joblog /dev/stderr --resume --sh echo ::: a "
+      .. "2>&1 >/dev/null | grep -c 'echo a'", run.ppsh_path}, {stdin_file = "/dev/null"}):wait()
+    assert.same({0, "1\n"}, {r.status, r.out})
+  end)
+
   it("says what is wrong with its options", function()
     local function refused(text, ...)
       local r = ppsh {...}

@@ -4,6 +4,7 @@ local core = require "pp.core"
 
 local log = {}
 
+local NO_ENTRY = 2 -- ENOENT
 local HEAD = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
 
 -- A newline in a command is a zero byte there: no command holds one.
@@ -40,8 +41,13 @@ function log.open(name, resume)
   local torn = false
   local file, why
   if resume then
-    file = io.open(name, "rb")
-    if file then
+    local is, code = core.files.look(name), nil
+    if not is or is.kind ~= "other" then -- a pipe tells nothing of what was done
+      file, why, code = io.open(name, "rb")
+    end
+    if code and code ~= NO_ENTRY then
+      return nil, ("cannot read the log '%s': %s"):format(name, why:sub(#name + 3))
+    elseif file then
       local readable, wrong = file:read(0)
       if not readable and wrong then -- a directory can be opened
         file:close()
