@@ -326,7 +326,7 @@ describe("the prompt of the shell", function()
     s:enter "1, {2}"
     s:ends "1       {2}\n>"
     s:enter "s = pp.Server(1) s:submit(print, {'out'})"
-    s:sees "\nout\n%-%- job 0 done.-\n>$"
+    s:sees "\nout\n.*%-%- job 0 done.-\n>$"
     s:type "while"
     s:press "C-c"
     s:enter "3"
