@@ -35,9 +35,12 @@ local function hosts(count)
   local lab = setmetatable({ dir = pipe:read "l", names = {} }, Lab)
   pipe:close()
   lab:sh "new"
+  -- An empty home: what the user's login files take is neither ssh's nor ours.
+  os.execute("mkdir " .. lab.dir .. "/home")
   for i = 1, count do
     lab.names[i] = "h" .. i
-    lab:sh("sshd", lab.names[i], "SetEnv XDG_CACHE_HOME=" .. lab.dir .. "/cache")
+    lab:sh("sshd", lab.names[i],
+      ("SetEnv HOME=%s/home XDG_CACHE_HOME=%s/cache"):format(lab.dir, lab.dir))
   end
   -- ssh(1) reads the user's own configuration whatever HOME says.
   os.execute("mkdir " .. lab.dir .. "/bin")
