@@ -232,8 +232,10 @@ static int run_program(const pp_options *o) {
     return EXIT_FAILURE;
   }
   e = pp_engine_start(L, o);
-  if (e != 0)
+  if (e != 0) {
+    pp_state_close(L);
     return e == PP_EBAD ? EXIT_USAGE : EXIT_FAILURE;
+  }
   pp_interrupt_install(L, pp_engine_wake, pp_engine_late);
   lua_pushcfunction(L, run_all);
   lua_pushlightuserdata(L, &r);
