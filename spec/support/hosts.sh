@@ -20,6 +20,7 @@
 #
 # HOSTKEYS (default "ed25519 ecdsa rsa") says which host keys a new host has;
 # KNOWN=no leaves it out of known_hosts; KNOWN="rsa" puts in only these.
+# Home is an empty directory of its own, unless LINE is a SetEnv (the first counts).
 # SETUP is run by sh in a mount namespace of the host's own before its sshd (root):
 # what is mounted there is seen by this host only.
 #
@@ -112,6 +113,7 @@ configure() { # NAME ADDRESS PORT [LINE...]
   local d=$dir/$1 name=$1 address=$2 port=$3 type
   shift 3
   printf '%s' "${SETUP:-}" >"$d/setup"
+  mkdir -p "$d/home"
   {
     # What stands first counts.
     printf '%s\n' "$@"
@@ -133,6 +135,7 @@ UseDNS no
 PrintMotd no
 AllowTcpForwarding yes
 Subsystem sftp internal-sftp
+SetEnv HOME=$d/home
 LINES
   } >"$d/sshd_config"
   for type in ${KNOWN:-${HOSTKEYS:-ed25519 ecdsa rsa}}; do

@@ -38,12 +38,13 @@ function remote.new()
   return net
 end
 
--- Lines of sshd_config: what its sessions are found by, and where agents are
--- cached.
+-- Lines of sshd_config: what its sessions are found by, where agents are cached,
+-- and an empty home: what the user has the shell do at each login is not ours.
 function Net:lines(name, more)
   local tag = ("%s-%d-%d"):format(name, os.time(), math.random(1 << 40))
   self.tags[name] = tag
-  local env = {PP_SPEC_TAG = tag, XDG_CACHE_HOME = self.lab:path(name .. "/cache")}
+  local env = {PP_SPEC_TAG = tag, HOME = self.lab:path(name .. "/home"),
+    XDG_CACHE_HOME = self.lab:path(name .. "/cache")}
   for k, v in pairs(more and more.env or {}) do env[k] = v end
   local set = {}
   for k, v in pairs(env) do set[#set + 1] = k .. "=" .. v end
