@@ -381,6 +381,8 @@ static int open_all(lua_State *L) {
   add_searcher(L);
   lua_getglobal(L, LUA_COLIBNAME);
   luaL_setfuncs(L, coroutine_funcs, 0);
+  lua_getglobal(L, LUA_STRLIBNAME);
+  luaL_setfuncs(L, pp_letters, 0);
   return 0;
 }
 

@@ -10,6 +10,7 @@
 #ifndef PP_STATE_H
 #define PP_STATE_H
 
+#include <lauxlib.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,6 +21,9 @@
 typedef struct pp_memory {
   size_t used, limit;
 } pp_memory;
+
+/* What letters.c puts in the table `string` of every state. */
+extern const luaL_Reg pp_letters[];
 
 /* New state, or NULL without memory. With noenv, LUA_PATH and LUA_CPATH are
  * not looked at. */
