@@ -97,22 +97,39 @@ static const luaL_Reg funcs[] = {
     {NULL, NULL},
 };
 
+/* core -> core, with what `open` puts into the table on top, where it finds
+ * what is there already. Two that put the same name there are an error of ours:
+ * the first would silently be gone. */
+static void add(lua_State *L, void (*open)(lua_State *)) {
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushvalue(L, -3);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+  open(L);
+  lua_pushnil(L);
+  while (lua_next(L, -2) != 0) {
+    lua_pushvalue(L, -2);
+    if (lua_rawget(L, -5) != LUA_TNIL)
+      luaL_error(L, "pp.core.%s is there twice", lua_tostring(L, -3));
+    lua_pop(L, 1);
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -5);
+  }
+  lua_pop(L, 1);
+}
+
 int luaopen_pp_core(lua_State *L) {
+  static void (*const parts[])(lua_State *) = {
+      pp_open_server, pp_open_job,   pp_open_error,      pp_open_chunk,
+      pp_open_step,   pp_open_put,   pp_open_everywhere, pp_open_meter,
+      pp_open_watch,  pp_open_hosts, pp_open_given,      pp_open_command,
+      pp_open_files,  pp_open_lines, pp_open_input,
+  };
+
   luaL_newlib(L, funcs);
-  pp_open_server(L);
-  pp_open_job(L);
-  pp_open_error(L);
-  pp_open_chunk(L);
-  pp_open_step(L);
-  pp_open_put(L);
-  pp_open_everywhere(L);
-  pp_open_meter(L);
-  pp_open_watch(L);
-  pp_open_hosts(L);
-  pp_open_given(L);
-  pp_open_command(L);
-  pp_open_files(L);
-  pp_open_lines(L);
-  pp_open_input(L);
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    add(L, parts[i]);
   return 1;
 }
