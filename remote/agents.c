@@ -219,8 +219,7 @@ static void fail(pp_agent_request *r, const char *why) {
   uv_timer_start(&r->later, on_later, 0, 0);
 }
 
-/* --- the connection
- * ----------------------------------------------------------- */
+/* --- the connection ------------------------------------------------------- */
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf) {
   pp_agent_request *r = h->data;

@@ -134,8 +134,7 @@ static void say(pp_bootstrap *b, const char *what, const char *text) {
   b->o.log(b->o.ud, line);
 }
 
-/* --- what the script says
- * ----------------------------------------------------- */
+/* --- what the script says ------------------------------------------------- */
 
 static void on_hello(pp_bootstrap *b, const char *text) {
   const char *machine = strchr(text, ' ');
@@ -280,8 +279,7 @@ void pp_bootstrap_errors(pp_bootstrap *b, const void *p, size_t n) {
   }
 }
 
-/* --- failing
- * ---------------------------------------------------------------------- */
+/* --- failing -------------------------------------------------------------- */
 
 static const char *last_words(pp_bootstrap *b) {
   clean(b->errors);

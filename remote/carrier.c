@@ -89,8 +89,7 @@ fail(pp_carrier *c, pp_end kind, int error, const char *fmt, ...) {
   uv_timer_start(&c->timer, on_failed, 0, 0);
 }
 
-/* --- bytes
- * -------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------- */
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf) {
   wire *w = h->data;
@@ -171,8 +170,7 @@ const struct sockaddr *pp_carrier_peer(const pp_carrier *c) {
   return c->child == NULL ? (const struct sockaddr *)&c->peer : NULL;
 }
 
-/* --- TCP
- * ------------------------------------------------------------------------ */
+/* --- TCP ------------------------------------------------------------------ */
 
 static int timeout_of(const pp_carrier *c) {
   return c->t->connect_timeout > 0 ? c->t->connect_timeout : PP_CARRIER_TIMEOUT;
@@ -286,8 +284,7 @@ static void try_next(pp_carrier *c) {
   no_address_left(c);
 }
 
-/* --- a ProxyCommand
- * ---------------------------------------------------------------- */
+/* --- a ProxyCommand ------------------------------------------------------- */
 
 static void proxy_input(void *ud, const unsigned char *p, size_t n) {
   pp_carrier *c = ud;
@@ -362,8 +359,7 @@ static void on_proxy_ready(uv_timer_t *t) {
   c->events.connected(c->ud);
 }
 
-/* --- resolving
- * ------------------------------------------------------------------- */
+/* --- resolving ------------------------------------------------------------ */
 
 static void on_place(void *ud) {
   pp_carrier *c = ud;

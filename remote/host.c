@@ -13,8 +13,7 @@
 
 enum { FILE_MAX = 64 << 20 };
 
-/* --- a set
- * -------------------------------------------------------------------- */
+/* --- a set ---------------------------------------------------------------- */
 
 static size_t slot_of(const pp_hosts *s, const char *name, size_t n) {
   size_t i = (size_t)pp_hash_of(name, n, 0).lo & (s->nslots - 1);
@@ -118,8 +117,7 @@ static void filter(pp_hosts *s, bool (*keep)(const pp_host *, const void *),
     index_all(s);
 }
 
-/* --- adding
- * --------------------------------------------------------------------- */
+/* --- adding --------------------------------------------------------------- */
 
 typedef struct adder {
   pp_hosts own; /* what this list has gathered */
@@ -252,8 +250,7 @@ static int expand(adder *a, const pp_term *t, size_t i, char *name, size_t n,
   return r;
 }
 
-/* --- taking away
- * ------------------------------------------------------------------ */
+/* --- taking away ---------------------------------------------------------- */
 
 typedef struct away {
   const pp_spec *spec;
@@ -273,8 +270,7 @@ static bool stays(const pp_host *h, const void *ud) {
          (m == n || !pp_spec_match(w->spec, w->term, h->name, m));
 }
 
-/* --- files
- * ------------------------------------------------------------------------ */
+/* --- files ---------------------------------------------------------------- */
 
 static int read_file(void *ud, const char *path, pp_buf *out) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = 0;
@@ -364,8 +360,7 @@ static int add_file(adder *a, const pp_term *t, pp_hosts *out) {
   return r;
 }
 
-/* --- lists
- * ------------------------------------------------------------------------ */
+/* --- lists ---------------------------------------------------------------- */
 
 /* Move all of b into s; s changes only if all is well. b is empty then. */
 static int merge(adder *a, pp_hosts *s, pp_hosts *b, size_t at) {

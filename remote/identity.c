@@ -10,8 +10,7 @@
 #include "base64.h"
 #include "hostkey.h"
 
-/* --- the pieces of a file
- * ----------------------------------------------------- */
+/* --- the pieces of a file ------------------------------------------------- */
 
 static bool begins(const char *p, const char *end, const char *with) {
   size_t n = strlen(with);
@@ -88,8 +87,7 @@ static int openssh(pp_identity *id, const pp_buf *b) {
   return pp_buf_put(&id->blob, s, n);
 }
 
-/* --- private keys
- * -------------------------------------------------------------- */
+/* --- private keys --------------------------------------------------------- */
 
 int pp_identity_parse(pp_identity *id, const char *text, size_t len) {
   const char *p = text, *end = text + len;
@@ -142,8 +140,7 @@ done:
   return r;
 }
 
-/* --- public keys
- * --------------------------------------------------------------- */
+/* --- public keys ---------------------------------------------------------- */
 
 int pp_identity_parse_public(pp_identity *id, const char *text, size_t len) {
   const char *nl = len > 0 ? memchr(text, '\n', len) : NULL;
@@ -177,8 +174,7 @@ int pp_identity_parse_public(pp_identity *id, const char *text, size_t len) {
   return 0;
 }
 
-/* --- files
- * ----------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------- */
 
 /* Append what is in a regular file. PP_ESYS when it cannot be read. */
 static int slurp(const char *file, pp_buf *out) {

@@ -118,8 +118,7 @@ static void is_open(openssh *o) {
   pp_stream_is_opened(o->s);
 }
 
-/* --- questions
- * ------------------------------------------------------------------------ */
+/* --- questions ------------------------------------------------------------ */
 
 static void reply(openssh *o, const char *text) {
   pp_outq *q = pp_child_queue(o->child);
@@ -187,8 +186,7 @@ static void question(openssh *o, char *text) {
     reply(o, NULL);
 }
 
-/* --- its stderr
- * -------------------------------------------------------------------------- */
+/* --- its stderr ----------------------------------------------------------- */
 
 static void debug_line(openssh *o, const char *p) {
   const char *q;
@@ -310,9 +308,7 @@ static void on_errors(void *ud, const char *p, size_t n) {
   leave(o);
 }
 
-/* --- its end
- * -------------------------------------------------------------------------------
- */
+/* --- its end -------------------------------------------------------------- */
 
 static pp_end kind_of(const openssh *o) {
   return o->no_way ? PP_END_UNREACHABLE
@@ -393,9 +389,7 @@ static void on_ended(void *ud, int64_t status, int signal) {
   leave(o);
 }
 
-/* --- its life
- * -------------------------------------------------------------------------------
- */
+/* --- its life ------------------------------------------------------------- */
 
 static void on_input(void *ud, const unsigned char *p, size_t n) {
   openssh *o = ud;

@@ -60,8 +60,7 @@ static char *copy_of(const char *s) {
   return copy != NULL ? memcpy(copy, s, n) : NULL;
 }
 
-/* --- the end of a request
- * ----------------------------------------------------- */
+/* --- the end of a request ------------------------------------------------- */
 
 static void free_resolver(pp_resolver *r) {
   if (!r->freed || r->handles > 0)

@@ -14,8 +14,7 @@ static pp_outq *wire_of(pp_leg *h) {
   return h->index == 0 ? pp_carrier_queue(h->c->carrier) : &h->wire;
 }
 
-/* --- life
- * ---------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 static void timer_closed(uv_handle_t *h) {
   pp_ssh *c = h->data;
@@ -119,8 +118,7 @@ const char *pp_leg_where(const pp_leg *h, char *buf, size_t size) {
   return buf;
 }
 
-/* --- moving bytes
- * ------------------------------------------------------------------ */
+/* --- moving bytes --------------------------------------------------------- */
 
 /* From q into the leg's channel, as much as goes. Bytes moved, or a libssh2
  * error. */
@@ -388,8 +386,7 @@ void pp_ssh_kick(pp_ssh *c) {
   pp_ssh_leave(c);
 }
 
-/* --- the carrier
- * ------------------------------------------------------------------- */
+/* --- the carrier ---------------------------------------------------------- */
 
 static void carrier_connected(void *ud) {
   pp_ssh *c = ud;
@@ -441,8 +438,7 @@ static void carrier_failed(void *ud, pp_end kind, int error, const char *why) {
   pp_ssh_leave(c);
 }
 
-/* --- for stream.c
- * -------------------------------------------------------------------- */
+/* --- for stream.c --------------------------------------------------------- */
 
 void pp_ssh_is_up(pp_ssh *c) {
   const pp_target *t = c->s->target;

@@ -97,8 +97,7 @@ static void start_clock(pp_leg *h) {
                   "the server does not complete the authentication");
 }
 
-/* --- which keys
- * --------------------------------------------------------------------- */
+/* --- which keys ----------------------------------------------------------- */
 
 /* May a key of this type be offered here? Says so if it is one for the ssh
  * program. */
@@ -219,8 +218,7 @@ static void listed(void *ud, const pp_agent_key *keys, size_t n,
   pp_ssh_leave(c);
 }
 
-/* --- publickey
- * ------------------------------------------------------------------------ */
+/* --- publickey ------------------------------------------------------------ */
 
 static void is_signed(void *ud, const unsigned char *sig, size_t n,
                       const char *why) {
@@ -370,9 +368,7 @@ static bool open_key(pp_leg *h) {
   return next_key(h);
 }
 
-/* --- questions
- * ---------------------------------------------------------------------------
- */
+/* --- questions ------------------------------------------------------------ */
 
 static void password_given(void *ud, pp_answer how, const char *text) {
   pp_leg *h = ud;
@@ -469,9 +465,7 @@ static bool try_kbd(pp_leg *h) {
   return true;
 }
 
-/* --- what next
- * -----------------------------------------------------------------------------
- */
+/* --- what next ------------------------------------------------------------ */
 
 static void give_up(pp_leg *h) {
   pp_ssh *c = h->c;

@@ -155,8 +155,7 @@ const char *pp_leg_where(const pp_leg *h, char *buf, size_t size);
 /* The server's words behind a reason, or "". */
 const char *pp_leg_error(pp_leg *h, char *buf, size_t size);
 
-/* --- ssh_leg.c
- * ------------------------------------------------------------------ */
+/* --- ssh_leg.c ------------------------------------------------------------ */
 
 /* What is below the leg is there. */
 void pp_leg_start(pp_leg *h, int fd);
@@ -167,8 +166,7 @@ void pp_leg_clear(pp_leg *h);
 void pp_leg_broken(pp_leg *h, int rc, const char *doing);
 void pp_leg_authenticated(pp_leg *h);
 
-/* --- ssh_auth.c
- * ------------------------------------------------------------------ */
+/* --- ssh_auth.c ----------------------------------------------------------- */
 
 bool pp_auth_step_taken(pp_leg *h); /* as pp_leg_step */
 void pp_auth_begin(pp_leg *h);      /* h->auth.methods is filled in */
@@ -176,8 +174,7 @@ void pp_auth_clear(pp_leg *h);
 /* "tried publickey (2 keys), password; the server allows publickey" */
 void pp_auth_describe(pp_leg *h, char *buf, size_t size);
 
-/* --- ssh_kbd.c
- * ------------------------------------------------------------------ */
+/* --- ssh_kbd.c ------------------------------------------------------------ */
 
 /*
  * keyboard-interactive. libssh2 wants the answers from within its call, so the

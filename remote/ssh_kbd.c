@@ -31,8 +31,7 @@ struct pp_kbd {
   char answer[PP_ANSWER_MAX];
 };
 
-/* --- in the thread
- * ------------------------------------------------------------------- */
+/* --- in the thread -------------------------------------------------------- */
 
 /* The text of one prompt, answered into k->answer. */
 static void ask_one(pp_kbd *k, const char *intro, size_t nintro,
@@ -88,8 +87,7 @@ static void *call(void *ud) {
   return NULL;
 }
 
-/* --- in the loop
- * ----------------------------------------------------------------------- */
+/* --- in the loop ---------------------------------------------------------- */
 
 static void given(void *ud, pp_answer how, const char *text) {
   pp_kbd *k = ud;

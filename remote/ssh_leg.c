@@ -27,8 +27,7 @@ static const char kex[] =
     "diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512,"
     "diffie-hellman-group18-sha512,diffie-hellman-group14-sha256";
 
-/* --- what libssh2 sees of the network
- * ------------------------------------------- */
+/* --- what libssh2 sees of the network ------------------------------------- */
 
 static LIBSSH2_SEND_FUNC(send_bytes) {
   pp_leg *h = *abstract;
@@ -81,8 +80,7 @@ static LIBSSH2_DISCONNECT_FUNC(on_disconnect) {
            message);
 }
 
-/* --- failing
- * ---------------------------------------------------------------------- */
+/* --- failing -------------------------------------------------------------- */
 
 const char *pp_leg_error(pp_leg *h, char *buf, size_t size) {
   char *text = NULL;
@@ -196,8 +194,7 @@ static void no_memory(pp_leg *h) {
   pp_ssh_fail(h->c, PP_END_SYSTEM, "not enough memory");
 }
 
-/* --- handshake
- * ---------------------------------------------------------------------- */
+/* --- handshake ------------------------------------------------------------ */
 
 static bool listed(const char *list, const char *name, size_t n) {
   const char *p = list;
@@ -324,8 +321,7 @@ void pp_leg_start(pp_leg *h, int fd) {
                   "the server does not complete the handshake");
 }
 
-/* --- the host key
- * --------------------------------------------------------------------- */
+/* --- the host key --------------------------------------------------------- */
 
 static void ask_for_methods(pp_leg *h) {
   h->state = PP_LEG_METHODS;
@@ -438,9 +434,7 @@ static bool check_host_key(pp_leg *h) {
   return true;
 }
 
-/* --- steps
- * ------------------------------------------------------------------------------
- */
+/* --- steps ---------------------------------------------------------------- */
 
 static bool handshake(pp_leg *h) {
   int rc = libssh2_session_handshake(h->session, pp_carrier_fd(h->c->carrier));

@@ -133,8 +133,7 @@ uint64_t pp_stream_opened_at(const pp_stream *s) { return s->opened_at; }
 uint64_t pp_stream_sent(const pp_stream *s) { return s->sent; }
 uint64_t pp_stream_received(const pp_stream *s) { return s->received; }
 
-/* --- for transports
- * ----------------------------------------------------------- */
+/* --- for transports ------------------------------------------------------- */
 
 void pp_stream_is_known(pp_stream *s) {
   pp_throttle_leave(s->net->throttle, &s->slot);

@@ -49,8 +49,7 @@ void pp_stream_try_ssh(pp_stream *s, const char *fmt, ...) {
   va_end(ap);
 }
 
-/* --- what the files tell
- * ---------------------------------------------------------- */
+/* --- what the files tell -------------------------------------------------- */
 
 /* Are there key files, and all of them such that only the ssh program can use
  * them? */
@@ -123,8 +122,7 @@ static bool needs_ssh(const pp_target *t, char *why, size_t size) {
   return false;
 }
 
-/* --- attempts
- * ------------------------------------------------------------------------ */
+/* --- attempts ------------------------------------------------------------- */
 
 static void attempt(pp_stream *s, const pp_transport_ops *ops) {
   s->ops = ops;

@@ -353,8 +353,7 @@ static void hops(void) {
   hop("[]", NULL, NULL, 0, NULL, NULL);
 }
 
-/* --- the ssh that is here
- * ----------------------------------------------------- */
+/* --- the ssh that is here ------------------------------------------------- */
 
 static const char ssh_config[] =
     "Include included\n"
@@ -497,8 +496,7 @@ static void real(void) {
   pp_local_clear(&l);
 }
 
-/* --- no memory
- * ------------------------------------------------------------------ */
+/* --- no memory ------------------------------------------------------------ */
 
 static void no_memory(void) {
   static const char text[] =

@@ -5,8 +5,7 @@
 #include "check.h"
 #include "host.h"
 
-/* --- lists
- * --------------------------------------------------------------------- */
+/* --- lists ---------------------------------------------------------------- */
 
 /* All names of a list with what was written of them: "u@a:22/4 b". */
 static void put_host(pp_buf *b, const pp_host *h) {
@@ -301,8 +300,7 @@ static void files(void) {
   bad("@zero", 1, "zero:2:1: \\x00 cannot stand in a host's name");
 }
 
-/* --- sets of names
- * --------------------------------------------------------------- */
+/* --- sets of names -------------------------------------------------------- */
 
 static bool in(const char *set, const char *name) {
   pp_nodeset *s = NULL;
@@ -369,8 +367,7 @@ static void nodesets(void) {
   CHECK(!in(deep, name));
 }
 
-/* --- folding
- * ----------------------------------------------------------------------- */
+/* --- folding -------------------------------------------------------------- */
 
 static void fold_at(const char *names, const char *want, int line) {
   char copy[1024], *save = NULL;
@@ -470,8 +467,7 @@ static void round_trips(void) {
   }
 }
 
-/* --- no memory
- * ------------------------------------------------------------------ */
+/* --- no memory ------------------------------------------------------------ */
 
 static void no_memory(void) {
   static const char *const names[] = {"n1", "n2", "r1n1", "r1n2", "x"};

@@ -73,8 +73,7 @@ static void on_asking(void *ud, bool on) {
     fprintf(stderr, "asking %d\n", on);
 }
 
-/* --- echo: bytes whose place says what they are
- * ------------------------------- */
+/* --- echo: bytes whose place says what they are --------------------------- */
 
 static unsigned char byte_at(size_t i) { return pattern[i % sizeof pattern]; }
 
@@ -124,8 +123,7 @@ static void check_echo(job *j, const unsigned char *p, size_t n) {
   }
 }
 
-/* --- events
- * ------------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------- */
 
 static void on_opened(void *ud) {
   job *j = ud;
@@ -200,9 +198,7 @@ static void on_close_time(uv_timer_t *t) {
     pp_stream_close(j->s, NULL);
 }
 
-/* --- type
- * ------------------------------------------------------------------------------
- */
+/* --- type ----------------------------------------------------------------- */
 
 static void on_typed_alloc(uv_handle_t *h, size_t n, uv_buf_t *b) {
   (void)h;
@@ -223,8 +219,7 @@ static void on_typed(uv_stream_t *h, ssize_t n, const uv_buf_t *b) {
   }
 }
 
-/* --- beginning
- * ------------------------------------------------------------------------- */
+/* --- beginning ------------------------------------------------------------ */
 
 static void on_resolved(void *ud, pp_target *t, const char *reason) {
   static const pp_stream_events events = {on_opened, on_data, on_drained,
