@@ -164,6 +164,23 @@ void pp_lane_unmap(pp_map *map) {
   memset(map, 0, sizeof *map);
 }
 
+void *pp_lanes_map(int fd) {
+  uint64_t size = (uint64_t)lane_at(PP_LANES_MAX);
+  void *p = MAP_FAILED;
+
+  if (size <= SIZE_MAX)
+    p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (p == MAP_FAILED)
+    return NULL;
+  (void)madvise(p, (size_t)size, MADV_DONTFORK);
+  (void)madvise(p, (size_t)size, MADV_DONTDUMP);
+  return p;
+}
+
+pp_lane *pp_lanes_at(void *lanes, unsigned index) {
+  return (void *)((unsigned char *)lanes + lane_at(index));
+}
+
 void pp_lane_reset(int fd, unsigned index) {
   (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   lane_at(index), (off_t)LANE_BYTES);

@@ -65,6 +65,9 @@ typedef struct pp_hub {
   _Alignas(64) _Atomic uint32_t cpus;
   _Atomic uint32_t busy;
   _Atomic int32_t spinners;
+  /* The zygote looks after the workers that sleep; who falls asleep while it
+   * does not asks it to. */
+  _Atomic uint32_t watch;
   /* While jobs run in the driver: what their children have at descriptor
    * `mark`, or at 1, for the zygote to know them by when the driver is gone. */
   _Atomic uint64_t mark_inode; /* 0: none runs; written after the others */
@@ -74,6 +77,15 @@ typedef struct pp_hub {
 
 /* What a worker waits for (pp_lane.asleep, a futex word). */
 enum { PP_BUSY, PP_WANTS_INPUT, PP_WANTS_ROOM };
+
+/* A worker that sleeps for long is sent to rest (pp_lane.rest), by the zygote:
+ * it gives back what it does not need to sleep. */
+enum {
+  PP_FRESH,   /* a frame has come since the zygote last saw it asleep */
+  PP_TIRED,   /* none has */
+  PP_TO_REST, /* none has for long: it is to rest */
+  PP_RESTED   /* it was told; until the next frame */
+};
 
 /* State of a job at its worker: pp_lane.claim[seq % PP_WINDOW] holds
  * seq << 2 | state. Whoever moves it from SENT owns the job. */
@@ -95,6 +107,7 @@ struct pp_lane {
   _Atomic uint32_t trimmed;    /* how often the driver let go the memory of
                                   cargo that the worker keeps for the next */
   uint32_t berth;              /* its worker's; 0: none */
+  _Atomic uint32_t rest;       /* how far it is from resting */
   pp_ring in, out;
   /* Bytes the driver has read of the worker's stdout and stderr pipes, under
    * a sequence lock (odd while it reads). */
@@ -127,6 +140,10 @@ int pp_shm_grow(int fd, unsigned index);
 /* Map lane `index`; PP_ESYS with errno. */
 int pp_lane_map(int fd, unsigned index, pp_map *map);
 void pp_lane_unmap(pp_map *map);
+/* Map all lanes there may be, in one process and not in those it forks: NULL
+ * where there is no room. Only what has been grown to may be looked at. */
+void *pp_lanes_map(int fd);
+pp_lane *pp_lanes_at(void *lanes, unsigned index);
 /* Give a lane's memory back and zero it; nobody may be using it. */
 void pp_lane_reset(int fd, unsigned index);
 

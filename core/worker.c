@@ -21,6 +21,7 @@
 #include "command.h"
 #include "nest.h"
 #include "proc.h"
+#include "rest.h"
 #include "spin.h"
 #include "state.h"
 
@@ -65,6 +66,7 @@ typedef struct worker {
   uint32_t trimmed;   /* lane's, as last seen */
   size_t moved;       /* bytes in these since the collector was told */
   uint32_t number, lane;
+  pid_t zygote;
   int bell;
   int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
   uint64_t written[2]; /* as last looked up */
@@ -177,9 +179,20 @@ static bool spin(worker *w, size_t was, int64_t deadline) {
   return won;
 }
 
+/* Have the zygote see whether this sleep is a long one: a timer of one's own
+ * for each costs as much as the sleep. */
+static void ask_for_rest(worker *w) {
+  _Atomic uint32_t *watch = &w->hub->watch;
+
+  if (atomic_load_explicit(watch, memory_order_relaxed) == 0 &&
+      atomic_exchange(watch, 1) == 0)
+    (void)kill(w->zygote, PP_SIG_WATCH);
+}
+
 /* Sleep until there may be input or room, or the deadline (ns, -1 never). */
 static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
   pp_lane *l = w->map.lane;
+  uint32_t rest;
 
   if (w->pending > 0)
     ring_bell(w);
@@ -187,8 +200,23 @@ static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
     return;
   atomic_store(&l->asleep, what);
   atomic_thread_fence(memory_order_seq_cst);
-  if (!came(w, what, was))
-    pp_lane_sleep(l, what, deadline);
+  if (!came(w, what, was)) {
+    rest = atomic_load_explicit(&l->rest, memory_order_relaxed);
+    if (PP_LIKELY(rest != PP_TO_REST)) {
+      if (rest != PP_RESTED)
+        ask_for_rest(w);
+      pp_lane_sleep(l, what, deadline);
+      rest = atomic_load_explicit(&l->rest, memory_order_relaxed);
+    }
+    if (PP_UNLIKELY(rest == PP_TO_REST) && what == PP_WANTS_INPUT) {
+      atomic_store(&l->rest, PP_RESTED);
+      atomic_store(&l->asleep, what);
+      atomic_thread_fence(memory_order_seq_cst);
+      if (!came(w, what, was)) /* in a job, the stack is the job's */
+        pp_rest(l, what, deadline, w->stack,
+                pp_nest_at(w->nest) == NULL ? w->stack_room : 0);
+    }
+  }
   atomic_store(&l->asleep, PP_BUSY);
 }
 
@@ -689,6 +717,9 @@ static void next_early(worker *w) {
 static void handled(worker *w) {
   pp_lane *l = w->map.lane;
 
+  if (PP_UNLIKELY(atomic_load_explicit(&l->rest, memory_order_relaxed) !=
+                  PP_FRESH))
+    atomic_store(&l->rest, PP_FRESH);
   if (PP_LIKELY(w->early == NULL))
     atomic_store_explicit(
         &l->handled, atomic_load_explicit(&l->in.head, memory_order_relaxed),
@@ -972,6 +1003,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->stack_room = stack_room();
   w->hub = s->hub;
   w->bell = s->bell;
+  w->zygote = s->zygote;
   w->lane = s->lane;
   w->number = s->number;
   w->early_end = &w->early;

@@ -20,6 +20,8 @@ typedef struct pp_worker_start {
 
 /* Sent to a worker that is to look at its lane's `stop`. */
 #define PP_SIG_STOP (SIGRTMIN + 4)
+/* Sent to the zygote by a worker that sleeps while hub.watch is 0. */
+#define PP_SIG_WATCH SIGUSR2
 
 /* In the zygote, once: make L a worker's state. */
 pp_runner *pp_worker_prepare(lua_State *L);

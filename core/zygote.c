@@ -32,6 +32,11 @@ enum { FD_CTL = 3, FD_SHM, FD_BELL, FD_SIGNALS, FD_FIRST_OTHER };
 #define MARKED_TRIES 1000
 /* No killed worker has gone for so long. */
 #define STUCK_MS 5
+/* Between two looks at who sleeps; a worker that is found asleep twice rests.
+ * So many at a time, the others a moment later. */
+#define WATCH_MS 50
+#define REST_MOST 16
+#define REST_MS 10
 
 typedef struct kid {
   pid_t pid;
@@ -47,7 +52,10 @@ typedef struct zygote {
   size_t n, cap;
   pid_t *wards; /* what else goes with the driver: leaders of groups */
   size_t nwards, cap_wards;
-  bool sweep; /* something may have been left by a dead worker */
+  bool sweep;   /* something may have been left by a dead worker */
+  bool watch;   /* somebody may be asleep and not at rest */
+  int64_t look; /* when to see to that: ns */
+  void *lanes;  /* all of them; NULL: not mapped */
 } zygote;
 
 static void answer(uint32_t op, uint32_t lane, pid_t pid, int status,
@@ -65,6 +73,10 @@ static bool is_worker(void *ud, pid_t pid) {
     if (z->kids[i].pid == pid)
       return true;
   return false;
+}
+
+static void look_in(zygote *z, int ms) {
+  z->look = pp_now_ns() + (int64_t)ms * 1000000;
 }
 
 static void spawn(zygote *z, const pp_zreq *req, const int fds[2]) {
@@ -107,6 +119,8 @@ static void spawn(zygote *z, const pp_zreq *req, const int fds[2]) {
   setpgid(pid, pid); /* also done by the child: whoever is first */
   z->kids[z->n++] = (kid){pid, req->lane};
   answer(PP_Z_SPAWNED, req->lane, pid, 0, 0);
+  if (z->watch) /* not while others come up */
+    look_in(z, WATCH_MS);
 }
 
 static void reap(zygote *z) {
@@ -191,6 +205,69 @@ static bool serve(zygote *z) {
   return true;
 }
 
+/* --- workers that sleep for long ------------------------------------------ */
+
+/* A worker fell asleep and nobody looked. */
+static void begin_watch(zygote *z) {
+  if (z->lanes == NULL)
+    z->lanes = pp_lanes_map(FD_SHM);
+  if (z->lanes == NULL || z->watch) /* without: nobody is asked again */
+    return;
+  z->watch = true;
+  look_in(z, WATCH_MS);
+}
+
+static bool is_restless(const pp_lane *l) {
+  return atomic_load(&l->asleep) == PP_WANTS_INPUT &&
+         atomic_load(&l->rest) < PP_TO_REST;
+}
+
+/* Send those to rest that are asleep as they were the last time. */
+static void look_after(zygote *z) {
+  bool again = false;
+  int sent = 0;
+
+  for (size_t i = 0; i < z->n; i++) {
+    pp_lane *l = pp_lanes_at(z->lanes, z->kids[i].lane);
+    uint32_t is = PP_FRESH;
+
+    if (!is_restless(l))
+      continue;
+    if (atomic_compare_exchange_strong(&l->rest, &is, PP_TIRED)) {
+      again = true;
+    } else if (is == PP_TIRED && sent == REST_MOST) {
+      look_in(z, REST_MS);
+      return;
+    } else if (is == PP_TIRED &&
+               atomic_compare_exchange_strong(&l->rest, &is, PP_TO_REST)) {
+      pp_lane_wake(l, PP_WANTS_INPUT);
+      sent++;
+    }
+  }
+  look_in(z, WATCH_MS);
+  if (again)
+    return;
+  /* Who falls asleep from here on asks, or is seen. */
+  atomic_store(&z->hub->watch, 0);
+  atomic_thread_fence(memory_order_seq_cst);
+  z->watch = false;
+  for (size_t i = 0; i < z->n && !z->watch; i++)
+    z->watch = is_restless(pp_lanes_at(z->lanes, z->kids[i].lane));
+  if (z->watch)
+    atomic_store(&z->hub->watch, 1);
+}
+
+static int next_look(const zygote *z) {
+  int64_t left;
+
+  if (z->sweep)
+    return SWEEP_MS;
+  if (!z->watch)
+    return -1;
+  left = (z->look - pp_now_ns()) / 1000000 + 1;
+  return left > 0 ? (int)left : 0;
+}
+
 static bool nobody(void *ud, pid_t pid) {
   (void)ud, (void)pid;
   return false;
@@ -261,11 +338,13 @@ static _Noreturn void zygote_main(zygote *z, pid_t driver) {
   if (getppid() != driver)
     end_all(z);
   for (;;) {
-    if (poll(p, 2, z->sweep ? SWEEP_MS : -1) < 0 && errno != EINTR)
+    if (poll(p, 2, next_look(z)) < 0 && errno != EINTR)
       end_all(z);
     if (p[1].revents) {
       while (read(FD_SIGNALS, &info, sizeof info) == (ssize_t)sizeof info)
-        if (info.ssi_signo == SIG_DRIVER && getppid() != driver)
+        if (info.ssi_signo == PP_SIG_WATCH)
+          begin_watch(z);
+        else if (info.ssi_signo == SIG_DRIVER && getppid() != driver)
           end_all(z);
       reap(z);
     } else if (p[0].revents == 0 && z->sweep) {
@@ -274,6 +353,8 @@ static _Noreturn void zygote_main(zygote *z, pid_t driver) {
     }
     if (p[0].revents && !serve(z))
       end_all(z);
+    if (z->watch && pp_now_ns() >= z->look)
+      look_after(z);
   }
 }
 
@@ -324,6 +405,7 @@ static _Noreturn void run(lua_State *L, pp_hub *hub, pid_t driver) {
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   sigaddset(&set, SIG_DRIVER);
+  sigaddset(&set, PP_SIG_WATCH);
   sigprocmask(SIG_SETMASK, &set, NULL);
   sig = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   if (sig < 0 || (sig != FD_SIGNALS && dup3(sig, FD_SIGNALS, O_CLOEXEC) < 0))

@@ -45,11 +45,11 @@ local function start_rest(n)
   local seconds = n / 1000
   return function()
     local command, remove = copy()
-    local pipe <close>, pids = start_resting(command, seconds + 0.3, "pp")
+    local pipe <close>, pids = start_resting(command, seconds + 0.5, "pp")
     os.execute(remove) -- it runs; whatever happens now, nothing is left
     command = ("exec '%s'"):format(tools.ppsh)
-    local other <close>, others = start_resting(command, seconds + 0.3, "read")
-    pp.sleep(0.15) -- what they do to come to rest
+    local other <close>, others = start_resting(command, seconds + 0.5, "read")
+    pp.sleep(0.3) -- what they do to come to rest
     local worker, all = 0, 0
     for i, pid in ipairs(pids) do
       local kb = tools.pss(pid)
