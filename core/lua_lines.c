@@ -553,25 +553,6 @@ static int write_text(lua_State *L) {
   return 1;
 }
 
-/* The text at the head of a result of two values, if the second is an
- * integer, which is pushed. */
-static bool plain_text(lua_State *L, const pp_job *j, const char **text,
-                       size_t *len) {
-  pp_rd r = pp_rd_of(j->result, j->result_len);
-  const unsigned char *head, *p;
-  unsigned char lead;
-  uint64_t n;
-
-  if (pp_rd_bytes(&r, 3, &head) != 0 || head[0] != MSG_FORMAT || head[1] != 2 ||
-      head[2] != LEAD_LONGSTR || pp_rd_varint(&r, &n) != 0 ||
-      n > pp_rd_left(&r) || pp_rd_bytes(&r, (size_t)n, &p) != 0 ||
-      pp_rd_byte(&r, &lead) != 0 || pp_get_scalar(&r, L, lead) <= 0)
-    return false;
-  *text = (const char *)p;
-  *len = (size_t)n;
-  return lua_isinteger(L, -1);
-}
-
 /* core.lines.put(job): write the text that a job gave, from where its worker
  * has put it -> true, its other result, the bytes of the text; or nil and why
  * it cannot be written; or nothing, if it gave something else. */
@@ -579,16 +560,15 @@ static int put_result(lua_State *L) {
   pp_ujob *u = luaL_checkudata(L, 1, PP_JOB_META);
   pp_engine *e = pp_check_engine(L);
   pp_job *j = u->j;
-  const char *text;
-  size_t len;
+  pp_text text;
   int error;
 
   lua_settop(L, 1);
   if (j->state != PP_JOB_DONE || j->result == NULL ||
-      !plain_text(L, j, &text, &len))
+      !pp_plain_text(L, j->result, j->result_len, &text))
     return 0;
   pp_meter_hide(&e->meter);
-  error = write_all(L, text, len);
+  error = write_all(L, text.s, text.len);
   pp_meter_unhide(&e->meter);
   pp_engine_enter(e);
   if (j->server != NULL)
@@ -600,7 +580,7 @@ static int put_result(lua_State *L) {
     return fail(L, error);
   lua_pushboolean(L, 1);
   lua_insert(L, -2);
-  lua_pushinteger(L, (lua_Integer)len);
+  lua_pushinteger(L, (lua_Integer)text.len);
   return 3;
 }
 

@@ -424,3 +424,23 @@ int pp_plain_unpack(lua_State *L, const void *bytes, size_t len) {
   status = lua_pcall(L, 0, 1, 0);
   return pp_outcome(L, status, PP_EBAD);
 }
+
+bool pp_plain_text(lua_State *L, const void *bytes, size_t len, pp_text *text) {
+  pp_rd r = pp_rd_of(bytes, len);
+  const unsigned char *head, *p;
+  unsigned char lead;
+  uint64_t n;
+
+  if (pp_rd_bytes(&r, 3, &head) != 0 || head[0] != MSG_FORMAT || head[1] != 2 ||
+      head[2] != LEAD_LONGSTR || pp_rd_varint(&r, &n) != 0 ||
+      n > pp_rd_left(&r) || pp_rd_bytes(&r, (size_t)n, &p) != 0 ||
+      pp_rd_byte(&r, &lead) != 0 || pp_get_scalar(&r, L, lead) <= 0)
+    return false;
+  if (!lua_isinteger(L, -1)) {
+    lua_pop(L, 1);
+    return false;
+  }
+  text->s = (const char *)p;
+  text->len = (size_t)n;
+  return true;
+}

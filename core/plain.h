@@ -127,4 +127,14 @@ static inline int pp_plain_next(pp_plain_in *in, lua_State *L) {
 /* Put all that is left in t[n + 1], ...: as pp_plain_next. */
 int pp_plain_set(pp_plain_in *in, lua_State *L, int t, lua_Integer n);
 
+typedef struct pp_text {
+  const char *s;
+  size_t len;
+} pp_text;
+
+/* If a message is of two values, a long string and an integer: point at the
+ * text, which is not copied, and push the integer. Else false, nothing is
+ * pushed. */
+bool pp_plain_text(lua_State *L, const void *bytes, size_t len, pp_text *text);
+
 #endif

@@ -10,6 +10,7 @@
 
 #include "codec_support.h"
 #include "message.h"
+#include "plain.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -83,12 +84,29 @@ static void read_names(const uint8_t *data, size_t size) {
   (void)seen;
 }
 
+/* The text of a block of lines is where the message is, and nothing is left on
+ * the stack beside the other value. */
+static void read_text(lua_State *L, const uint8_t *data, size_t size) {
+  const char *from = (const char *)data;
+  pp_text text;
+
+  if (pp_plain_text(L, data, size, &text)) {
+    if (text.s < from || text.len > size ||
+        (size_t)(text.s - from) > size - text.len || !lua_isinteger(L, -1))
+      abort();
+    lua_pop(L, 1);
+  }
+  if (lua_gettop(L) != 0)
+    abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   lua_State *W;
 
   if (uses++ == 0)
     start();
   read_names(data, size);
+  read_text(p.submitter, data, size);
   W = p.worker;
   try(p.sc, p.submitter, data, size, 0);
   lua_newtable(W);
@@ -106,6 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   lua_settop(W, 1);
   pp_codec_unbind(p.wc, W);
+  lua_settop(W, 0);
   if (pp_codec_open(p.wc, W, data, size, codes, parcel.blob->ndeps) == 0) {
     lua_newtable(W);
     if (pp_codec_bind(p.wc, W, 3, 2) < 0)
