@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "rest.h"
 
+#include <fcntl.h>
 #include <link.h>
 #include <linux/futex.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -110,4 +112,26 @@ void pp_rest(pp_lane *lane, uint32_t what, int64_t deadline, uintptr_t stack,
     add(&s, (span){(stack - room) & -s.page, top & -s.page});
   dl_iterate_phdr(add_object, &s);
   let_go_and_sleep(syscall, &s, &lane->asleep, what, deadline >= 0 ? &t : NULL);
+}
+
+/* The second and third number there: pages resident, and of files. */
+size_t pp_rest_private(void) {
+  int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  char text[128], *p = text;
+  ssize_t n = -1;
+  long here, of_files;
+
+  if (fd >= 0) {
+    n = read(fd, text, sizeof text - 1);
+    close(fd);
+  }
+  if (n <= 0)
+    return 0;
+  text[n] = '\0';
+  (void)strtol(p, &p, 10);
+  here = strtol(p, &p, 10);
+  of_files = strtol(p, &p, 10);
+  return here > of_files
+             ? (size_t)(here - of_files) * (size_t)sysconf(_SC_PAGESIZE)
+             : 0;
 }

@@ -23,4 +23,7 @@
 void pp_rest(pp_lane *lane, uint32_t what, int64_t deadline, uintptr_t stack,
              size_t room);
 
+/* Bytes of memory that this process has to itself, or 0 if it cannot tell. */
+size_t pp_rest_private(void);
+
 #endif

@@ -164,8 +164,8 @@ void pp_lane_unmap(pp_map *map) {
   memset(map, 0, sizeof *map);
 }
 
-void *pp_lanes_map(int fd) {
-  uint64_t size = (uint64_t)lane_at(PP_LANES_MAX);
+void *pp_lanes_map(int fd, unsigned n) {
+  uint64_t size = (uint64_t)lane_at(n);
   void *p = MAP_FAILED;
 
   if (size <= SIZE_MAX)
@@ -175,6 +175,11 @@ void *pp_lanes_map(int fd) {
   (void)madvise(p, (size_t)size, MADV_DONTFORK);
   (void)madvise(p, (size_t)size, MADV_DONTDUMP);
   return p;
+}
+
+void pp_lanes_unmap(void *lanes, unsigned n) {
+  if (lanes != NULL)
+    munmap(lanes, (size_t)lane_at(n));
 }
 
 pp_lane *pp_lanes_at(void *lanes, unsigned index) {

@@ -140,9 +140,10 @@ int pp_shm_grow(int fd, unsigned index);
 /* Map lane `index`; PP_ESYS with errno. */
 int pp_lane_map(int fd, unsigned index, pp_map *map);
 void pp_lane_unmap(pp_map *map);
-/* Map all lanes there may be, in one process and not in those it forks: NULL
- * where there is no room. Only what has been grown to may be looked at. */
-void *pp_lanes_map(int fd);
+/* Map the first n lanes, in one process and not in those it forks: NULL where
+ * there is no room. Only what the file has grown to may be looked at. */
+void *pp_lanes_map(int fd, unsigned n);
+void pp_lanes_unmap(void *lanes, unsigned n); /* lanes may be NULL */
 pp_lane *pp_lanes_at(void *lanes, unsigned index);
 /* Give a lane's memory back and zero it; nobody may be using it. */
 void pp_lane_reset(int fd, unsigned index);

@@ -3,6 +3,9 @@
 
 #include <lauxlib.h>
 #include <lualib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +129,7 @@ static void let_go_smalls(outside *o) {
       free(s);
     }
   }
+  o->kept = 0;
 }
 
 /* A block that is large, or was, or is to be. */
@@ -435,6 +439,15 @@ void pp_state_expect(lua_State *L, size_t bytes) {
   lua_gc(L, LUA_GCCOLLECT); /* what finalizers had to be kept for */
   o->collecting = pp_now_ns() - began;
   o->expected = 0;
+}
+
+void pp_state_slim(lua_State *L) {
+  if (lua_gc(L, LUA_GCISRUNNING))
+    lua_gc(L, LUA_GCCOLLECT);
+  let_go_smalls(outside_of(L));
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 pp_blocks *pp_state_blocks(lua_State *L) {

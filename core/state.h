@@ -52,6 +52,10 @@ struct pp_blocks *pp_state_blocks(lua_State *L);
  */
 void pp_state_expect(lua_State *L, size_t bytes);
 
+/* Collect all, and give what is free in this process back to the system. May
+ * run finalizers. */
+void pp_state_slim(lua_State *L);
+
 /* The counters of L's state; they live as long as it does. */
 pp_memory *pp_state_memory(lua_State *L);
 

@@ -36,8 +36,10 @@
 /* While the driver dozes, results wait for company this long. */
 #define BATCH_NS 50000
 #define BATCH 64u
-/* Memory is kept for the next large payload so long. */
+/* A worker that rests keeps memory for the next large payload or job so long,
+ * and less of its own than this for ever. */
 #define COOL_NS 1000000000
+#define GROWN ((size_t)4 << 20)
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
@@ -65,6 +67,7 @@ typedef struct worker {
   pp_blocks *blocks;  /* of its Lua heap */
   uint32_t trimmed;   /* lane's, as last seen */
   size_t moved;       /* bytes in these since the collector was told */
+  size_t lean;        /* bytes of its own when it last gave them back */
   uint32_t number, lane;
   pid_t zygote;
   int bell;
@@ -179,6 +182,58 @@ static bool spin(worker *w, size_t was, int64_t deadline) {
   return won;
 }
 
+static bool is_idle(const worker *w) { return pp_nest_at(w->nest) == NULL; }
+
+/* Has it much more memory of its own than when that was last given back? */
+static bool has_grown(const worker *w) {
+  size_t most = w->lean + (w->lean / 2 > GROWN ? w->lean / 2 : GROWN);
+
+  return is_idle(w) && pp_rest_private() > most;
+}
+
+static bool is_warm(const worker *w) {
+  return pp_blocks_any(w->blocks) || w->windows.n > 0;
+}
+
+/* Let go what was kept for the next large payload, and what large jobs have
+ * left; what the hold keeps is the driver's to decide. */
+static void cool_down(worker *w) {
+  if (has_grown(w)) {
+    pp_buf_clear(&w->in);
+    pp_buf_clear(&w->out);
+    pp_state_slim(pp_runner_state(w->runner));
+    w->lean = pp_rest_private();
+  }
+  pp_blocks_trim(w->blocks);
+  pp_windows_trim(&w->windows);
+}
+
+/* Wait for input as wait_until does, for long. */
+static void take_rest(worker *w, size_t was, int64_t deadline) {
+  size_t room = is_idle(w) ? w->stack_room : 0; /* else the job may use it */
+  int64_t cool = is_warm(w) || has_grown(w) ? pp_now_ns() + COOL_NS : -1;
+  pp_lane *l = w->map.lane;
+
+  atomic_store(&l->rest, PP_RESTED);
+  for (;;) {
+    int64_t until =
+        cool < 0 || (deadline >= 0 && deadline < cool) ? deadline : cool;
+
+    atomic_store(&l->asleep, PP_WANTS_INPUT);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (came(w, PP_WANTS_INPUT, was))
+      return;
+    pp_rest(l, PP_WANTS_INPUT, until, w->stack, room);
+    if (until < 0 || pp_now_ns() < until)
+      continue;
+    if (until == deadline)
+      return;
+    atomic_store(&l->asleep, PP_BUSY);
+    cool = -1;
+    cool_down(w);
+  }
+}
+
 /* Have the zygote see whether this sleep is a long one: a timer of one's own
  * for each costs as much as the sleep. */
 static void ask_for_rest(worker *w) {
@@ -208,14 +263,8 @@ static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
       pp_lane_sleep(l, what, deadline);
       rest = atomic_load_explicit(&l->rest, memory_order_relaxed);
     }
-    if (PP_UNLIKELY(rest == PP_TO_REST) && what == PP_WANTS_INPUT) {
-      atomic_store(&l->rest, PP_RESTED);
-      atomic_store(&l->asleep, what);
-      atomic_thread_fence(memory_order_seq_cst);
-      if (!came(w, what, was)) /* in a job, the stack is the job's */
-        pp_rest(l, what, deadline, w->stack,
-                pp_nest_at(w->nest) == NULL ? w->stack_room : 0);
-    }
+    if (PP_UNLIKELY(rest == PP_TO_REST) && what == PP_WANTS_INPUT)
+      take_rest(w, was, deadline);
   }
   atomic_store(&l->asleep, PP_BUSY);
 }
@@ -726,30 +775,14 @@ static void handled(worker *w) {
         memory_order_release);
 }
 
-/* Wait for input beyond `used` bytes. Memory that was kept for the next large
- * payload is let go when there is none for a second; what the hold keeps is the
- * driver's to decide. */
+/* Wait for input beyond `used` bytes. */
 static void await(worker *w, size_t used, int64_t deadline) {
-  int64_t cool;
-  bool warm;
-
-  if (w->moved > 0 && pp_nest_at(w->nest) == NULL) {
+  if (w->moved > 0 && is_idle(w)) {
     /* It is garbage by now: the next may have its memory. */
     pp_state_expect(pp_runner_state(w->runner), w->moved);
     w->moved = 0;
   }
-  warm = pp_blocks_any(w->blocks) || w->windows.n > 0;
-  cool = warm ? pp_now_ns() + COOL_NS : -1;
-
-  if (!warm || (deadline >= 0 && deadline < cool)) {
-    wait_until(w, PP_WANTS_INPUT, used, deadline);
-    return;
-  }
-  wait_until(w, PP_WANTS_INPUT, used, cool);
-  if (pp_now_ns() < cool)
-    return;
-  pp_blocks_trim(w->blocks);
-  pp_windows_trim(&w->windows);
+  wait_until(w, PP_WANTS_INPUT, used, deadline);
 }
 
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the

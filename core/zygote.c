@@ -37,6 +37,8 @@ enum { FD_CTL = 3, FD_SHM, FD_BELL, FD_SIGNALS, FD_FIRST_OTHER };
 #define WATCH_MS 50
 #define REST_MOST 16
 #define REST_MS 10
+/* Lanes that are mapped at first. */
+#define LANES_LEAST 64u
 
 typedef struct kid {
   pid_t pid;
@@ -55,7 +57,8 @@ typedef struct zygote {
   bool sweep;   /* something may have been left by a dead worker */
   bool watch;   /* somebody may be asleep and not at rest */
   int64_t look; /* when to see to that: ns */
-  void *lanes;  /* all of them; NULL: not mapped */
+  void *lanes;  /* so many of them */
+  uint32_t nlanes;
 } zygote;
 
 static void answer(uint32_t op, uint32_t lane, pid_t pid, int status,
@@ -207,11 +210,30 @@ static bool serve(zygote *z) {
 
 /* --- workers that sleep for long ------------------------------------------ */
 
+/* Map the lanes of all that are here. */
+static bool map_lanes(zygote *z) {
+  uint32_t need = 0, n = z->nlanes ? z->nlanes : LANES_LEAST;
+  void *lanes;
+
+  for (size_t i = 0; i < z->n; i++)
+    if (z->kids[i].lane >= need)
+      need = z->kids[i].lane + 1;
+  if (need <= z->nlanes)
+    return true;
+  while (n < need)
+    n *= 2;
+  lanes = pp_lanes_map(FD_SHM, n);
+  if (lanes == NULL)
+    return false;
+  pp_lanes_unmap(z->lanes, z->nlanes);
+  z->lanes = lanes;
+  z->nlanes = n;
+  return true;
+}
+
 /* A worker fell asleep and nobody looked. */
 static void begin_watch(zygote *z) {
-  if (z->lanes == NULL)
-    z->lanes = pp_lanes_map(FD_SHM);
-  if (z->lanes == NULL || z->watch) /* without: nobody is asked again */
+  if (z->watch)
     return;
   z->watch = true;
   look_in(z, WATCH_MS);
@@ -227,6 +249,10 @@ static void look_after(zygote *z) {
   bool again = false;
   int sent = 0;
 
+  if (!map_lanes(z)) { /* none rests; nobody asks again */
+    z->watch = false;
+    return;
+  }
   for (size_t i = 0; i < z->n; i++) {
     pp_lane *l = pp_lanes_at(z->lanes, z->kids[i].lane);
     uint32_t is = PP_FRESH;

@@ -168,6 +168,18 @@ if not child.sanitized() then
       assert.equal(3, outer())
     end)
 
+    it("that a large job took is given back by a worker that rests", function()
+      local server <close> = pp.Server(1)
+      local pid = server:everywhere(child.pid)[1][1]
+      assert.equal(200000, server:spawn(function()
+        local t = {}
+        for i = 1, 200000 do t[i] = {i} end
+        return #t
+      end)())
+      assert.is_true(child.eventually(function() return pss(pid) <= 2048 end))
+      assert.equal(1, server:spawn(function() return 1 end)())
+    end)
+
     it("is three megabytes for all of a ppsh with two workers", function()
       local p = child.start([[
         local pp = require "pp"
