@@ -14,12 +14,14 @@
 static const char bootstrap_script[] =
     /* What a login file has begun to print ends here. */
     "echo; s=$(uname -sm); echo \"$m hello $s\"; "
-    "umask 077; "
+    /* U: what files are made with by jobs; ours are nobody else's. */
+    "U=$(umask); umask 077; "
+    "run() { umask $U; exec \"$1\" --agent run $m; }; "
 
     /* An installed one, if it is wanted. */
     "if [ -n \"$i\" ]; then "
     "if e=$(ppsh --agent check $i 2>&1 </dev/null); then "
-    "echo \"$m at $(command -v ppsh)\"; exec ppsh --agent run $m; "
+    "echo \"$m at $(command -v ppsh)\"; run ppsh; "
     "fi; echo \"$m note no installed ppsh of this build:\" $e; fi; "
 
     /* h: hash, z: size compressed, n: size. */
@@ -36,7 +38,7 @@ static const char bootstrap_script[] =
     "start() { [ -L \"$1\" ] && return 1; [ -f \"$1\" ] && [ -x \"$1\" ] && "
     "[ -O \"$1\" ] || return 1; "
     "e=$(\"$1\" --agent check $h 2>&1 </dev/null) || return 1; "
-    "echo \"$m at $1\"; exec \"$1\" --agent run $m; }; "
+    "echo \"$m at $1\"; run \"$1\"; }; "
 
     "c=${XDG_CACHE_HOME:-${HOME:-/}/.cache}; "
     "own \"$c/ppsh\" && start \"$c/ppsh/agent-$h\"; "
@@ -80,7 +82,7 @@ static const char bootstrap_script[] =
     "2>/dev/null; "
     "find \"$d\" -type f -name \".new-*\" -mtime +1 -exec rm -f {} + "
     "2>/dev/null; "
-    "echo \"$m at $d/agent-$h\"; exec \"$d/agent-$h\" --agent run $m; fi; "
+    "echo \"$m at $d/agent-$h\"; run \"$d/agent-$h\"; fi; "
     "echo \"$m skip $d: cannot execute there:\" ${e##*: }; "
     "if [ -n \"$p\" ]; then rm -f \"$t\"; else p=$t; fi; "
     "done; "
@@ -94,7 +96,7 @@ static const char bootstrap_script[] =
     "then x=python3; fi; "
     "if [ -z \"$x\" ]; then [ -n \"$p\" ] && rm -f \"$p\"; "
     "echo \"$m fail no perl or python3 to run it from memory\"; exit 1; fi; "
-    "exec 3<&0; "
+    "umask $U; exec 3<&0; "
     "if [ -n \"$p\" ]; then src() { cat \"$p\"; rm -f \"$p\"; }; "
     "else echo \"$m send $w\"; src() { rd $l <&3 | $g; }; fi; "
     "if [ $x = perl ]; then src | perl -e \""

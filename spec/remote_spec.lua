@@ -334,6 +334,22 @@ describe("a server with hosts", function()
       assert.are.equal("3000\tABC\tDEF\t8\n", r.out)
     end)
 
+    it("make files as who logs in there does", function()
+      net:sshd("masked", {lines = {
+        "ForceCommand umask 027; exec sh -c \"$SSH_ORIGINAL_COMMAND\""}})
+      for _ = 1, 2 do -- the agent is sent, then it is there
+        local r = net:run [[
+          local pp = require "pp"
+          local s = pp.Server{ncpus = 0, hosts = "masked/1"}
+          print(s:submit(function()
+            return io.popen "umask":read()
+          end)())
+        ]]
+        assert.are.equal("", r.err)
+        assert.are.equal("0027\n", r.out)
+      end
+    end)
+
     it("says that C modules need an installed agent", function()
       local dir = run.directory()
       os.execute("touch " .. dir .. "/spec_native.so")
