@@ -314,6 +314,12 @@ describe("--sh on hosts", function()
     assert.equal("h[1-2]: x\n", r.out)
   end)
 
+  it("folds in the order of the hosts, whichever ends first", function()
+    local r = on {"-H", "h1,h2", "--fold", "--sh",
+      "case $PP_SPEC_TAG in h1-*) sleep 0.3;; esac; echo ${PP_SPEC_TAG%%-*}"}
+    assert.equal("h1: h1\nh2: h2\n", r.out)
+  end)
+
   it("names hosts that are not reached, and why", function()
     local r = on {"-H", "h1,gone", "--sh", "echo here"}
     assert.equal(255, r.status)

@@ -46,7 +46,7 @@ local function judge(ok, r, timeout)
   return 0
 end
 
-function Run:on_host(name)
+function Run:on_host(name, at)
   local function go()
     local job = self.server:submit {
       core.command, args = { self.command, self.how }, on = name, retries = 0, name = name,
@@ -73,7 +73,7 @@ function Run:on_host(name)
   end
   local status, text = judge(ok, r, self.how.timeout)
   if self.fold then
-    self.answers[#self.answers + 1] = {
+    self.answers[at] = {
       node = name, stdout = ok and r.stdout or "", stderr = ok and r.stderr or "",
       key = ("%d\0%s\0%s"):format(status, ok and r.stdout or text, ok and r.stderr or ""),
       text = text,
@@ -137,7 +137,7 @@ function Run:loop(names)
   local at, fanout = 1, self.fanout or FANOUT
   while at <= #names or self.tasks.count > 0 do
     while at <= #names and self.tasks.count < fanout do
-      self.tasks:start(Run.on_host, self, names[at])
+      self.tasks:start(Run.on_host, self, names[at], at)
       at = at + 1
       if at > #names and self.feed then
         self.feed:hold(false)
