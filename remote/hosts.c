@@ -105,7 +105,8 @@ static bool expected(const conn *c, int64_t now) {
     return true;
   default:
     return c->was_up ? now - c->lost_at < PP_HOST_PATIENCE_NS
-                     : c->tries < PP_HOST_TRIES;
+                     : c->tries == 0 || (c->tries < PP_HOST_TRIES &&
+                                         now - c->began < PP_HOST_PATIENCE_NS);
   }
 }
 

@@ -15,9 +15,9 @@
  *               too many losses
  *
  * A host that never was up is tried PP_HOST_TRIES times before jobs wait for it
- * no longer; one that was lost for PP_HOST_PATIENCE_NS. Tries go on after that,
- * at longer and longer intervals. One that is lost PP_HOST_LOSSES times within
- * PP_HOST_LOSSES_NS is set aside.
+ * no longer, or once where that takes PP_HOST_PATIENCE_NS; one that was lost
+ * for as long. Tries go on after that, at longer and longer intervals. One that
+ * is lost PP_HOST_LOSSES times within PP_HOST_LOSSES_NS is set aside.
  */
 #ifndef PP_REMOTE_HOSTS_H
 #define PP_REMOTE_HOSTS_H
