@@ -186,7 +186,8 @@ static void note(pp_link *l, pp_job *j, const unsigned char *h, int64_t now) {
   if (l->maxrss < pp_job_maxrss(j))
     l->maxrss = pp_job_maxrss(j);
   l->node->deaths = 0;
-  t->time += j->run;
+  if (!(j->flags & PP_JOB_GHOST)) /* else that was counted as it was stopped */
+    t->time += j->run;
   t->cpu += j->cpu;
   if (t->maxrss < pp_job_maxrss(j))
     t->maxrss = pp_job_maxrss(j);

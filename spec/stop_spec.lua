@@ -445,6 +445,18 @@ describe("job:cancel", function()
     assert.are.equal(0, server:get_stats()["local"].failed)
   end)
 
+  it("counts once how long a stopped job ran", function()
+    local server <close> = pp.Server(1)
+    local job = server:submit(pp.sleep, {60})
+    running(job)
+    pp.sleep(0.01)
+    assert.is_true(job:cancel())
+    local last = server:submit(id, {1})
+    last()
+    assert.is_near(job.time.run + last.time.run,
+                   server:get_stats()["local"].time, 1e-6)
+  end)
+
   it("ends jobs that lie ready in a worker, and no others", function()
     local server <close> = pp.Server(2)
     -- short jobs of the same function make the window wide
