@@ -100,115 +100,6 @@ static int popen_(lua_State *L) {
   return call_wrapped(L);
 }
 
-/* What a job has taken away of the base globals: push the set of their names,
- * or nil. The metatable of its globals has it at 1. */
-static void push_hidden(lua_State *L, int env) {
-  if (!lua_getmetatable(L, env)) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_rawgeti(L, -1, 1);
-  lua_remove(L, -2);
-}
-
-/* next over a job's globals, then over those of the base it does not hide. */
-static int env_next(lua_State *L) {
-  bool in_env = true;
-
-  lua_settop(L, 2);
-  if (!lua_isnil(L, 2)) {
-    lua_pushvalue(L, 2);
-    in_env = lua_rawget(L, 1) != LUA_TNIL;
-    lua_pop(L, 1);
-  }
-  if (in_env) {
-    if (lua_next(L, 1) != 0)
-      return 2;
-    lua_pushnil(L);
-  }
-  lua_rawgeti(L, LUA_REGISTRYINDEX, runner_of(L, 1)->base);
-  push_hidden(L, 1);
-  lua_rotate(L, 2, 2); /* env, base, hidden, key */
-  while (lua_next(L, 2) != 0) {
-    lua_pushvalue(L, -2);
-    if (lua_rawget(L, 1) == LUA_TNIL) {
-      lua_pop(L, 1);
-      if (lua_isnil(L, 3))
-        return 2;
-      lua_pushvalue(L, -2);
-      if (lua_rawget(L, 3) == LUA_TNIL) {
-        lua_pop(L, 1);
-        return 2;
-      }
-    }
-    lua_pop(L, 2);
-  }
-  lua_pushnil(L);
-  return 1;
-}
-
-/* Reading a global that is not the job's own, where some are hidden. Upvalues:
- * base, hidden. */
-static int env_index(lua_State *L) {
-  lua_settop(L, 2);
-  lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(2)) != LUA_TNIL) {
-    lua_pushnil(L);
-  } else {
-    lua_pushvalue(L, 2);
-    lua_gettable(L, lua_upvalueindex(1));
-  }
-  return 1;
-}
-
-/* A new global. Where it is nil it is to hide one of the base: from then on the
- * job's globals have a metatable of their own. */
-static int env_newindex(lua_State *L) {
-  pp_runner *r = runner_of(L, 1);
-
-  lua_settop(L, 3);
-  if (!lua_isnil(L, 3)) {
-    lua_rawset(L, 1);
-    return 0;
-  }
-  push_hidden(L, 1);
-  if (lua_isnil(L, 4)) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->base); /* 5 */
-    lua_pushvalue(L, 2);
-    if (lua_rawget(L, 5) == LUA_TNIL)
-      return 0;
-    lua_settop(L, 3);
-    lua_newtable(L);                                /* 4: hidden */
-    lua_newtable(L);                                /* 5: metatable */
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->env_meta); /* 6 */
-    lua_pushnil(L);
-    while (lua_next(L, 6) != 0) {
-      lua_pushvalue(L, -2);
-      lua_insert(L, -2);
-      lua_rawset(L, 5);
-    }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->base);
-    lua_pushvalue(L, 4);
-    lua_pushcclosure(L, env_index, 2);
-    lua_setfield(L, 5, "__index");
-    lua_pushvalue(L, 4);
-    lua_rawseti(L, 5, 1);
-    lua_pushvalue(L, 5);
-    lua_setmetatable(L, 1);
-  }
-  lua_pushvalue(L, 2);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, 4);
-  return 0;
-}
-
-static int env_pairs(lua_State *L) {
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_pushvalue(L, 1);
-  lua_pushnil(L);
-  return 3;
-}
-
 static int on_error(lua_State *L) {
   pp_runner *r = runner_of(L, 1);
 
@@ -248,17 +139,7 @@ static int prepare(lua_State *L) {
   r->base = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   r->shared = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_newtable(L);
-  lua_pushglobaltable(L);
-  lua_setfield(L, -2, "__index");
-  lua_pushlightuserdata(L, r);
-  lua_pushcclosure(L, env_next, 1);
-  lua_pushcclosure(L, env_pairs, 1);
-  lua_setfield(L, -2, "__pairs");
-  lua_pushlightuserdata(L, r);
-  lua_pushcclosure(L, env_newindex, 1);
-  lua_setfield(L, -2, "__newindex");
-  r->env_meta = luaL_ref(L, LUA_REGISTRYINDEX);
+  pp_globals_prepare(L, r);
   for (int i = 0; i < 2; i++) {
     lua_pushstring(L, i == 0 ? "_IO_input" : "_IO_output");
     lua_pushvalue(L, -1);

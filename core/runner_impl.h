@@ -73,14 +73,15 @@ struct pp_runner {
   int base;         /* registry: the worker's globals */
   int shared; /* registry: set of the names there that calls of everywhere have
                  added, changed or (false) taken away */
-  int env_meta;
-  int traceback;        /* registry slot for the failing job's traceback */
-  int randomseed;       /* math.randomseed as it was */
-  int files[2];         /* default input and output */
-  int file_keys[2];     /* what the io library has these under there */
-  int handler;          /* message handler */
-  int path;             /* package.path as the submitting side has it */
-  pp_runner_want *want; /* NULL: nobody is asked */
+  int env_meta;            /* registry: metatable of the globals of jobs */
+  const void *env_meta_at; /* that table */
+  int traceback;           /* registry slot for the failing job's traceback */
+  int randomseed;          /* math.randomseed as it was */
+  int files[2];            /* default input and output */
+  int file_keys[2];        /* what the io library has these under there */
+  int handler;             /* message handler */
+  int path;                /* package.path as the submitting side has it */
+  pp_runner_want *want;    /* NULL: nobody is asked */
   void *want_ud;
   const struct pp_command_feed *feed;
   struct pp_lane *lane; /* that says how far chunks may go; NULL: all the way */
@@ -94,6 +95,10 @@ void pp_held_shrink(pp_runner *r, pp_held *h);
 
 /* setting.c: put a setting (number + 1) in force; 0: what was there first. */
 void pp_runner_set(pp_runner *r, uint32_t setting);
+
+/* globals.c: make the metatable of the globals of jobs, and have getmetatable
+ * and setmetatable know it. Raises. */
+void pp_globals_prepare(lua_State *L, pp_runner *r);
 
 /* Have require look on the submitting side, too. Raises. */
 void pp_runner_searchers(pp_runner *r, lua_State *L);

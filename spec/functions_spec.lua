@@ -805,3 +805,64 @@ describe("a global that a job sets to nil", function()
     assert.are.equal(os, server:submit(function() return os end)())
   end)
 end)
+
+describe("the metatable of a job's globals", function()
+  it("is its own, however it is come by, and leaves the base globals there", function()
+    local function by_getmetatable()
+      local t = getmetatable(_G)
+      local same = rawequal(t, getmetatable(_G))
+      t.__index = function(_, name) return "no " .. name end
+      t.__newindex = function(_, name) error("new " .. name, 0) end
+      return same, type(tostring), load("return some")(),
+        select(2, pcall(load("other = 1")))
+    end
+    local function by_debug()
+      debug.getmetatable(_G).__index = nil
+      return true, type(tostring), "no some", "new other"
+    end
+    local function by_setting()
+      print = nil -- luacheck: ignore 121
+      setmetatable(_G, {
+        __index = function(_, name) return "no " .. name end,
+        __newindex = function(_, name) error("new " .. name, 0) end,
+      })
+      return load("return print")() == "no print", type(tostring), load("return some")(),
+        select(2, pcall(load("other = 1")))
+    end
+    local function plain()
+      shown = 1 -- luacheck: ignore 111
+      return type(print), load("return some")(), load("return shown")()
+    end
+    for _, ncpus in ipairs({1, 0}) do
+      local server <close> = pp.Server(ncpus)
+      for _, f in ipairs({by_getmetatable, by_debug, by_setting}) do
+        assert.are.same({true, "function", "no some", "new other", n = 4},
+          table.pack(server:submit(f)()))
+        assert.are.same({"function", nil, 1, n = 3}, table.pack(server:submit(plain)()))
+      end
+    end
+  end)
+
+  it("can be taken away", function()
+    local server <close> = pp.Server(1)
+    local mine, had, standard = server:submit(function()
+      load("mine = 1")()
+      setmetatable(_G, nil)
+      return load("return mine")(), getmetatable(_G), type(print)
+    end)()
+    assert.are.equal(1, mine)
+    assert.is_nil(had)
+    assert.are.equal("function", standard)
+  end)
+
+  it("leaves what getmetatable and setmetatable are in a job as it was", function()
+    local server <close> = pp.Server(1)
+    assert.are.same({getmetatable, setmetatable, debug.getmetatable,
+                     "locked", false, "cannot change a protected metatable", n = 6},
+      table.pack(server:submit(function()
+        local t = setmetatable({}, {__metatable = "locked"})
+        return getmetatable, setmetatable, debug.getmetatable,
+          getmetatable(t), pcall(setmetatable, t, nil)
+      end)()))
+  end)
+end)
