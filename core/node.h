@@ -54,6 +54,7 @@ struct pp_node {
   bool expected; /* of a host: it may connect yet */
   int64_t due;   /* ns; of a host that is connected to for the first time: calls
                     of everywhere wait for it until then; 0: they do not */
+  uint32_t asked; /* workers, by its spec; 0: as many as it has CPUs */
   uint32_t alive;
   uint32_t open, away, spare; /* of these; see crew.h */
   uint32_t extra, serving;    /* of those away, of the open ones */

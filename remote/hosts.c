@@ -69,8 +69,8 @@ static void again(conn *c, int64_t now);
 
 /* --- nodes ---------------------------------------------------------------- */
 
-static uint32_t width(const conn *c) {
-  return c->host.workers > 0 ? (uint32_t)c->host.workers : c->cpus;
+static uint32_t width(const conn *c, const pp_node *n) {
+  return n->server->console ? 1 : n->asked > 0 ? n->asked : c->cpus;
 }
 
 static void set_state(conn *c, enum state state) {
@@ -130,7 +130,7 @@ static void open_workers(conn *c, pp_node *n) {
   n->respawn_at = 0;
   n->refusals = 0;
   pp_everywhere_pardon_node(n);
-  pp_node_resize(n, n->server->console ? 1 : width(c));
+  pp_node_resize(n, width(c, n));
 }
 
 static void close_workers(pp_node *n) {
@@ -704,6 +704,13 @@ static int attach_host(pp_server *s, pp_remote *r, const pp_host *h,
   if (n == NULL && (n = pp_node_add(s, name)) == NULL)
     return PP_ENOMEM;
   c = n->conn;
+  if (c != NULL && !same(c, h, how) && c->state != UP && n->alive == 0) {
+    n->reason = NULL;
+    detach(c, n); /* what is to be tried is not what was */
+    c = NULL;
+  }
+  if (c == NULL || n->leaving || h->workers > 0)
+    n->asked = (uint32_t)h->workers;
   if (c == NULL) {
     c = conn_for(r, h, how);
     if (c == NULL || attach(n, c) != 0)

@@ -480,6 +480,31 @@ describe("a server with hosts", function()
         .. ":25: bad argument #1 to 'remove_host' (the server has no host 'h9')\n", r.out)
     end)
 
+    it("are what they were named last", function()
+      net.lab:alias("h3", "h1", {})
+      local r = net:run [[
+        local pp = require "pp"
+        local s = pp.Server(0, "h1/2,nobody-here@h3/1")
+        print(s:wait_hosts(20))
+        s:add_host "h1/4"
+        print(s:get_active_nodes().h1)
+        s:add_host "h1"
+        print(s:get_active_nodes().h1)
+        s:add_host "h1/1"
+        print(s:get_active_nodes().h1, s:submit{function() return pp.job.node end, on = "h1"}())
+        local job = s:submit{pp.sleep, args = {0.3}, on = "h1"}
+        while job.status ~= "running" do pp.sleep(0.01) end
+        s:remove_host "h1"
+        s:add_host "h1/3"
+        print(s:get_active_nodes().h1, job())
+        s:add_host(io.popen "id -un":read() .. "@h3/2")
+        print(s:wait_hosts(20))
+        print(s:get_active_nodes().h3)
+      ]]
+      assert.matches("^false\ttable: %S+\n4\n4\n1\th1\n3\ntrue\n2\n$", r.out)
+      assert.matches("^[^\n]*'h3' cannot be used: authentication failed[^\n]*\n$", r.err)
+    end)
+
     it("leave nothing there", function()
       for _, name in ipairs {"h1", "h2"} do assert.are.same({}, net:left(name)) end
     end)

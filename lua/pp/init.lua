@@ -288,7 +288,8 @@ function pp.Server(options, hosts)
 end
 
 --- Add hosts, and begin to connect to them; does not wait. A host that was
--- removed or had failed is tried anew.
+-- removed or had failed is tried anew; one that is connected gets as many workers
+-- as the spec says.
 -- @function Server:add_host
 -- @tparam string|table spec as the option `hosts`
 function core.server_methods:add_host(spec)
