@@ -206,6 +206,17 @@ fail:
   return PP_ENOMEM;
 }
 
+/* Is it no more than names with a dot between? In others are ways out of the
+ * directories of a path, for a template may begin with `?`. */
+static bool module_name(const char *name, size_t len) {
+  char was = '.';
+
+  for (size_t i = 0; i < len; was = name[i++])
+    if (name[i] == '/' || (name[i] == '.' && was == '.'))
+      return false;
+  return was != '.';
+}
+
 bool pp_link_want(pp_link *l, const unsigned char *p, size_t len) {
   pp_engine *e = l->engine;
   const char *path = e->path, *name = (const char *)p + PP_WANT_HEAD;
@@ -221,8 +232,14 @@ bool pp_link_want(pp_link *l, const unsigned char *p, size_t len) {
     return false;
   if (j->setting != NULL) /* up to its zero byte */
     path = (const char *)j->setting->bytes;
-  r = pp_modules_find(&e->modules, path, strlen(path), name, len - PP_WANT_HEAD,
-                      &s, &tried);
+  if (l->far != NULL && !module_name(name, len - PP_WANT_HEAD)) {
+    static const char no[] = "no file: hosts name modules, not paths";
+
+    r = pp_buf_put(&tried, no, sizeof no - 1);
+  } else {
+    r = pp_modules_find(&e->modules, path, strlen(path), name,
+                        len - PP_WANT_HEAD, &s, &tried);
+  }
   if (r > 0)
     r = send_module(l, PP_MOD_FOUND, s->file, s->bytes, s->len, s);
   else if (r == 0 || r == PP_EBAD)

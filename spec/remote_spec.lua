@@ -175,6 +175,22 @@ describe("a server with hosts", function()
         ]]):format(dir)))
       end)
 
+      it("sends modules, not files by their paths", function()
+        local dir = run.directory()
+        os.execute("mkdir " .. dir .. "/sub")
+        local f = io.open(dir .. "/sub/spec_own.lua", "w")
+        f:write "return 'own'\n"
+        f:close()
+        assert.are.equal("own\tfalse\tfalse\tfalse\n", prints(transport, ([[
+          package.path = "?;?.lua;%s/?.lua"
+          local function has(name)
+            return s:submit(function() return (pcall(require, name)) end)()
+          end
+          print(s:submit(function() return (require "sub.spec_own") end)(), has "%s/sub/spec_own",
+            has "sub/spec_own", has(("%s/sub/spec_own"):gsub("/", ".")))
+        ]]):format(dir, dir, dir)))
+      end)
+
       it("sends a module once to a host, and anew when its file has changed", function()
         local dir = run.directory()
         local random = {}
