@@ -32,7 +32,9 @@ function hosts.no_namespaces()
   if not succeeds "[ $(id -u) = 0 ]" then return "namespaces need root" end
   if not succeeds "command -v ip" then return "there is no ip(8) here (iproute2)" end
   local name = "pptry" .. math.random(10000)
-  if not succeeds(("ip netns add %s && ip netns del %s"):format(name, name)) then
+  -- In a chroot that is no mount they can be made, but nothing runs in them.
+  if not succeeds(("ip netns add %s && { ip netns exec %s true; ok=$?; ip netns del %s && exit $ok; }")
+    :format(name, name, name)) then
     return "no network namespace can be made here"
   end
 end
