@@ -8,7 +8,7 @@ set(PPSH_AGENT_FILES "" CACHE STRING
 
 # Nothing of these runs in a worker: core/agent_stubs.c stands for them.
 set(driver_only main repl berths capture editor crew far far_send feed life link link_kids
-  link_send lua_given lua_input modules outlet serial serial_kids serial_modules serial_state
+  link_send link_take lua_given lua_input modules outlet serial serial_kids serial_modules serial_state
  
   options prompt script standby lua_lines)
 # Those who watch a run.
