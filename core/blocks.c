@@ -155,3 +155,26 @@ void pp_blocks_trim(pp_blocks *b) {
   for (int i = 0; i < PP_BLOCKS; i++)
     drop(b, i);
 }
+
+/* --- buffers -------------------------------------------------------------- */
+
+static unsigned char *grow(pp_home *home, unsigned char *p, size_t len,
+                           size_t was, size_t *cap) {
+  pp_blocks *b = ((pp_block_home *)(void *)home)->blocks;
+  size_t size = size_of(*cap); /* the size of a block of that size, too */
+  unsigned char *q =
+      p == NULL ? pp_block_new(b, size) : pp_block_resize(b, p, was, size);
+
+  (void)len;
+  if (q != NULL)
+    *cap = size;
+  return q;
+}
+
+static void release(pp_home *home, unsigned char *p, size_t cap) {
+  pp_block_free(((pp_block_home *)(void *)home)->blocks, p, cap);
+}
+
+pp_block_home pp_block_home_of(pp_blocks *b) {
+  return (pp_block_home){{PP_BLOCK_LEAST, grow, release}, b};
+}

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "buf.h"
+
 #define PP_BLOCK_LEAST ((size_t)2 << 20)
 #define PP_BLOCKS_KEPT ((size_t)256 << 20)
 #define PP_BLOCKS 4
@@ -46,6 +48,12 @@ void pp_block_free(pp_blocks *b, void *p, size_t size);
 /* Both sizes are large. NULL without memory: then p is as it was; to shrink
  * never fails. */
 void *pp_block_resize(pp_blocks *b, void *p, size_t from, size_t to);
+/* A home of buffers (buf.h) from PP_BLOCK_LEAST bytes on. */
+typedef struct pp_block_home {
+  pp_home home; /* first */
+  pp_blocks *blocks;
+} pp_block_home;
+pp_block_home pp_block_home_of(pp_blocks *b);
 /* Let go what is kept. */
 void pp_blocks_trim(pp_blocks *b);
 static inline bool pp_blocks_any(const pp_blocks *b) {

@@ -17,7 +17,7 @@ void pp_buf_clear(pp_buf *b) {
   pp_home *home = b->home;
 
   if (b->afar)
-    home->release(home, b->data);
+    home->release(home, b->data, b->cap);
   else if (b->data != NULL)
     pp_buf_realloc(b->data, 0);
   memset(b, 0, sizeof *b);
@@ -28,7 +28,7 @@ void pp_buf_clear(pp_buf *b) {
 static bool go_home(pp_buf *b, size_t need) {
   size_t cap = b->afar && need < b->cap / 2 * 3 ? b->cap / 2 * 3 : need;
   unsigned char *p =
-      b->home->grow(b->home, b->afar ? b->data : NULL, b->len, &cap);
+      b->home->grow(b->home, b->afar ? b->data : NULL, b->len, b->cap, &cap);
 
   if (p == NULL)
     return false;
@@ -58,7 +58,7 @@ int pp_buf_reserve_slow(pp_buf *b, size_t n) {
     return PP_ENOMEM;
   if (b->afar) { /* no room there any more */
     memcpy(p, b->data, b->len);
-    b->home->release(b->home, b->data);
+    b->home->release(b->home, b->data, b->cap);
     b->afar = false;
   }
   b->data = p;

@@ -18,15 +18,17 @@
 #include "base.h"
 
 /*
- * Where buffers that have one go as they grow, in place of the heap (cargo.h).
- * grow: memory for *cap bytes or more, how many in *cap, with the first len of
- * those at p (NULL: none); p is no more then. NULL: there is none, and p stays.
+ * Where buffers that have one go as they grow, in place of the heap (cargo.h,
+ * blocks.h). grow: memory for *cap bytes or more, how many in *cap, with the
+ * first len of the `was` at p (NULL: none); p is no more then. NULL: there is
+ * none, and p stays. release: of the cap bytes at p.
  */
 typedef struct pp_home pp_home;
 struct pp_home {
   size_t least; /* bytes; fewer stay in the heap */
-  unsigned char *(*grow)(pp_home *h, unsigned char *p, size_t len, size_t *cap);
-  void (*release)(pp_home *h, unsigned char *p);
+  unsigned char *(*grow)(pp_home *h, unsigned char *p, size_t len, size_t was,
+                         size_t *cap);
+  void (*release)(pp_home *h, unsigned char *p, size_t cap);
 };
 
 typedef struct pp_buf {

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "wire.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -291,10 +292,11 @@ static bool extend(pp_hold *h, pp_slot *s, size_t need) {
 }
 
 static unsigned char *grow(pp_home *home, unsigned char *p, size_t len,
-                           size_t *cap) {
+                           size_t was_cap, size_t *cap) {
   pp_hold *h = (pp_hold *)(void *)home;
   pp_slot s, *was = p != NULL ? &h->busy[at_of(h, p)] : NULL;
 
+  (void)was_cap;
   if (was != NULL && extend(h, was, *cap)) {
     *cap = was->cap;
     return was->p;
@@ -315,11 +317,12 @@ static unsigned char *grow(pp_home *home, unsigned char *p, size_t len,
   return s.p;
 }
 
-static void release(pp_home *home, unsigned char *p) {
+static void release(pp_home *home, unsigned char *p, size_t cap) {
   pp_hold *h = (pp_hold *)(void *)home;
   unsigned i = at_of(h, p);
   pp_slot s = h->busy[i];
 
+  (void)cap;
   h->busy[i] = h->busy[--h->nbusy];
   unsent(h, s);
 }
@@ -449,6 +452,26 @@ pp_cargo *pp_cargo_of(pp_hold *h, pp_buf *b) {
   size_t len = b->len;
 
   return counted(h, pp_hold_take(h, b), len);
+}
+
+static void free_own(pp_cargo *c) {
+  pp_block_free(c->ud, (void *)(uintptr_t)c->p, c->len);
+  free(c);
+}
+
+pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *p, size_t len) {
+  pp_cargo *c = calloc(1, sizeof *c);
+
+  if (c == NULL) {
+    pp_block_free(b, p, len);
+    return NULL;
+  }
+  c->refs = 1;
+  c->len = len;
+  c->p = p;
+  c->gone = free_own;
+  c->ud = b;
+  return c;
 }
 
 pp_cargo *pp_cargo_copy(pp_hold *h, const void *bytes, size_t len) {

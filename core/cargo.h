@@ -110,16 +110,18 @@ void pp_windows_trim(pp_windows *w);
 
 /*
  * The driver's count of who needs a payload: jobs, blobs, what is on its way.
- * It is in the driver's hold or in a worker's. `gone` sees to the memory after
- * the last.
+ * It is in the driver's hold or in a worker's; or, what came from another
+ * machine, in memory of its own. `gone` sees to that after the last.
  */
 typedef struct pp_cargo pp_cargo;
+struct pp_blocks;
 struct pp_cargo {
   uint32_t refs;
   size_t len;
   uint64_t at;            /* of the payload */
   const unsigned char *p; /* mapped */
-  pp_slot slot;           /* in which it is; of a worker's: p NULL */
+  pp_slot slot;           /* in which it is; of a worker's: p NULL; cap 0: it is
+                             in no file but this process's own memory */
   pp_window window;       /* of a worker's */
   void (*gone)(pp_cargo *c);
   void *ud; /* gone's */
@@ -134,6 +136,13 @@ static inline void pp_cargo_unref(pp_cargo *c) {
   if (c != NULL && --c->refs == 0)
     c->gone(c);
 }
+/* Can another process be told where it is? If not, none can change it. */
+static inline bool pp_cargo_shared(const pp_cargo *c) {
+  return c != NULL && c->slot.cap > 0;
+}
+/* A block (blocks.h) of so many bytes, which passes in any case; NULL without
+ * memory. */
+pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *p, size_t len);
 /* What a buffer holds, which is empty then; NULL without memory. One
  * reference. */
 pp_cargo *pp_cargo_of(pp_hold *h, pp_buf *b);

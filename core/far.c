@@ -74,19 +74,6 @@ static bool pong(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
   return true;
 }
 
-static bool result_bytes(pp_link *l, const unsigned char *p, size_t n) {
-  pp_ring *out = &l->map.lane->out;
-
-  if (l->broken)
-    return true; /* its worker is being ended */
-  if (pp_ring_room(out) < n)
-    return false; /* it cannot be: a link takes all but a piece of a frame */
-  memcpy(pp_ring_end(out, l->map.out), p, n);
-  pp_ring_publish(out, n);
-  pp_link_drain(l);
-  return true;
-}
-
 /* It wrote to stdout or stderr. */
 static bool output(pp_link *l, const unsigned char *p, size_t n) {
   pp_outlet *o;
@@ -271,7 +258,8 @@ static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
     l->node->stuck_since = 0;
     return true;
   case PP_R_BYTES:
-    return result_bytes(l, p, n);
+    pp_link_take(l, p, n);
+    return true;
   case PP_R_OUTPUT:
     return output(l, p, n);
   case PP_R_SETTLED:
@@ -287,42 +275,79 @@ static bool message(pp_far *f, int type, uint32_t lane, const unsigned char *p,
   }
 }
 
+/* How many bytes are to be in f->rx before it can be looked at again. */
+static size_t wanted(const pp_far *f) {
+  return PP_RELAY_HEAD +
+         (f->rx.len < PP_RELAY_HEAD ? 0 : pp_get32(f->rx.data + 4));
+}
+
+/* Take some of what is there: bytes, SIZE_MAX when that makes no sense. What
+ * BYTES bring goes on as it comes, not when the last is there. */
+static size_t take(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
+  uint32_t head, len;
+  size_t k;
+
+  if (f->part > 0) {
+    k = n < f->part ? n : f->part;
+    f->part -= (uint32_t)k;
+    return message(f, PP_R_BYTES, f->part_lane, p, (uint32_t)k, now) ? k
+                                                                     : SIZE_MAX;
+  }
+  if (f->rx.len > 0 || n < PP_RELAY_HEAD) { /* it comes in pieces */
+    k = wanted(f) - f->rx.len;
+    if (k > n)
+      k = n;
+    if (pp_buf_put(&f->rx, p, k) != 0) {
+      pp_far_broken(f, "not enough memory");
+      return k;
+    }
+    if (f->rx.len < PP_RELAY_HEAD)
+      return k;
+    p = f->rx.data;
+    n = f->rx.len;
+  } else {
+    k = 0;
+  }
+  head = pp_get32(p);
+  len = pp_get32(p + 4);
+  if (len > PP_RELAY_MAX) {
+    pp_far_broken(f, "it sent a message too long");
+    return k;
+  }
+  if (n < PP_RELAY_HEAD + len) {
+    if ((head & 0xff) == PP_R_BYTES) {
+      f->part = len;
+      f->part_lane = head >> 8;
+      f->rx.len = 0;
+      return k > 0 ? k : PP_RELAY_HEAD;
+    }
+    if (k > 0)
+      return k;
+    if (pp_buf_put(&f->rx, p, n) != 0)
+      pp_far_broken(f, "not enough memory");
+    return n;
+  }
+  if (!message(f, (int)(head & 0xff), head >> 8, p + PP_RELAY_HEAD, len, now))
+    return SIZE_MAX;
+  f->rx.len = 0;
+  return k > 0 ? k : PP_RELAY_HEAD + len;
+}
+
 void pp_far_data(pp_far *f, const unsigned char *p, size_t n) {
   int64_t now = pp_now_ns();
-  const unsigned char *at = p, *end = p + n;
 
   if (f->over)
     return;
   f->heard = now;
-  if (f->rx.len > 0) { /* a message that came in pieces */
-    if (pp_buf_put(&f->rx, p, n) != 0) {
-      pp_far_broken(f, "not enough memory");
-      return;
-    }
-    at = f->rx.data;
-    end = at + f->rx.len;
-  }
-  while (end - at >= (ptrdiff_t)PP_RELAY_HEAD && !f->over) {
-    uint32_t head = pp_get32(at), len = pp_get32(at + 4);
+  while (n > 0 && !f->over) {
+    size_t k = take(f, p, n, now);
 
-    if (len > PP_RELAY_MAX) {
-      pp_far_broken(f, "it sent a message too long");
-      return;
-    }
-    if ((size_t)(end - at) < PP_RELAY_HEAD + len)
-      break;
-    if (!message(f, (int)(head & 0xff), head >> 8, at + PP_RELAY_HEAD, len,
-                 now)) {
+    if (k == SIZE_MAX) {
       pp_far_broken(f, "it sent a message that makes no sense");
       return;
     }
-    at += PP_RELAY_HEAD + len;
-  }
-  if (f->rx.len > 0) {
-    f->rx.len = (size_t)(end - at);
-    memmove(f->rx.data, at, f->rx.len);
-  } else if (at < end && pp_buf_put(&f->rx, at, (size_t)(end - at)) != 0) {
-    pp_far_broken(f, "not enough memory");
+    p += k;
+    n -= k;
   }
 }
 
@@ -404,6 +429,7 @@ void pp_far_lost(pp_far *f, const char *why) {
   f->why = NULL;
   pp_depot_clear(&f->depot);
   f->rx.len = f->tx.len = f->open = 0;
+  f->part = 0;
 }
 
 void pp_far_bye(pp_far *f) {

@@ -67,6 +67,8 @@ struct pp_far {
   int64_t rtt;           /* ns, about the least of late */
   int64_t skew;          /* ns, its clock less ours */
   pp_buf rx, tx;
+  uint32_t part;      /* bytes that are to come of a BYTES, */
+  uint32_t part_lane; /* for this lane */
   size_t open; /* where in tx the head of a BYTES is that may grow; or 0 */
   pp_flane *dirty, **dirty_end;
   pp_flane **lanes; /* by index */

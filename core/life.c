@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "capture.h"
 #include "depend.h"
 #include "engine.h"
@@ -176,6 +177,9 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   e->blobs.hold = &e->hold;
   e->scratch.home = &e->hold.home;
   e->blocks = pp_state_blocks(L);
+  e->arrivals = pp_blocks_make();
+  if (e->arrivals != NULL)
+    e->arrivals->most = PP_BLOCKS_KEPT;
   pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO || o->top,
                 o->progress == PP_PROGRESS_ALWAYS);
   e->meter.table = pp_top_lines;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
@@ -165,6 +166,8 @@ static void finish(pp_link *l) {
   free(l->sent);
   free(l->hanging);
   pp_buf_clear(&l->rx_buf);
+  if (l->rx_own != NULL)
+    pp_block_free(e->arrivals, l->rx_own, l->rx_len);
   pp_lane_unmap(&l->map);
   free(l);
   e->closing--;

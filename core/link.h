@@ -78,12 +78,13 @@ struct pp_link {
   size_t tx_n, tx_cap, tx_at; /* tx_at: pieces done */
   bool lulled;                /* in the engine's list of these */
   pp_link *next_lulled;
-  bool answering; /* a module is on its way to it */
-  bool broken;    /* it sent nonsense: nothing is read any more */
-  pp_job *rx;     /* whose result comes in parts */
-  int rx_type;    /* what else comes in parts; 0: nothing */
-  pp_buf rx_buf;
-  size_t rx_len; /* bytes it will have */
+  bool answering;        /* a module is on its way to it */
+  bool broken;           /* it sent nonsense: nothing is read any more */
+  pp_job *rx;            /* whose result comes in parts */
+  int rx_type;           /* what else comes in parts; 0: nothing */
+  pp_buf rx_buf;         /* what is here of it, or */
+  unsigned char *rx_own; /* a block of a large one of a remote worker */
+  size_t rx_got, rx_len; /* bytes that are here, and it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];
   uint64_t stops[2]; /* of the result at hand: where its output ends */
   pp_berth *berth;   /* where its worker puts cargo; NULL: nowhere */
@@ -97,6 +98,8 @@ struct pp_link {
 pp_link *pp_link_open(pp_node *n, uint32_t number);
 /* Take what it has produced: results, output. */
 void pp_link_drain(pp_link *l);
+/* The same of what comes from a remote one, to be put behind that. */
+void pp_link_take(pp_link *l, const unsigned char *p, size_t n);
 /* Its process has ended (status as of wait(2)), or never was (status -1, why
  * an errno), or its host is lost (-2). Jobs go back or fail. Frees the link
  * when the loop is done. */

@@ -19,6 +19,12 @@ static inline uint64_t pp_link_skew(const pp_link *l) {
   return l->far != NULL ? (uint64_t)l->far->owner->skew : 0;
 }
 
+/* Is this told by saying where it is? Then it is returned: not to another
+ * machine, or what only this process has. */
+static inline pp_cargo *pp_link_afar(const pp_link *l, pp_cargo *c) {
+  return l->far == NULL && pp_cargo_shared(c) ? c : NULL;
+}
+
 /* There is something new in its ring `in`. */
 static inline void pp_link_wake(pp_link *l) {
   if (l->far != NULL)

@@ -119,7 +119,7 @@ static void send_parts(pp_link *l, const unsigned char *head, size_t head_len,
         goto fail;
       t->job = pp_job_ref(j);
     }
-  if (pp_job_load(j) != NULL && l->far == NULL) {
+  if (pp_link_afar(l, pp_job_load(j)) != NULL) {
     unsigned char ref[PP_REF_SIZE];
 
     pp_put_ref(ref, pp_job_load(j)->at, pp_job_load(j)->len,
@@ -142,7 +142,7 @@ static void answer(pp_link *l, uint32_t parent, uint32_t key, pp_job *j) {
   unsigned char *h = frame + PP_FRAME_HEAD;
   const char *node = pp_engine_name(l->engine, j->node);
   size_t name = j->worker > 0 ? strnlen(node, NAME_MOST) : 0;
-  const pp_cargo *afar = l->far == NULL ? pp_job_load(j) : NULL;
+  const pp_cargo *afar = pp_link_afar(l, pp_job_load(j));
   const void *part[3] = {j->result, NULL, NULL};
   size_t len[3] = {afar != NULL ? 0 : j->result_len, 0, 0};
 

@@ -262,17 +262,13 @@ void pp_link_unsend(pp_link *l) {
   l->tx_n = l->tx_at = 0;
 }
 
-/* Is this told by saying where it is? Not on another machine. */
-static pp_cargo *afar(const pp_link *l, pp_cargo *c) {
-  return l->far == NULL ? c : NULL;
-}
-
 static size_t blob_head(const pp_link *l, const pp_blob *b, unsigned char *p) {
   size_t n = PP_FRAME_HEAD + PP_BLOB_HEAD;
 
-  pp_frame_head(p, PP_F_BLOB | (afar(l, b->cargo) != NULL ? PP_F_AFAR : 0),
+  pp_frame_head(p,
+                PP_F_BLOB | (pp_link_afar(l, b->cargo) != NULL ? PP_F_AFAR : 0),
                 PP_BLOB_HEAD + 4 * (uint64_t)b->ndeps +
-                    (afar(l, b->cargo) != NULL ? PP_REF_SIZE : b->len));
+                    (pp_link_afar(l, b->cargo) != NULL ? PP_REF_SIZE : b->len));
   memset(p + PP_FRAME_HEAD, 0, PP_BLOB_HEAD);
   p += PP_FRAME_HEAD;
   pp_put32(p + PP_BLOB_ID, b->id);
@@ -289,8 +285,8 @@ static int send_one(pp_link *l, pp_blob *b) {
   pp_piece *t;
 
   n = blob_head(l, b, head);
-  total =
-      n + 4 * (size_t)b->ndeps + (afar(l, b->cargo) != NULL ? PP_REF_SIZE : 0);
+  total = n + 4 * (size_t)b->ndeps +
+          (pp_link_afar(l, b->cargo) != NULL ? PP_REF_SIZE : 0);
   own = malloc(total);
   if (own == NULL)
     return PP_ENOMEM;
@@ -298,7 +294,7 @@ static int send_one(pp_link *l, pp_blob *b) {
   for (uint32_t i = 0; i < b->ndeps; i++)
     pp_put32(own + n + 4 * (size_t)i,
              b->deps[i] != NULL ? b->deps[i]->id : PP_BLOB_NONE);
-  if (afar(l, b->cargo) != NULL)
+  if (pp_link_afar(l, b->cargo) != NULL)
     pp_put_ref(own + total - PP_REF_SIZE, b->cargo->at, b->cargo->len,
                b->cargo->slot.cap);
   t = pp_link_piece(l, own, total);
@@ -307,7 +303,7 @@ static int send_one(pp_link *l, pp_blob *b) {
     return PP_ENOMEM;
   }
   t->owned = own;
-  if (afar(l, b->cargo) == NULL) {
+  if (pp_link_afar(l, b->cargo) == NULL) {
     t = pp_link_piece(l, b->bytes, b->len);
     if (t == NULL)
       return PP_ENOMEM; /* the half frame before it goes with the link */

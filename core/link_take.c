@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
@@ -162,6 +163,12 @@ bool pp_link_taken(const pp_link *l, const pp_job *j) {
          claimed(l, j->seq);
 }
 
+/* A large frame will come in parts. */
+static void expect(pp_link *l, size_t len) {
+  l->rx_len = len;
+  l->rx_got = l->rx_buf.len = 0;
+}
+
 /* One whole frame in the ring, or the beginning of a large one. Returns bytes
  * to consume, 0 to wait for more, SIZE_MAX when it makes no sense. */
 static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
@@ -191,8 +198,7 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
                  ? PP_FRAME_HEAD + (size_t)len
                  : SIZE_MAX;
     l->rx_type = (int)(head & 0xff);
-    l->rx_len = (size_t)len;
-    l->rx_buf.len = 0;
+    expect(l, (size_t)len);
     return PP_FRAME_HEAD;
   }
   if (len < PP_RES_HEAD || (afar && len != PP_RES_HEAD + PP_REF_SIZE))
@@ -221,25 +227,53 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
     broken(l, "a result larger than memory");
     return SIZE_MAX;
   }
-  l->rx_len = (size_t)len - PP_RES_HEAD;
-  l->rx_buf.len = 0;
+  expect(l, (size_t)len - PP_RES_HEAD);
+  if (l->far != NULL && l->engine->arrivals != NULL &&
+      pp_block_large(l->rx_len))
+    l->rx_own = pp_block_new(l->engine->arrivals, l->rx_len);
   l->rx = j;
   memcpy(l->rx_head, body, PP_RES_HEAD);
   return PP_FRAME_HEAD + PP_RES_HEAD;
 }
 
-/* More of a large one. The buffer grows with what has come, not with what was
- * promised. */
+/* PP_ENOMEM. A buffer grows with what has come, not with what was promised, and
+ * so does the memory of a block. */
+static int keep_part(pp_link *l, const unsigned char *p, size_t n) {
+  if (l->rx_own == NULL && pp_buf_put(&l->rx_buf, p, n) != 0)
+    return PP_ENOMEM;
+  if (l->rx_own != NULL)
+    memcpy(l->rx_own + l->rx_got, p, n);
+  l->rx_got += n;
+  return 0;
+}
+
+/* All of a large result is here. */
+static void keep_whole(pp_link *l, pp_job *j) {
+  unsigned char *own = l->rx_own;
+  pp_cargo *c;
+
+  l->rx_own = NULL;
+  if (own != NULL) {
+    c = pp_cargo_own(l->engine->arrivals, own, l->rx_len);
+    if (c == NULL || pp_job_give_load(j, c) != 0)
+      no_memory(l, j);
+  } else {
+    pp_job_give_result(j, l->rx_buf.data, l->rx_len);
+    memset(&l->rx_buf, 0, sizeof l->rx_buf);
+  }
+}
+
+/* More of a large one. */
 static size_t take_part(pp_link *l, const unsigned char *p, size_t used,
                         int64_t now) {
-  size_t n = l->rx_len - l->rx_buf.len;
+  size_t n = l->rx_len - l->rx_got;
   pp_job *j = l->rx;
 
   if (n > used)
     n = used;
-  if (pp_buf_put(&l->rx_buf, p, n) != 0)
+  if (keep_part(l, p, n) != 0)
     return SIZE_MAX; /* the job is lost with its worker, and says so */
-  if (l->rx_buf.len == l->rx_len && l->rx_type != 0) {
+  if (l->rx_got == l->rx_len && l->rx_type != 0) {
     pp_buf whole = l->rx_buf;
     bool ok;
 
@@ -249,14 +283,44 @@ static size_t take_part(pp_link *l, const unsigned char *p, size_t used,
     pp_buf_clear(&whole);
     return ok ? n : SIZE_MAX;
   }
-  if (l->rx_buf.len == l->rx_len) {
+  if (l->rx_got == l->rx_len) {
     l->rx = NULL;
     note(l, j, (const unsigned char *)l->rx_head, now);
-    pp_job_give_result(j, l->rx_buf.data, l->rx_len);
-    memset(&l->rx_buf, 0, sizeof l->rx_buf);
+    keep_whole(l, j);
     arrived(l, j, now);
   }
   return n;
+}
+
+static bool in_parts(const pp_link *l) {
+  return l->rx != NULL || l->rx_type != 0;
+}
+
+void pp_link_take(pp_link *l, const unsigned char *p, size_t n) {
+  pp_ring *out = &l->map.lane->out;
+
+  if (l->broken)
+    return;                                    /* its worker is being ended */
+  if (in_parts(l) && pp_ring_used(out) == 0) { /* past the ring */
+    size_t k = take_part(l, p, n, pp_now_ns());
+
+    if (k == SIZE_MAX) {
+      broken(l, "frame");
+      return;
+    }
+    p += k;
+    n -= k;
+    if (n == 0 && in_parts(l))
+      return;
+  }
+  /* There is room: a link leaves nothing there but a piece of a frame. */
+  if (n > pp_ring_room(out)) {
+    broken(l, "ring");
+    return;
+  }
+  memcpy(pp_ring_end(out, l->map.out), p, n);
+  pp_ring_publish(out, n);
+  pp_link_drain(l);
 }
 
 void pp_link_drain(pp_link *l) {
@@ -275,7 +339,7 @@ void pp_link_drain(pp_link *l) {
       broken(l, "ring");
       break;
     }
-    bool parts = l->rx != NULL || l->rx_type != 0;
+    bool parts = in_parts(l);
 
     if (used == 0 || (!parts && used < PP_FRAME_HEAD))
       break;

@@ -201,7 +201,8 @@ static int collect(lua_State *L) {
   if (j->server != NULL)
     pp_server_seen(j->server, j);
   pp_engine_leave(e);
-  if (j->state == PP_JOB_DONE && j->result != NULL && pp_job_load(j) == NULL &&
+  if (j->state == PP_JOB_DONE && j->result != NULL &&
+      !pp_cargo_shared(pp_job_load(j)) &&
       pp_plain_open(&in, j->result, j->result_len) > 0 &&
       in.left <= (uint64_t)most) {
     n = (int)in.left;

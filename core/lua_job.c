@@ -162,10 +162,11 @@ int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
   unsigned char *copy;
   int n;
 
-  if (pp_job_load(j) == NULL)
+  if (pp_job_load(j) != NULL) /* the last may be garbage, and its memory what
+                                 this needs */
+    pp_state_expect(L, j->result_len);
+  if (!pp_cargo_shared(pp_job_load(j)))
     return pp_codec_unpack(e->codec, L, j->result, j->result_len, NULL, 0);
-  /* What the last result was may be garbage, and its memory what this needs. */
-  pp_state_expect(L, j->result_len);
   n = unpack_string(L, j->result, j->result_len);
   if (n != 0)
     return n;

@@ -288,6 +288,44 @@ describe("a server with hosts", function()
     end)
   end
 
+  it("gives large results of hosts to jobs here and there, and errors", function()
+    local r = net:run([=[
+      local pp = require "pp"
+      local s = pp.Server(1, "h1/2")
+      assert(s:wait_hosts(20))
+      local function make(n)
+        local t = {}
+        for i = 1, n do t[i] = i * 1.5 end
+        return {t, ("0123456789"):rep(n)}
+      end
+      local function look(m) return #m[1], m[1][#m[1]], #m[2], m[2]:sub(-3) end
+      local made = s:submit{function(n) return make(n) end, args = {600000}, on = "h1"}
+      local jobs = {}
+      for i, where in ipairs{"local", "h1", "local", "h1"} do
+        jobs[i] = s:submit{look, args = {made}, on = where}
+      end
+      for _, j in ipairs(jobs) do j:wait() print(j.node, j()) end
+      print(look(made()))
+      -- Several at once, of sizes on both sides of what goes in one piece.
+      for i = 1, 24 do
+        jobs[i] = s:submit{function(n) return ("x"):rep(n), n end, args = {i * 300001}, on = "h1"}
+      end
+      local all = 0
+      for i = 1, 24 do
+        local got, n = jobs[i]()
+        assert(#got == n and got == ("x"):rep(n))
+        all = all + n
+      end
+      print(all)
+      local ok, e = s:submit{function() error(("y"):rep(5 << 20), 0) end, on = "h1"}:pcall()
+      print(ok, #e.message)
+    ]=])
+    assert.are.equal("", r.err)
+    local line = "600000\t900000.0\t6000000\t789\n"
+    assert.are.equal("local\t" .. line .. "h1\t" .. line .. "local\t" .. line .. "h1\t" .. line
+      .. line .. "90000300\nfalse\t5242880\n", r.out)
+  end)
+
   describe("and its hosts", function()
     it("are nodes by the names they were given", function()
       local r = net:run([[
