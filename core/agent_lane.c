@@ -95,6 +95,17 @@ static pp_span *last_span(pp_alane *l) {
   return &l->spans[l->nspans++];
 }
 
+static void credit(pp_agent *a, pp_alane *l, size_t n) {
+  unsigned char p[4];
+
+  l->credit += (uint32_t)n;
+  if (l->credit < PP_RELAY_CREDIT / 8)
+    return; /* not worth a message: most of the window is left */
+  pp_put32(p, l->credit);
+  pp_agent_say(a, PP_R_CREDIT, l->index, p, sizeof p);
+  l->credit = 0;
+}
+
 /* Add bytes, or what is in stock, to what waits. False without memory. */
 static bool queue(pp_alane *l, const void *p, size_t n) {
   pp_span *s;
@@ -108,6 +119,21 @@ static bool queue(pp_alane *l, const void *p, size_t n) {
   return true;
 }
 
+/* The same, but into the ring what there is room for at once. */
+static bool pass(pp_agent *a, pp_alane *l, const unsigned char *p, size_t n) {
+  pp_ring *in = &l->map.lane->in;
+  size_t room = l->runs && l->first_span == l->nspans ? pp_ring_room(in) : 0;
+  size_t k = n < room ? n : room;
+
+  if (k > 0) {
+    memcpy(pp_ring_end(in, l->map.in), p, k);
+    pp_ring_publish(in, k);
+    l->wrote = true;
+    credit(a, l, k);
+  }
+  return k == n || queue(l, p + k, n - k);
+}
+
 static bool queue_stock(pp_alane *l, pp_stock *t) {
   pp_span *s;
 
@@ -119,17 +145,6 @@ static bool queue_stock(pp_alane *l, pp_stock *t) {
   s->stock = t;
   t->users++;
   return true;
-}
-
-static void credit(pp_agent *a, pp_alane *l, size_t n) {
-  unsigned char p[4];
-
-  l->credit += (uint32_t)n;
-  if (l->credit < PP_RELAY_CREDIT / 8)
-    return; /* not worth a message: most of the window is left */
-  pp_put32(p, l->credit);
-  pp_agent_say(a, PP_R_CREDIT, l->index, p, sizeof p);
-  l->credit = 0;
 }
 
 /* What comes next in the first span. */
@@ -150,8 +165,9 @@ static void push(pp_agent *a, pp_alane *l) {
   pp_lane *lane = l->map.lane;
   pp_ring *in = &lane->in;
   size_t own = 0;
-  bool wrote = false;
+  bool wrote = l->wrote;
 
+  l->wrote = false;
   while (l->runs && l->first_span < l->nspans) {
     pp_span *s = &l->spans[l->first_span];
     const unsigned char *p = NULL;
@@ -188,8 +204,15 @@ static void push(pp_agent *a, pp_alane *l) {
       s->at += n;
     }
   }
-  if (wrote)
-    pp_lane_wake(lane, PP_WANTS_INPUT);
+  if (wrote) {
+    bool all = l->first_span == l->nspans;
+
+    /* For a part of a frame it need not wake up, until that is a good one. */
+    l->wrote = all && !l->whole && pp_ring_room(in) >= PP_RING / 2;
+    if (!l->wrote)
+      pp_lane_wake(lane, PP_WANTS_INPUT);
+    l->whole = l->whole && !all;
+  }
   if (l->first_span == l->nspans) {
     l->first_span = l->nspans = 0;
     l->queue.len = l->queue_at = 0;
@@ -353,7 +376,7 @@ static bool body(pp_agent *a, pp_alane *l, const unsigned char *p, size_t n) {
 
   l->left -= n;
   if (t == NULL)
-    return queue(l, p, n);
+    return pass(a, l, p, n);
   if (pp_buf_put(&t->bytes, p, n) != 0)
     return false;
   t->got += n;
@@ -374,6 +397,7 @@ bool pp_alane_bytes(pp_agent *a, pp_alane *l, const unsigned char *p,
       k = l->left < n ? (size_t)l->left : n;
       if (!body(a, l, p, k))
         return false;
+      l->whole = l->whole || l->left == 0;
       p += k;
       n -= k;
       continue;
@@ -393,6 +417,7 @@ bool pp_alane_bytes(pp_agent *a, pp_alane *l, const unsigned char *p,
     if (need == 0 || !begin(a, l))
       return false;
     l->nhead = 0;
+    l->whole = l->whole || l->left == 0;
   }
   if (l->runs)
     push(a, l);

@@ -43,6 +43,8 @@ struct pp_alane {
   pp_span *spans;
   size_t nspans, cap_spans, first_span;
   uint32_t credit; /* bytes gone into the ring, not yet told */
+  bool wrote;      /* into the ring, and its worker was not woken since; */
+  bool whole;      /* a frame's last bytes are among what goes or waits */
   /* jobs */
   uint32_t sent, told; /* the last that came; that the driver knows is begun */
   uint64_t early[PP_WINDOW / 64]; /* bits: recalled, and still to come */

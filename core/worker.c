@@ -65,6 +65,7 @@ typedef struct worker {
   pp_hold hold;       /* of results */
   pp_windows windows; /* on what it is given */
   pp_blocks *blocks;  /* of its Lua heap */
+  pp_block_home heap; /* of results that no hold is for, and large frames */
   uint32_t trimmed;   /* lane's, as last seen */
   size_t moved;       /* bytes in these since the collector was told */
   size_t lean;        /* bytes of its own when it last gave them back */
@@ -82,6 +83,7 @@ typedef struct worker {
   size_t stack_room;         /* bytes it may have */
   pp_buf out, in;            /* a result, a job */
   size_t frame;     /* where the frame being read ends: consume this much */
+  pp_buf big;       /* or what it is in */
   unsigned pending; /* results the driver was not told of */
   int64_t pending_since;
   pp_buf fed;                   /* what came for the command of its job */
@@ -428,6 +430,7 @@ static void taken(void *ud) {
   if (w->frame > 0)
     consume(w, w->frame);
   w->frame = 0;
+  pp_buf_clear(&w->big);
 }
 
 static _Noreturn void give_up(const char *why) {
@@ -465,7 +468,8 @@ static void send_result(worker *w, pp_buf *out) {
   size_t body = out->len - head;
   pp_slot s;
 
-  if (!out->afar || out->len < PP_CARGO_LEAST) {
+  if (!out->afar || w->hold.end == 0 || out->len < PP_CARGO_LEAST) {
+    w->moved += out->afar ? body : 0;
     pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD);
     send_bytes(w, out->data, out->len);
     return;
@@ -523,7 +527,7 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   out = w->out;
   memset(&w->out, 0, sizeof w->out);
   out.len = 0;
-  out.home = &w->hold.home;
+  out.home = w->hold.end > 0 ? &w->hold.home : &w->heap.home;
   if (pp_buf_reserve(&out, PP_FRAME_HEAD + 256) != 0)
     give_up("not enough memory");
   out.len = PP_FRAME_HEAD;
@@ -698,15 +702,17 @@ static void read_bytes(worker *w, unsigned char *p, size_t len) {
 
 /* A frame that is not whole in the ring: collect it. */
 static void big_frame(worker *w, int type, size_t len) {
-  unsigned char *p = malloc(len ? len : 1);
+  pp_buf b = {.home = &w->heap.home};
 
-  if (p == NULL)
+  if (pp_buf_reserve(&b, len) != 0)
     give_up("not enough memory for a frame");
+  w->moved += b.afar ? len : 0;
   consume(w, PP_FRAME_HEAD);
-  read_bytes(w, p, len);
+  read_bytes(w, b.data, len);
   w->frame = 0;
-  frame(w, type, p, len);
-  free(p);
+  w->big = b;
+  frame(w, type, b.data, len);
+  pp_buf_clear(&w->big);
 }
 
 /* Read frames into memory until one of this type has come: its payload is
@@ -1028,6 +1034,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->hold.told = true;
   w->windows.fd = shm;
   w->blocks = pp_state_blocks(s->L);
+  w->heap = pp_block_home_of(w->blocks);
   atomic_store(&w->blocks->most, PP_BLOCKS_KEPT);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
