@@ -51,6 +51,11 @@ local own = {
   progress = "boolean",
 }
 
+-- A number without fraction as an integer; all else as it is.
+local function whole(v)
+  return math.type(v) == "float" and math.tointeger(v) or v
+end
+
 -- Checked options of map or imap, with what submit is to know apart.
 local function read_options(name, options)
   local o, spec = {}, {}
@@ -68,6 +73,7 @@ local function read_options(name, options)
       o[k] = v
     end
   end
+  o.chunk, o.buffer = whole(o.chunk), whole(o.buffer)
   local c = o.chunk
   if c ~= nil and c ~= "auto" and (math.type(c) ~= "integer" or c < 1) then
     bad(4, 3, name, "chunk must be 'auto' or an integer >= 1, got %s", tostring(c))
@@ -114,7 +120,7 @@ local function new_run(server, name, f, source, options, all)
   local o, spec = read_options(name, options)
   spec[1] = f
   local keep = o.keep and not spec.retry_errors
-  local n = type(source) == "table" and rawget(source, "n")
+  local n = whole(type(source) == "table" and rawget(source, "n"))
   if n and (math.type(n) ~= "integer" or n < 0) then
     bad(3, 2, name, "its n must be an integer >= 0, got %s", tostring(n))
   end
@@ -188,7 +194,7 @@ function Run:take(want)
   if not self.pull then
     local left = self.n - self.at
     if not self.fixed then
-      want = math.min(want, (left + 2 * self.workers - 1) // (2 * self.workers))
+      want = math.min(want, (left - 1) // (2 * self.workers) + 1)
     end
     return self.at + 1, math.min(want, left)
   end
