@@ -121,7 +121,7 @@ static int set_jobs(pp_options *o, const char *option, const char *value) {
   for (p = value; *p >= '0' && *p <= '9' && n <= PP_JOBS_MAX; p++)
     n = n * 10 + (*p - '0');
   if (p > value && n > PP_JOBS_MAX)
-    return bad_value(option, value, "at most 100000 workers");
+    return bad_value(option, value, "at most 16000 workers");
   if (p == value || *p != '\0')
     return bad_value(option, value, want);
   o->jobs = (int)n;

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { PP_JOBS_MAX = 100000 };
+enum { PP_JOBS_MAX = 16000 }; /* as pp.Server's ncpus */
 
 typedef enum pp_log_level {
   PP_LOG_ERROR,

@@ -751,6 +751,18 @@ describe("the options of map and imap", function()
     }
   end)
 
+  it("may be floats where they are whole", function()
+    local server <close> = pp.Server{ncpus = 1, retries = 1.0}
+    assert.are.same({2, 3, n = 2},
+      server:map(function(x) return x + 1 end, {1, 2, 9, n = 4 / 2}, {chunk = 4 / 2}))
+    local sum = 0
+    for _, x in server:imap(id, pp.range(1, 9), {buffer = 9 / 3, chunk = 1.0}) do
+      sum = sum + x
+    end
+    assert.are.equal(45, sum)
+    assert.are.equal("a\n", server:sh("echo a", {limit = 1e3})().stdout)
+  end)
+
   it("that are submit's are refused likewise", function()
     local server <close> = pp.Server(1)
     refuse{

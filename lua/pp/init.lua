@@ -224,7 +224,7 @@ function pp.Server(options, hosts)
     end
     return core.nested()
   end
-  local retries = options.retries
+  local retries = whole(options.retries)
   if retries == nil then
     retries = 2
   elseif math.type(retries) ~= "integer" or retries < 0 or retries > 0x7fffffff then

@@ -96,6 +96,7 @@ function core.server_methods:sh(cmd, options)
       end
       how[k] = v
     elseif k == "limit" then
+      v = math.type(v) == "float" and math.tointeger(v) or v
       if math.type(v) ~= "integer" or v < 0 then
         bad(2, "sh", "limit must be an integer >= 0, got %s", tostring(v))
       end
