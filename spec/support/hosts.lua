@@ -33,7 +33,8 @@ function hosts.no_namespaces()
   if not succeeds "command -v ip" then return "there is no ip(8) here (iproute2)" end
   local name = "pptry" .. math.random(10000)
   -- In a chroot that is no mount they can be made, but nothing runs in them.
-  if not succeeds(("ip netns add %s && { ip netns exec %s true; ok=$?; ip netns del %s && exit $ok; }")
+  if not succeeds(("ip netns add %s && "
+      .. "{ ip netns exec %s true; ok=$?; ip netns del %s && exit $ok; }")
     :format(name, name, name)) then
     return "no network namespace can be made here"
   end
