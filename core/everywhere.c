@@ -128,19 +128,33 @@ bool pp_everywhere_hopeless(const pp_server *s) {
   return true;
 }
 
-void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
+/* Say what failed in a worker of the node (NULL: of any) and what comes of
+ * that; false when nothing has. */
+static bool say_failed(const pp_server *s, const pp_node *n, const char *what,
+                       char *out, size_t size) {
   char text[300] = "";
 
-  if (pp_server_here(s) && s->calls.here.failed != NULL)
+  if (pp_server_here(s) && s->calls.here.failed != NULL &&
+      (n == NULL || n == s->local))
     message_of(s->calls.here.failed, text, sizeof text);
   for (uint32_t i = 0; i < s->calls.nseats && *text == '\0'; i++)
-    if (s->calls.seats[i].failed != NULL)
+    if (s->calls.seats[i].failed != NULL &&
+        (n == NULL || n == s->calls.seats[i].node))
       message_of(s->calls.seats[i].failed, text, sizeof text);
-  if (*text != '\0') {
-    snprintf(out, size,
-             "no worker can be used: a call of everywhere failed: %s", text);
+  if (*text != '\0')
+    snprintf(out, size, "%s: a call of everywhere failed: %s", what, text);
+  return *text != '\0';
+}
+
+void pp_everywhere_why_not(const pp_node *n, bool all, char *out, size_t size) {
+  say_failed(n->server, n,
+             all ? "no worker can be used" : "not all workers can be used", out,
+             size);
+}
+
+void pp_everywhere_why(const pp_server *s, char *out, size_t size) {
+  if (say_failed(s, NULL, "no worker can be used", out, size))
     return;
-  }
   snprintf(out, size, "no worker is left or to be expected");
   for (const pp_node *n = s->local->next; n != NULL; n = n->next)
     if (n->reason != NULL && *n->reason != '\0') {

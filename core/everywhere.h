@@ -126,6 +126,10 @@ void pp_everywhere_lost_here(struct pp_server *s, struct pp_server *here,
  * why, as the message of their error. */
 bool pp_everywhere_hopeless(const struct pp_server *s);
 void pp_everywhere_why(const struct pp_server *s, char *out, size_t size);
+/* Why all, or some, workers of a node are not used; `out` stays when that is
+ * not because of calls. */
+void pp_everywhere_why_not(const struct pp_node *n, bool all, char *out,
+                           size_t size);
 /* Try again where calls have failed: everywhere; at one node, whose workers all
  * are new. */
 void pp_everywhere_pardon(struct pp_server *s);

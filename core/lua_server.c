@@ -462,7 +462,7 @@ static void tell(told *t, const pp_server *s, const pp_node *n) {
   if (n->reason != NULL)
     snprintf(t->why, sizeof t->why, "%s", n->reason);
   else if (barred || n->barred > 0)
-    pp_everywhere_why(s, t->why, sizeof t->why);
+    pp_everywhere_why_not(n, barred, t->why, sizeof t->why);
   if (barred && !s->closed && n->state == PP_NODE_UP)
     t->state = "failed";
 }

@@ -221,11 +221,13 @@ describe("everywhere", function()
     local server <close> = pp.Server(1)
     local _, err = server:spawn(function() pp.Server():everywhere(print) end):pcall()
     assert.is_truthy(err.message:find("everywhere cannot be called in a job", 1, true))
+    local line = debug.getinfo(1, "l").currentline + 2
     local list = server:everywhere(function()
       return pcall(function() return pp.Server():spawn(math.abs, 1)() end)
     end)
     assert.is_false(list[1][1])
-    assert.is_truthy(list[1][2]:find("cannot submit jobs", 1, true))
+    assert.is_truthy(list[1][2]:find("^%S*everywhere_spec.lua:" .. line
+      .. ": a call of everywhere, or @SET, cannot submit jobs$"), list[1][2])
   end)
 
   it("comes after jobs that jobs before it have submitted", function()
@@ -434,6 +436,21 @@ describe("a worker where a call fails", function()
       print(ok, err.kind)
     ]])
     assert.are.equal("false\tconnect\n", r.out)
+  end)
+
+  it("says in get_stats whether it failed in some workers or in all", function()
+    local r = child.run([[
+      local pp = require "pp"
+      local server = pp.Server(2)
+      server:everywhere(function() if pp.job.worker == 1 then error("no way", 0) end end)
+      local stats = server:get_stats()["local"]
+      print(stats.state, stats.reason)
+      server:everywhere(error, "not here", 0)
+      stats = server:get_stats()["local"]
+      print(stats.state, (stats.reason:gsub(": n.*", "")))
+    ]])
+    assert.are.equal("connected\tnot all workers can be used: a call of everywhere failed: no way\n"
+      .. "failed\tno worker can be used: a call of everywhere failed\n", r.out)
   end)
 
   it("is stopped by the server's timeout", function()
@@ -719,11 +736,13 @@ describe("everywhere on a server of no workers", function()
     local server <close> = pp.Server(0)
     local _, err = server:spawn(function() pp.Server():everywhere(print) end):pcall()
     assert.is_truthy(err.message:find("everywhere cannot be called in a job", 1, true))
+    local line = debug.getinfo(1, "l").currentline + 2
     local list = server:everywhere(function()
       return pcall(function() return pp.Server():spawn(math.abs, 1)() end)
     end)
     assert.is_false(list[1][1])
-    assert.is_truthy(list[1][2]:find("cannot submit jobs", 1, true))
+    assert.is_truthy(list[1][2]:find("^%S*everywhere_spec.lua:" .. line
+      .. ": a call of everywhere, or @SET, cannot submit jobs$"), list[1][2])
   end)
 
   it("is taken back when a callback fails, and by Ctrl-C", function()

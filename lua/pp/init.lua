@@ -222,7 +222,11 @@ function pp.Server(options, hosts)
         bad(1, "Server", "option '%s' is for the script to set; a job has the running server", k)
       end
     end
-    return core.nested()
+    local ok, server = pcall(core.nested)
+    if not ok then
+      error(server, 2)
+    end
+    return server
   end
   local retries = whole(options.retries)
   if retries == nil then
