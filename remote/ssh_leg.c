@@ -166,11 +166,12 @@ void pp_leg_broken(pp_leg *h, int rc, const char *doing) {
   } else if (h->state == PP_LEG_METHODS || h->state == PP_LEG_AUTH) {
     pp_auth_describe(h, tried, sizeof tried);
     pp_leg_error(h, error, sizeof error);
-    if (h->eof || h->disconnected)
-      pp_ssh_fail(
-          c, PP_END_AUTH, "%sauthentication failed (%s)%s", where, tried,
-          h->disconnect[0] != '\0' ? error
-                                   : ": the server closed the connection");
+    if ((h->eof || c->lost) && !h->disconnected)
+      /* A server that has had enough says so. */
+      pp_ssh_fail(c, PP_END_LOST,
+                  "%sthe server closed the connection during authentication "
+                  "(%s)",
+                  where, tried);
     else
       pp_ssh_fail(c, PP_END_AUTH, "%sauthentication failed (%s)%s", where,
                   tried, error);

@@ -161,6 +161,26 @@ describe("a host that is lost", function()
     assert.is_true(tonumber(again) >= 2)
   end)
 
+  it("while it lets one in is tried again", function()
+    -- sshd asks for the keys; the first time who asks dies.
+    local keys = net.lab:path "keys"
+    local f = assert(io.open(keys, "w"))
+    f:write(([[[ -e %s.asked ] || { : >%s.asked; kill -9 $PPID; }; cat %s]]):format(keys, keys,
+      net.lab:path "authorized_keys"))
+    f:close()
+    net:sshd("asks", {lines = {"AuthorizedKeysFile none", "AuthorizedKeysCommand /bin/sh " .. keys,
+      "AuthorizedKeysCommandUser " .. io.popen "id -un":read()}})
+    for _, transport in ipairs {"libssh2", "ssh"} do
+      os.remove(keys .. ".asked")
+      local r = net:run(([[
+        local s = require "pp".Server{ncpus = 0, hosts = "asks/1", transport = "%s"}
+        print(s:submit(function() return "let in" end)())
+      ]]):format(transport))
+      assert.are.same({"let in\n", ""}, {r.out, r.err})
+      assert.is_true(os.remove(keys .. ".asked"))
+    end
+  end)
+
   it("is set aside when that happens again and again", function()
     local p = net:start [[
       local pp = require "pp"
