@@ -157,14 +157,23 @@ static void why(const pp_choice *c, char *out, size_t size) {
 
   snprintf(out, size, "no worker is to be expected on '%.80s%s'", c->text,
            c->len > 80 ? "..." : "");
-  for (const pp_node *n = c->server->local; n != NULL; n = n->next)
-    if (in_set(c, n) && n->reason != NULL && *n->reason != '\0') {
-      size_t len = strlen(out);
+  for (const pp_node *n = c->server->local; n != NULL; n = n->next) {
+    const char *reason = n->reason;
+    size_t len = strlen(out);
+    char text[400] = "";
 
-      snprintf(out + len, size - len, "%s '%s': %s", sep, pp_node_name(n),
-               n->reason);
-      sep = "; host";
+    if (!in_set(c, n))
+      continue;
+    if ((reason == NULL || *reason == '\0') && n->barred > 0) {
+      pp_everywhere_why_not(n, n->barred >= n->ncpus, text, sizeof text);
+      reason = text;
     }
+    if (reason == NULL || *reason == '\0')
+      continue;
+    snprintf(out + len, size - len, "%s '%s': %s", sep, pp_node_name(n),
+             reason);
+    sep = "; host";
+  }
 }
 
 bool pp_choice_hopeless(const pp_job *j) {

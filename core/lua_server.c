@@ -459,7 +459,7 @@ static void tell(told *t, const pp_server *s, const pp_node *n) {
   t->node = *n;
   t->state = s->closed ? "closed" : pp_node_state_name(n);
   t->why[0] = '\0';
-  if (n->reason != NULL)
+  if (n->reason != NULL && *n->reason != '\0')
     snprintf(t->why, sizeof t->why, "%s", n->reason);
   else if (barred || n->barred > 0)
     pp_everywhere_why_not(n, barred, t->why, sizeof t->why);

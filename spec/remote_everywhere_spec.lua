@@ -126,6 +126,12 @@ describe("everywhere, with hosts,", function()
       end, arg[1])
       print(list[1].ok, list[1].node, list[1].error.message)
       print(select(2, s:submit(function() end):pcall()).message)
+      print(s:get_stats().h1.state, s:get_stats().h1.reason)
+      do
+        local t <close> = pp.Server{ncpus = 1, hosts = "h1/1"}
+        t:everywhere(function() assert(pp.job.node == "local", "it is not there") end)
+        print(select(2, t:submit{function() end, on = "h1"}:pcall()).message)
+      end
       io.stdout:flush()
       io.open(arg[2]):close()
       s:remove_host "h1"
@@ -134,7 +140,10 @@ describe("everywhere, with hosts,", function()
       print(s:submit(function() return pp.job.node end)())
     ]], {args = {flag .. "2", go.path}})
     p:expect "false\th1\t[^\n]*it is not there\n"
-    p:expect "no worker can be used: a call of everywhere failed: [^\n]*it is not there\n"
+    local why = "no worker can be used: a call of everywhere failed: [^\n]*it is not there\n"
+    p:expect(why)
+    p:expect("failed\t" .. why)
+    p:expect("no worker is to be expected on 'h1': host 'h1': " .. why)
     os.execute(("touch %s2"):format(flag))
     go:open()
     local r = finish(p)
