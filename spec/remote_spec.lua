@@ -175,6 +175,19 @@ describe("a server with hosts", function()
         ]]):format(dir)))
       end)
 
+      it("tells jobs that hosts are not theirs to change", function()
+        local no = ":4: which hosts there are is not for a job to change\n"
+        assert.are.equal("true\n" .. no .. no, (prints(transport, [[
+          local function change(name)
+            require "pp".Server()[name](require "pp".Server(), "h2")
+          end
+          print(s:submit(function() return require "pp".Server():wait_hosts() end)())
+          for _, name in ipairs {"add_host", "remove_host"} do
+            print(select(2, s:submit(change, {name}):pcall()).message)
+          end
+        ]]):gsub("[^\n]*(:%d+: which)", "%1")))
+      end)
+
       it("sends modules, not files by their paths", function()
         local dir = run.directory()
         os.execute("mkdir " .. dir .. "/sub")

@@ -299,6 +299,8 @@ end
 function core.server_methods:add_host(spec)
   if spec == nil then
     bad(1, "add_host", "spec must be a string or a list of strings, got nil")
+  elseif core.running() then
+    error("which hosts there are is not for a job to change", 2)
   end
   local hosts, wrong = read_hosts(spec)
   if not hosts then
@@ -306,11 +308,18 @@ function core.server_methods:add_host(spec)
   end
   if core.closed(self) then
     error("attempt to use a closed server", 2)
-  elseif core.running() then
-    error("which hosts there are is not for a job to change", 2)
   end
   local o = how[self] or {}
   core.attach(self, hosts, o.transport, o.agent == "installed")
+end
+
+if not core.hosts then -- on a host, where there are jobs only
+  function core.server_methods.remove_host()
+    error("which hosts there are is not for a job to change", 2)
+  end
+  function core.server_methods.wait_hosts()
+    return true
+  end
 end
 
 --- Change the number of local workers, at once. When it shrinks, running jobs
