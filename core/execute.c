@@ -320,8 +320,11 @@ no:
   return false;
 }
 
-/* What a job has set that is not a global: default files, a hook. */
+/* What a job has set that is not a global: default files, a hook, and that
+ * nothing is collected. */
 static void reset(lua_State *L, pp_runner *r) {
+  if (PP_UNLIKELY(!lua_gc(L, LUA_GCISRUNNING)))
+    lua_gc(L, LUA_GCRESTART);
   if (lua_gethook(L) != NULL)
     lua_sethook(L, NULL, 0, 0);
   for (int i = 0; i < 2; i++) {

@@ -175,9 +175,27 @@ static int error_tostring(lua_State *L) {
   return 1;
 }
 
+/* "what: " .. err, as with the strings that errors of Lua's are. */
+static int error_concat(lua_State *L) {
+  lua_settop(L, 2);
+  for (int i = 1; i <= 2; i++) {
+    lua_pushvalue(L, i);
+    if (!is_error(L) && !lua_isstring(L, i))
+      return luaL_error(L, "attempt to concatenate a %s value",
+                        luaL_typename(L, i));
+    luaL_tolstring(L, i, NULL);
+    lua_replace(L, i);
+    lua_settop(L, 2);
+  }
+  lua_concat(L, 2);
+  return 1;
+}
+
 void pp_open_error(lua_State *L) {
   luaL_newmetatable(L, PP_ERROR_META);
   lua_pushcfunction(L, error_tostring);
   lua_setfield(L, -2, "__tostring");
+  lua_pushcfunction(L, error_concat);
+  lua_setfield(L, -2, "__concat");
   lua_setfield(L, -2, "error_meta");
 }

@@ -166,6 +166,23 @@ describe("what a job sets that is no global", function()
     assert.is_true(out)
     assert.are.equal("", input)
   end)
+
+  it("does not reach the next: that nothing is collected", function()
+    local server <close> = pp.Server(1)
+    local function running() return collectgarbage "isrunning" end
+    assert.is_false(server:spawn(function()
+      collectgarbage "stop"
+      return collectgarbage "isrunning"
+    end)())
+    assert.is_true(server:spawn(running)())
+    assert.has_error(function()
+      server:spawn(function()
+        collectgarbage "stop"
+        error "left so"
+      end)()
+    end)
+    assert.is_true(server:spawn(running)())
+  end)
 end)
 
 describe("modules without a file", function()
