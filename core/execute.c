@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "execute_impl.h"
+#include "message.h"
 #include "plain.h"
 #include "pure.h"
 #include "state.h"
@@ -427,6 +429,29 @@ void pp_execute_untraced(lua_State *L, pp_call *c) {
   lua_rawseti(L, LUA_REGISTRYINDEX, c->r->traceback);
 }
 
+/* A large string by itself: its bytes are a tail. False: it is something else,
+ * or there is no memory for its head. */
+static bool leave_tail(lua_State *L, pp_call *c, int at) {
+  pp_runner *r = c->r;
+  const char *s;
+  size_t len;
+
+  if (lua_type(L, at) != LUA_TSTRING)
+    return false;
+  s = lua_tolstring(L, at, &len);
+  if (!pp_block_large(len) || pp_buf_reserve(c->out, 3 + PP_VARINT_MAX) != 0)
+    return false;
+  lua_pushvalue(L, at);
+  lua_rawseti(L, LUA_REGISTRYINDEX, r->tail_slot);
+  pp_buf_byte(c->out, MSG_FORMAT); /* room was reserved */
+  pp_buf_varint(c->out, 1);
+  pp_buf_byte(c->out, LEAD_LONGSTR);
+  pp_buf_varint(c->out, len);
+  r->tail = s;
+  r->tail_len = len;
+  return true;
+}
+
 /* Runs protected. Leaves the RESULT body in c->out. */
 static int run(lua_State *L) {
   pp_call *c = lua_touserdata(L, 1);
@@ -465,6 +490,8 @@ static int run(lua_State *L) {
   if (PP_UNLIKELY(c->flags & PP_JOBF_BASE))
     pp_runner_settle_base(r, L, 1);
   n = c->flags & PP_JOBF_QUIET ? 0 : lua_gettop(L) - first + 1;
+  if (r->tails && n == 1 && leave_tail(L, c, first))
+    return 0;
   if (pp_codec_pack(r->codec, L, first, n, "result", c->out, NULL) != 0) {
     c->kind = PP_KIND_UNSENDABLE;
     pp_execute_untraced(L, c);
@@ -478,6 +505,19 @@ static int report(lua_State *L) {
 
   lua_remove(L, 1);
   return append_error(L, c, c->kind);
+}
+
+void pp_runner_tails(pp_runner *r) { r->tails = true; }
+
+size_t pp_runner_tail(const pp_runner *r, const unsigned char **p) {
+  *p = (const unsigned char *)r->tail;
+  return r->tail_len;
+}
+
+void pp_runner_untail(pp_runner *r) {
+  lua_pushboolean(r->L, 0);
+  lua_rawseti(r->L, LUA_REGISTRYINDEX, r->tail_slot);
+  r->tail_len = 0;
 }
 
 int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
@@ -528,6 +568,7 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
   r->now.attempt = pp_get32(p + PP_JOB_ATTEMPT);
   r->now.active = true;
   r->now.seeded = false;
+  r->tail_len = 0;
   r->with.no_memory = false;
   r->with.fn = c.fn;
   r->with.job = (pp_list){c.deps, c.ndeps};

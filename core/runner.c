@@ -127,6 +127,8 @@ static int prepare(lua_State *L) {
   lua_getglobal(L, "math");
   lua_getfield(L, -1, "randomseed");
   r->randomseed = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0);
+  r->tail_slot = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pop(L, 1);
   wrap(L, r, "math", "randomseed", seeding);
   wrap(L, r, "os", "execute", execute);

@@ -89,6 +89,14 @@ int pp_runner_job(pp_runner *r, const unsigned char *p, size_t len,
                   const unsigned char *rest, size_t rest_len, pp_buf *out,
                   void (*taken)(void *ud), void *ud);
 
+/* Of a large string that is a result by itself, RESULT payloads may end before
+ * its bytes, if that is asked for: those are a tail, which stays until it is
+ * let go. */
+void pp_runner_tails(pp_runner *r);
+/* The tail of the last result: bytes; 0: it has none. */
+size_t pp_runner_tail(const pp_runner *r, const unsigned char **p);
+void pp_runner_untail(pp_runner *r);
+
 /* The same while another job runs, in the midst of a C function that it has
  * called: in a thread of its own, and all that one has set is as before
  * afterwards, random numbers included. */

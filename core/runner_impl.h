@@ -87,6 +87,10 @@ struct pp_runner {
   struct pp_lane *lane; /* that says how far chunks may go; NULL: all the way */
   bool armed, light;    /* pp_lane_light has been called; what it said */
   pp_buf answer;        /* scratch */
+  bool tails;           /* results may have one: */
+  int tail_slot;        /* registry: the string, */
+  const char *tail;     /* its bytes, */
+  size_t tail_len;      /* how many; 0: none */
   pp_windows *windows;  /* where those of blobs are closed */
 };
 

@@ -36,6 +36,11 @@ typedef struct outside {
   pp_blocks *blocks;           /* a reference */
   size_t expected;             /* bytes of large strings since then: */
   int64_t collecting;          /* ns it took to collect all, the last time */
+  size_t string_at;            /* where in its block a long string's bytes are;
+                                  0: not known */
+  unsigned char *lent;         /* block of a string to be; NULL: none */
+  size_t lent_len;             /* bytes of the string */
+  bool offered;                /* that string is being made */
   lua_State *main;             /* NULL until made */
   lua_State *volatile *slot;   /* pp_state_at_close */
   lua_State *volatile running; /* read by signal handlers */
@@ -139,6 +144,13 @@ static void *move(outside *o, void *p, size_t osize, size_t nsize) {
 
   if (was && is)
     return pp_block_resize(o->blocks, p, osize, nsize);
+  if (PP_UNLIKELY(o->offered && p == NULL &&
+                  nsize == o->string_at + o->lent_len + 1)) {
+    q = o->lent;
+    o->lent = NULL;
+    o->offered = false;
+    return q;
+  }
   q = is ? pp_block_new(o->blocks, nsize) : get(o, nsize);
   if (q == NULL || p == NULL)
     return q;
@@ -183,6 +195,79 @@ static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
   if (q != NULL)
     o->memory.used += nsize - osize;
   return q;
+}
+
+/* --- strings that are there already -------------------------------------- */
+
+static void *probe(void *ud, void *p, size_t osize, size_t nsize) {
+  outside *o = ud;
+  void *q = allocate(o, p, osize, nsize);
+
+  if (p == NULL && nsize > 0) {
+    o->lent = q;
+    o->lent_len = nsize;
+  }
+  return q;
+}
+
+/* Find out where the bytes of a long string are. May raise. */
+static void learn_strings(lua_State *L) {
+  static const char text[] = "a string that is longer than what Lua calls a "
+                             "short one, which share their memory";
+  outside *o = outside_of(L);
+  const char *s;
+  ptrdiff_t at;
+
+  lua_setallocf(L, probe, o);
+  s = lua_pushlstring(L, text, sizeof text - 1);
+  lua_setallocf(L, allocate, o);
+  at = (const unsigned char *)s - o->lent;
+  if (at > 0 && at < 64 && o->lent_len == (size_t)at + sizeof text)
+    o->string_at = (size_t)at;
+  o->lent = NULL;
+  lua_pop(L, 1);
+}
+
+size_t pp_state_string_at(lua_State *L) { return outside_of(L)->string_at; }
+
+size_t pp_state_string_size(lua_State *L, size_t n) {
+  return outside_of(L)->string_at + n + 1;
+}
+
+void pp_state_lend(lua_State *L, unsigned char *block, size_t n) {
+  outside *o = outside_of(L);
+
+  o->lent = block;
+  o->lent_len = n;
+  o->offered = false;
+}
+
+unsigned char *pp_state_unlend(lua_State *L) {
+  outside *o = outside_of(L);
+  unsigned char *block = o->lent;
+
+  o->lent = NULL;
+  o->offered = false;
+  return block;
+}
+
+void pp_state_push(lua_State *L, const void *p, size_t n) {
+  outside *o;
+  void *ud;
+
+  if (PP_LIKELY(!pp_block_large(n)) || lua_getallocf(L, &ud) != allocate) {
+    lua_pushlstring(L, p, n);
+    return;
+  }
+  o = ud;
+  if (o->lent != NULL && n == o->lent_len &&
+      (const unsigned char *)p == o->lent + o->string_at) {
+    o->offered = true; /* until it is taken, or called back */
+    lua_pushlstring(L, p, n);
+    o->offered = false;
+  } else {
+    lua_pushlstring(L, p, n);
+  }
 }
 
 /* --- warnings ------------------------------------------------------------ */
@@ -387,6 +472,7 @@ static int open_all(lua_State *L) {
   luaL_setfuncs(L, coroutine_funcs, 0);
   lua_getglobal(L, LUA_STRLIBNAME);
   luaL_setfuncs(L, pp_letters, 0);
+  learn_strings(L);
   return 0;
 }
 

@@ -52,6 +52,22 @@ struct pp_blocks *pp_state_blocks(lua_State *L);
  */
 void pp_state_expect(lua_State *L, size_t bytes);
 
+/*
+ * A large string need not be copied when its bytes come to where they are to be
+ * in its own block: a block of pp_state_string_size(n) bytes of this state's,
+ * and in it the n bytes from pp_state_string_at on (0: that cannot be). Who has
+ * put them there lends the block; if the string is pushed by pp_state_push
+ * meanwhile it is that, with a head that is written over what comes before the
+ * bytes; else the block is as it was.
+ */
+size_t pp_state_string_at(lua_State *L);
+size_t pp_state_string_size(lua_State *L, size_t n);
+void pp_state_lend(lua_State *L, unsigned char *block, size_t n);
+/* No longer: the block, or NULL if it is a string now. */
+unsigned char *pp_state_unlend(lua_State *L);
+/* lua_pushlstring. In a state of another maker, too. */
+void pp_state_push(lua_State *L, const void *p, size_t n);
+
 /* Collect all, and give what is free in this process back to the system. May
  * run finalizers. */
 void pp_state_slim(lua_State *L);

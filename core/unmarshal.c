@@ -5,6 +5,7 @@
 #include "bind.h"
 #include "closure.h"
 #include "names.h"
+#include "state.h"
 
 /* An error of these bytes, with its message on top. */
 int pp_malformed(pp_dec *d, const char *what) {
@@ -122,7 +123,7 @@ static int get_string(pp_dec *d) {
   if (pp_rd_varint(&d->r, &n) < 0 || n > pp_rd_left(&d->r) ||
       pp_rd_bytes(&d->r, (size_t)n, &p) < 0)
     return pp_malformed(d, "string cut short");
-  lua_pushlstring(d->L, (const char *)p, (size_t)n);
+  pp_state_push(d->L, p, (size_t)n);
   record(d);
   return 0;
 }

@@ -43,6 +43,9 @@
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
+/* A job that needs more is not looked at closely: lone_string. */
+#define LONE_DEPS 64u
+
 /* A job frame's payload, for later. */
 typedef struct stashed {
   struct stashed *next;
@@ -82,8 +85,11 @@ typedef struct worker {
   uintptr_t stack;           /* where its C stack begins */
   size_t stack_room;         /* bytes it may have */
   pp_buf out, in;            /* a result, a job */
-  size_t frame;     /* where the frame being read ends: consume this much */
-  pp_buf big;       /* or what it is in */
+  size_t frame; /* where the frame being read ends: consume this much */
+  pp_buf big;   /* or what it is in, */
+  size_t lent;  /* or bytes of the block that is lent to the state */
+  const unsigned char *rest; /* what follows the head of a job, there */
+  size_t nrest;
   unsigned pending; /* results the driver was not told of */
   int64_t pending_since;
   pp_buf fed;                   /* what came for the command of its job */
@@ -431,6 +437,13 @@ static void taken(void *ud) {
     consume(w, w->frame);
   w->frame = 0;
   pp_buf_clear(&w->big);
+  if (w->lent > 0) {
+    unsigned char *p = pp_state_unlend(pp_runner_state(w->runner));
+
+    if (p != NULL)
+      pp_block_free(w->blocks, p, w->lent);
+    w->lent = 0;
+  }
 }
 
 static _Noreturn void give_up(const char *why) {
@@ -465,9 +478,19 @@ static void check_trimmed(worker *w) {
 static void send_result(worker *w, pp_buf *out) {
   const size_t head = PP_FRAME_HEAD + PP_RES_HEAD;
   unsigned char f[PP_FRAME_HEAD + PP_RES_HEAD + PP_REF_SIZE];
-  size_t body = out->len - head;
+  size_t body = out->len - head, rest;
+  const unsigned char *tail;
   pp_slot s;
 
+  rest = pp_runner_tail(w->runner, &tail);
+  if (rest > 0) {
+    pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD + rest);
+    send_bytes(w, out->data, out->len);
+    send_bytes(w, tail, rest);
+    w->moved += rest;
+    pp_runner_untail(w->runner);
+    return;
+  }
   if (!out->afar || w->hold.end == 0 || out->len < PP_CARGO_LEAST) {
     w->moved += out->afar ? body : 0;
     pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD);
@@ -523,6 +546,10 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   if (afar) {
     rest = look(w, p, len);
     w->moved += rest.len;
+  } else if (w->rest != NULL) {
+    rest.p = w->rest;
+    rest.len = w->nrest;
+    w->rest = NULL;
   }
   out = w->out;
   memset(&w->out, 0, sizeof w->out);
@@ -533,7 +560,8 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   out.len = PP_FRAME_HEAD;
   r = (at.outer == NULL ? pp_runner_job : pp_runner_inner)(
       w->runner, p, len, rest.p, rest.len, &out, taken, w);
-  pp_window_close(&w->windows, &rest);
+  if (afar)
+    pp_window_close(&w->windows, &rest);
   if (in.cap <= 1 << 20) {
     pp_buf_clear(&w->in);
     w->in = in;
@@ -700,15 +728,67 @@ static void read_bytes(worker *w, unsigned char *p, size_t len) {
   }
 }
 
+/* Bytes of a string, if so many bytes of a message are one by itself; or 0. */
+static size_t lone_bytes(size_t len) {
+  for (unsigned k = 4; k < 9; k++) { /* of its length */
+    size_t n = len - 3 - k;
+
+    if (n >> 7 * (k - 1) > 0 && n >> 7 * k == 0)
+      return n;
+  }
+  return 0;
+}
+
+/* Read the rest of a large job: its arguments may be a string by itself, and
+ * come to where that is to have its bytes. False: they cannot be. */
+static bool lone_string(worker *w, unsigned char *head, size_t len) {
+  lua_State *L = pp_runner_state(w->runner);
+  size_t ndeps = pp_get32(head + PP_JOB_NDEPS), at = pp_state_string_at(L), n;
+  unsigned char *block, *p;
+
+  if (at == 0 || ndeps > LONE_DEPS || pp_get32(head + PP_JOB_EXTRA) > 0 ||
+      pp_get32(head + PP_JOB_FLAGS) & (PP_JOBF_CHUNK | PP_JOBF_INLINE))
+    return false;
+  len -= PP_JOB_HEAD + 4 * ndeps;
+  n = lone_bytes(len);
+  if (!pp_block_large(n) || len - n > at)
+    return false;
+  w->lent = pp_state_string_size(L, n);
+  block = pp_block_new(w->blocks, w->lent);
+  if (block == NULL)
+    give_up("not enough memory for a frame");
+  p = block + at - (len - n);
+  w->moved += len;
+  read_bytes(w, head + PP_JOB_HEAD, 4 * ndeps);
+  read_bytes(w, p, len);
+  w->rest = p;
+  w->nrest = len;
+  w->frame = 0;
+  pp_state_lend(L, block, n);
+  frame(w, PP_F_JOB, head, PP_JOB_HEAD + 4 * ndeps);
+  w->rest = NULL; /* it may have been taken back */
+  taken(w);
+  return true;
+}
+
 /* A frame that is not whole in the ring: collect it. */
 static void big_frame(worker *w, int type, size_t len) {
   pp_buf b = {.home = &w->heap.home};
+  unsigned char head[PP_JOB_HEAD + 4 * LONE_DEPS];
+  size_t had = 0;
 
+  consume(w, PP_FRAME_HEAD);
+  if (type == PP_F_JOB && pp_block_large(len) && pp_nest_at(w->nest) == NULL) {
+    had = PP_JOB_HEAD;
+    read_bytes(w, head, had);
+    if (lone_string(w, head, len))
+      return;
+  }
   if (pp_buf_reserve(&b, len) != 0)
     give_up("not enough memory for a frame");
   w->moved += b.afar ? len : 0;
-  consume(w, PP_FRAME_HEAD);
-  read_bytes(w, b.data, len);
+  memcpy(b.data, head, had);
+  read_bytes(w, b.data + had, len - had);
   w->frame = 0;
   w->big = b;
   frame(w, type, b.data, len);
@@ -1038,6 +1118,8 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   atomic_store(&w->blocks->most, PP_BLOCKS_KEPT);
   has_written(stdout), has_written(stderr);
   w->runner = s->runner;
+  if (w->hold.end == 0)
+    pp_runner_tails(w->runner);
   pp_nest_start(w->nest, w->runner, &nest_ops, w, &w->hold);
   w->stack = (uintptr_t)&none;
   w->stack_room = stack_room();
