@@ -83,22 +83,34 @@ static void drop(pp_blocks *b, int i) {
     munmap(p, kept_size(p));
 }
 
+/* Put a block, which begins with its size, where there is none. */
+static void put(pp_blocks *b, int i, void *p) {
+  void *other;
+
+  atomic_fetch_add(&b->warm, kept_size(p));
+  other = atomic_exchange(&b->kept[i], p);
+  if (other != NULL) { /* there is: another thread was faster */
+    atomic_fetch_sub(&b->warm, kept_size(other));
+    munmap(other, kept_size(other));
+  }
+}
+
 static void keep(pp_blocks *b, void *p, size_t size) {
   size_t most = atomic_load_explicit(&b->most, memory_order_relaxed);
-  int at = b->turn;
+  int at = atomic_load_explicit(&b->turn, memory_order_relaxed), next;
 
   if (size > most) {
     munmap(p, size);
     return;
   }
-  b->turn = (at + 1) % PP_BLOCKS;
+  next = (at + 1) % PP_BLOCKS;
+  atomic_store_explicit(&b->turn, next, memory_order_relaxed);
   drop(b, at); /* the oldest there is; more of them, if it is still too much */
-  for (int i = b->turn; i != at && atomic_load(&b->warm) > most - size;
+  for (int i = next; i != at && atomic_load(&b->warm) > most - size;
        i = (i + 1) % PP_BLOCKS)
     drop(b, i);
   memcpy(p, &size, sizeof size);
-  atomic_fetch_add(&b->warm, size);
-  atomic_store(&b->kept[at], p);
+  put(b, at, p);
 }
 
 void *pp_block_new(pp_blocks *b, size_t need) {
@@ -116,8 +128,7 @@ void *pp_block_new(pp_blocks *b, size_t need) {
         munmap((unsigned char *)p + size, have - size);
       return p;
     }
-    atomic_fetch_add(&b->warm, have);
-    atomic_store(&b->kept[i], p);
+    put(b, i, p);
   }
   p = map(size);
   if (p == NULL && pp_blocks_any(b)) {

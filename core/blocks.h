@@ -7,8 +7,8 @@
  * faults of its pages. Those freed last are kept for the next, as mapped as
  * they were, up to `most` bytes, until somebody trims.
  *
- * A block has no head: who frees it says how large it is, as Lua does. Blocks
- * belong to the thread of their heap; what is kept may be trimmed by any.
+ * A block has no head: who frees it says how large it is, as Lua does. Any
+ * thread may take, give back and trim.
  */
 #ifndef PP_BLOCKS_H
 #define PP_BLOCKS_H
@@ -28,7 +28,7 @@ typedef struct pp_blocks {
   _Atomic size_t most;           /* bytes that may be kept; 0 at first */
   void *_Atomic kept[PP_BLOCKS]; /* each begins with its size */
   _Atomic size_t warm;           /* bytes of those */
-  int turn;                      /* where the next goes */
+  _Atomic int turn;              /* where the next goes */
 } pp_blocks;
 
 /* One reference; NULL without memory. */

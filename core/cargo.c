@@ -455,20 +455,24 @@ pp_cargo *pp_cargo_of(pp_hold *h, pp_buf *b) {
 }
 
 static void free_own(pp_cargo *c) {
-  pp_block_free(c->ud, (void *)(uintptr_t)c->p, c->len);
+  if (c->window.base != NULL)
+    pp_block_free(c->ud, c->window.base, c->window.size);
   free(c);
 }
 
-pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *p, size_t len) {
+pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *block, size_t size,
+                       const unsigned char *p, size_t len) {
   pp_cargo *c = calloc(1, sizeof *c);
 
   if (c == NULL) {
-    pp_block_free(b, p, len);
+    pp_block_free(b, block, size);
     return NULL;
   }
   c->refs = 1;
   c->len = len;
   c->p = p;
+  c->window.base = block;
+  c->window.size = size;
   c->gone = free_own;
   c->ud = b;
   return c;

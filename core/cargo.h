@@ -122,7 +122,7 @@ struct pp_cargo {
   const unsigned char *p; /* mapped */
   pp_slot slot;           /* in which it is; of a worker's: p NULL; cap 0: it is
                              in no file but this process's own memory */
-  pp_window window;       /* of a worker's */
+  pp_window window;       /* of a worker's; else base and size are the block */
   void (*gone)(pp_cargo *c);
   void *ud; /* gone's */
 };
@@ -140,9 +140,10 @@ static inline void pp_cargo_unref(pp_cargo *c) {
 static inline bool pp_cargo_shared(const pp_cargo *c) {
   return c != NULL && c->slot.cap > 0;
 }
-/* A block (blocks.h) of so many bytes, which passes in any case; NULL without
- * memory. */
-pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *p, size_t len);
+/* The len bytes at p, in a block (blocks.h) of so many bytes, which passes in
+ * any case; NULL without memory. */
+pp_cargo *pp_cargo_own(struct pp_blocks *b, unsigned char *block, size_t size,
+                       const unsigned char *p, size_t len);
 /* What a buffer holds, which is empty then; NULL without memory. One
  * reference. */
 pp_cargo *pp_cargo_of(pp_hold *h, pp_buf *b);

@@ -199,8 +199,7 @@ static void on_tick(uv_timer_t *t) {
 
 size_t pp_engine_warm(const pp_engine *e) {
   return e->hanging + e->hold.warm + e->berths.warm + e->berths.windows.warm +
-         (e->blocks != NULL ? atomic_load(&e->blocks->warm) : 0) +
-         (e->arrivals != NULL ? atomic_load(&e->arrivals->warm) : 0);
+         (e->blocks != NULL ? atomic_load(&e->blocks->warm) : 0);
 }
 
 int64_t pp_engine_cool(pp_engine *e, int64_t now) {
@@ -221,8 +220,6 @@ int64_t pp_engine_cool(pp_engine *e, int64_t now) {
   pp_berths_trim(&e->berths);
   if (e->blocks != NULL)
     pp_blocks_trim(e->blocks);
-  if (e->arrivals != NULL)
-    pp_blocks_trim(e->arrivals);
   e->warm = pp_engine_warm(e); /* what is left is in use, or soon will be */
   e->warm_since = now;
   return e->warm > 0 ? now + COOL_NS : -1;

@@ -89,10 +89,11 @@ struct pp_engine {
   char **names; /* of nodes, by number; kept to the end */
   uint16_t nnames;
 
-  pp_hold hold;               /* cargo of the script's, and of blobs */
-  struct pp_blocks *blocks;   /* reference: of the script's Lua heap */
-  struct pp_blocks *arrivals; /* reference: large results from elsewhere */
-  size_t warm; /* bytes kept for the next payload, as last seen */
+  pp_hold hold;             /* cargo of the script's, and of blobs */
+  struct pp_blocks *blocks; /* reference: of the script's Lua heap, and what
+                             comes from hosts */
+  size_t string_at;         /* pp_state_string_at of it */
+  size_t warm;              /* bytes kept for the next payload, as last seen */
   int64_t warm_since;
   size_t hanging; /* bytes of cargo that workers may still look at */
   pp_berths berths;

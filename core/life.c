@@ -15,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "blocks.h"
 #include "capture.h"
 #include "depend.h"
 #include "engine.h"
@@ -177,9 +176,7 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   e->blobs.hold = &e->hold;
   e->scratch.home = &e->hold.home;
   e->blocks = pp_state_blocks(L);
-  e->arrivals = pp_blocks_make();
-  if (e->arrivals != NULL)
-    e->arrivals->most = PP_BLOCKS_KEPT;
+  e->string_at = pp_state_string_at(L);
   pp_meter_init(&e->meter, o->progress != PP_PROGRESS_NO || o->top,
                 o->progress == PP_PROGRESS_ALWAYS);
   e->meter.table = pp_top_lines;

@@ -167,7 +167,7 @@ static void finish(pp_link *l) {
   free(l->hanging);
   pp_buf_clear(&l->rx_buf);
   if (l->rx_own != NULL)
-    pp_block_free(e->arrivals, l->rx_own, l->rx_len);
+    pp_block_free(e->blocks, l->rx_own, l->rx_size);
   pp_lane_unmap(&l->map);
   free(l);
   e->closing--;

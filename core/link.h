@@ -83,6 +83,8 @@ struct pp_link {
   pp_job *rx;            /* whose result comes in parts */
   int rx_type;           /* what else comes in parts; 0: nothing */
   pp_buf rx_buf;         /* what is here of it, or */
+  size_t rx_size;        /* of the block, */
+  size_t rx_at;          /* and where in it the result begins */
   unsigned char *rx_own; /* a block of a large one of a remote worker */
   size_t rx_got, rx_len; /* bytes that are here, and it will have */
   uint64_t rx_head[PP_RES_HEAD / 8];

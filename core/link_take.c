@@ -7,6 +7,7 @@
 #include "crew.h"
 #include "kin.h"
 #include "link_impl.h"
+#include "message.h"
 #include "proc.h"
 
 /* Results of remote workers from this size on have to fit into memory. */
@@ -169,6 +170,21 @@ static void expect(pp_link *l, size_t len) {
   l->rx_got = l->rx_buf.len = 0;
 }
 
+/* A large result: if it is a string by itself it comes to where that is to have
+ * its bytes (pp_state_lend). Without memory it goes into a buffer. */
+static void expect_large(pp_link *l) {
+  const pp_engine *e = l->engine;
+  size_t n = pp_message_lone(l->rx_len);
+
+  l->rx_at = 0;
+  l->rx_size = l->rx_len;
+  if (n > 0 && l->rx_len - n <= e->string_at) {
+    l->rx_at = e->string_at - (l->rx_len - n);
+    l->rx_size = e->string_at + n + 1;
+  }
+  l->rx_own = pp_block_new(e->blocks, l->rx_size);
+}
+
 /* One whole frame in the ring, or the beginning of a large one. Returns bytes
  * to consume, 0 to wait for more, SIZE_MAX when it makes no sense. */
 static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
@@ -228,9 +244,8 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
     return SIZE_MAX;
   }
   expect(l, (size_t)len - PP_RES_HEAD);
-  if (l->far != NULL && l->engine->arrivals != NULL &&
-      pp_block_large(l->rx_len))
-    l->rx_own = pp_block_new(l->engine->arrivals, l->rx_len);
+  if (l->far != NULL && pp_block_large(l->rx_len))
+    expect_large(l);
   l->rx = j;
   memcpy(l->rx_head, body, PP_RES_HEAD);
   return PP_FRAME_HEAD + PP_RES_HEAD;
@@ -242,7 +257,7 @@ static int keep_part(pp_link *l, const unsigned char *p, size_t n) {
   if (l->rx_own == NULL && pp_buf_put(&l->rx_buf, p, n) != 0)
     return PP_ENOMEM;
   if (l->rx_own != NULL)
-    memcpy(l->rx_own + l->rx_got, p, n);
+    memcpy(l->rx_own + l->rx_at + l->rx_got, p, n);
   l->rx_got += n;
   return 0;
 }
@@ -254,7 +269,8 @@ static void keep_whole(pp_link *l, pp_job *j) {
 
   l->rx_own = NULL;
   if (own != NULL) {
-    c = pp_cargo_own(l->engine->arrivals, own, l->rx_len);
+    c = pp_cargo_own(l->engine->blocks, own, l->rx_size, own + l->rx_at,
+                     l->rx_len);
     if (c == NULL || pp_job_give_load(j, c) != 0)
       no_memory(l, j);
   } else {

@@ -14,6 +14,7 @@ Jobs and their errors.
 #include "link.h"
 #include "lua_pp.h"
 #include "marshal.h"
+#include "message.h"
 #include "nest.h"
 #include "serial.h"
 #include "state.h"
@@ -133,7 +134,7 @@ static void cache(lua_State *L, pp_engine *e, pp_job *j, int idx, int first,
 static int open_string(lua_State *L) {
   const pp_rd *r = lua_touserdata(L, 1);
 
-  lua_pushlstring(L, (const char *)r->p, pp_rd_left(r));
+  pp_state_push(L, r->p, pp_rd_left(r));
   return 1;
 }
 
@@ -181,12 +182,53 @@ int pp_unpack_result(lua_State *L, pp_engine *e, const pp_job *j) {
   return n;
 }
 
+/* The result of a job is one string, and nobody else needs its bytes, which are
+ * where a string is to have them: it becomes that. As pp_unpack_result; 0: it
+ * is not so. */
+static int adopt(lua_State *L, pp_engine *e, pp_job *j) {
+  size_t n = pp_message_lone(j->result_len);
+  int r = 0, top = lua_gettop(L);
+  unsigned char *block;
+  pp_cargo *c;
+
+  if (n == 0 || pp_job_load(j) == NULL)
+    return 0;
+  pp_state_expect(L, n);
+  pp_engine_enter(e);
+  c = pp_job_load(j);
+  if (c == NULL || pp_cargo_shared(c) || c->refs > 1 ||
+      pp_job_promise(j) != NULL || pp_job_kin(j) != NULL ||
+      c->window.size != pp_state_string_size(L, n)) {
+    pp_engine_leave(e);
+    return 0;
+  }
+  pp_cargo_ref(c); /* a finalizer might ask for it, too */
+  block = c->window.base;
+  c->window.base = NULL;
+  pp_engine_leave(e);
+  pp_state_lend(L, block, n);
+  r = unpack_string(L, c->p, c->len);
+  block = pp_state_unlend(L);
+  if (block != NULL && r != 1) {
+    lua_settop(L, top);
+    r = 0;
+  }
+  pp_engine_enter(e);
+  c->window.base = block;
+  if (block == NULL && pp_job_load(j) == c)
+    pp_job_clear_result(j);
+  pp_cargo_unref(c);
+  pp_engine_leave(e);
+  return r;
+}
+
 int pp_push_results(lua_State *L, int idx) {
   pp_engine *e = pp_check_engine(L);
   pp_ujob *u = lua_touserdata(L, idx);
   pp_job *j = u->j;
   int n, top;
   bool plain = true;
+  size_t len;
 
   idx = lua_absindex(L, idx);
   if (pp_job_held(L, idx, PP_HOLD_RESULTS) == LUA_TTABLE) {
@@ -211,9 +253,11 @@ int pp_push_results(lua_State *L, int idx) {
     cache(L, e, j, idx, top + 1, 1, false);
     return -1;
   }
-  n = pp_unpack_result(L, e, j);
+  len = j->result_len;
+  n = adopt(L, e, j);
+  if (n == 0)
+    n = pp_unpack_result(L, e, j);
   if (n < 0) {
-    size_t len;
     const char *m = lua_tolstring(L, -1, &len);
 
     pp_push_job_error(
@@ -226,7 +270,7 @@ int pp_push_results(lua_State *L, int idx) {
     int t = lua_type(L, i);
 
     plain = t == LUA_TNIL || t == LUA_TNUMBER || t == LUA_TBOOLEAN ||
-            (t == LUA_TSTRING && j->result_len < 256);
+            (t == LUA_TSTRING && len < 256);
   }
   if (!plain)
     cache(L, e, j, idx, top + 1, n, true);

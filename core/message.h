@@ -20,6 +20,18 @@ enum {
   MSG_FLAGS = 0x0f
 };
 
+/* Bytes of the string, if a message of so many bytes is one, of some megabytes,
+ * by itself; 0: it cannot be. They are its last. */
+static inline size_t pp_message_lone(size_t len) {
+  for (unsigned k = 4; k < 9; k++) { /* bytes of its length */
+    size_t n = len - 3 - k;
+
+    if (len > 3 + k && n >> 7 * (k - 1) > 0 && n >> 7 * k == 0)
+      return n;
+  }
+  return 0;
+}
+
 /* Borrowed from the message. */
 typedef struct pp_names {
   const unsigned char *hashes, *ids; /* 16 bytes each, 8 bytes each */

@@ -19,6 +19,7 @@
 
 #include "blocks.h"
 #include "command.h"
+#include "message.h"
 #include "nest.h"
 #include "proc.h"
 #include "rest.h"
@@ -728,17 +729,6 @@ static void read_bytes(worker *w, unsigned char *p, size_t len) {
   }
 }
 
-/* Bytes of a string, if so many bytes of a message are one by itself; or 0. */
-static size_t lone_bytes(size_t len) {
-  for (unsigned k = 4; k < 9; k++) { /* of its length */
-    size_t n = len - 3 - k;
-
-    if (n >> 7 * (k - 1) > 0 && n >> 7 * k == 0)
-      return n;
-  }
-  return 0;
-}
-
 /* Read the rest of a large job: its arguments may be a string by itself, and
  * come to where that is to have its bytes. False: they cannot be. */
 static bool lone_string(worker *w, unsigned char *head, size_t len) {
@@ -750,7 +740,7 @@ static bool lone_string(worker *w, unsigned char *head, size_t len) {
       pp_get32(head + PP_JOB_FLAGS) & (PP_JOBF_CHUNK | PP_JOBF_INLINE))
     return false;
   len -= PP_JOB_HEAD + 4 * ndeps;
-  n = lone_bytes(len);
+  n = pp_message_lone(len);
   if (!pp_block_large(n) || len - n > at)
     return false;
   w->lent = pp_state_string_size(L, n);

@@ -339,6 +339,36 @@ describe("a server with hosts", function()
       .. line .. "90000300\nfalse\t5242880\n", r.out)
   end)
 
+  it("gives large strings to hosts and takes them back, as often as they are asked for", function()
+    local r = net:run([[
+      local pp = require "pp"
+      local s = pp.Server(0, "h1/2")
+      assert(s:wait_hosts(20))
+      local function echo(x) return x end
+      local function swap(x, y) return y, x end
+      for _, n in ipairs{(1 << 21) - 71, (1 << 21) - 1, 1 << 21, (1 << 21) + 25, 5000001} do
+        local x = ("abcdefg"):rep(n // 7 + 1):sub(1, n)
+        local first, both = s:submit(echo, {x}), s:submit(swap, {x, n})
+        local given, alone = s:submit(echo, {first}), s:submit(echo, {x})
+        assert(first() == x and first() == x and given() == x)
+        local a, b = both()
+        assert(a == n and b == x)
+        assert(alone() == x and s:submit(echo, {alone})() == x and alone() == x)
+        local ok, e = s:submit(function(what) error(what, 0) end, {x}):pcall()
+        assert(not ok and e.message == x)
+        for i = 1, 3 do
+          local job = s:submit(echo, {x})
+          pp.sleep(0.003 * i)
+          job:cancel()
+        end
+        collectgarbage()
+      end
+      print "same"
+    ]])
+    assert.are.equal("", r.err)
+    assert.are.equal("same\n", r.out)
+  end)
+
   describe("and its hosts", function()
     it("are nodes by the names they were given", function()
       local r = net:run([[
