@@ -20,6 +20,8 @@ local iterate = { range = range.range, Range = range.Range }
 local CHUNK_TIME = 0.003
 local CHUNK_MAX = 16000
 local CHUNK_BYTES = 65536
+-- What a chunk counts when the next is over, beside that one.
+local MEMORY = 0.9
 -- Bytes of items and results under way for each worker, where these are more
 -- than two chunks for each; a place in a list is 16.
 local AHEAD_BYTES = 2 << 20
@@ -147,6 +149,9 @@ local function new_run(server, name, f, source, options, all)
     low = 1, -- the first of them
     high = 0,
     waiting = 0, -- items sent and not yet handed out
+    took = 0, -- the last chunks, seconds,
+    taken = 0, -- and their items
+    seen = 0, -- most items of a chunk that is over
   }, Run)
   if type(source) == "function" then
     run.pull = source
@@ -395,14 +400,19 @@ function Run:fill()
   end
 end
 
--- A chunk is over: learn from it how long items take and how large they are.
+-- A chunk is over: learn from it how long items take and how large they are. A few
+-- slow ones among many are what makes time, so it is summed up over some chunks; and
+-- that there are none is known only of as many items as were seen together.
 function Run:learn(c, bytes)
   self.received = averaged(self.received, bytes / c.n)
-  self.each = averaged(self.each, c.job.time.run / c.n)
+  self.took = self.took * MEMORY + c.job.time.run
+  self.taken = self.taken * MEMORY + c.n
+  self.each = self.took / self.taken
+  self.seen = math.max(self.seen, c.n)
   if self.fixed then
     return
   end
-  local n = math.min(self.chunk * 8, CHUNK_MAX, CHUNK_TIME / self.each,
+  local n = math.min(self.seen * 8, CHUNK_MAX, CHUNK_TIME / self.each,
     CHUNK_BYTES / math.max(self.sent, self.received))
   self.chunk = math.max(1, math.floor(n))
 end
