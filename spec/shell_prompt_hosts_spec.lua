@@ -128,4 +128,26 @@ describe("the prompt with hosts", function()
     s:enter ".hosts -n7"
     s:sees "there is no host 'n7' here"
   end)
+
+  it("does so for servers made without hosts, and counts the jobs of all", function()
+    local there = screen.open({"-j", "1", "-H", "n[1-2]/1"}, {env = {PATH = net.path}, rows = 50})
+    local _ <close> = setmetatable({}, {__close = function() there:close() end})
+    there:ends ">"
+    there:enter "function names(s) s:wait_hosts() local t = {} for n in pairs(s:get_stats()) do"
+    there:enter "if s:get_active_nodes()[n] then t[#t + 1] = n end end table.sort(t)"
+    there:enter "return table.concat(t, ' ') end"
+    there:enter "one, own = pp.Server(1), pp.Server{ncpus = 1, hosts = 'n1/1'}"
+    there:enter "names(one) .. ', ' .. names(own)"
+    there:ends "local n1 n2, local n1\n>"
+    there:enter ".hosts -n1 +n3/1"
+    there:sees "\nhost   state .-\n>$"
+    there:enter "two = pp.Server()"
+    there:enter "names(one) .. ', ' .. names(two) .. ', ' .. names(own)"
+    there:ends "local n2 n3, local n2 n3, local n1\n>"
+    there:enter "function run(s, on) return s:submit{type, args = {1}, on = on}() end"
+    there:enter "run(one, 'n3'), run(two, 'n3'), run(own, 'local')"
+    there:sees "number%s+number%s+number\n>$"
+    there:enter ".hosts"
+    there:sees "\nlocal +connected +1 +1\nn2 +connected +1 +0\nn3 +connected +1 +2\n>$"
+  end)
 end)

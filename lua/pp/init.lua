@@ -125,7 +125,7 @@ end
 -- The hosts that `list` names, as core has them; or nil and what is wrong.
 local function read_hosts(list)
   if list == nil then
-    list = core.hosts_given()
+    list = core.hosts_now or core.hosts_given()
   elseif type(list) == "string" then
     list = { list }
   elseif type(list) ~= "table" then
@@ -145,6 +145,12 @@ local transports = { auto = true, libssh2 = true, ssh = true }
 local agents = { sent = true, installed = true }
 -- Options of servers, for hosts that are added later.
 local how = setmetatable({}, { __mode = "k" })
+
+-- What the prompt needs to have a change of hosts mean all servers that were made
+-- without `hosts`: the specs such a server has from now on, nil for those of -H, and
+-- a set of those there are.
+core.hosts_now = nil
+core.followers = setmetatable({}, { __mode = "k" })
 
 local known = {
   transport = true,
@@ -169,7 +175,8 @@ local outputs = { line = true, prefix = true, host = true, job = true, none = tr
 --   jobs run in this process, one after another, when something waits
 -- @tfield[opt] string|table hosts remote hosts: `[user@]host[:port][/workers]`,
 --   more of them behind commas, node sets (`node[01-16,20]/8`), `@FILE`; a list
---   of such strings. Default: what `-H` said
+--   of such strings. Default: what `-H` said; at the prompt such a server goes on
+--   to have the hosts that `.hosts` adds, and not those that it lets go
 -- @tfield[opt] string|table ppservers the same as `hosts`
 -- @tfield[opt] string transport how hosts are reached: "auto", "libssh2" (the
 --   client built in), "ssh" (the program)
@@ -288,6 +295,7 @@ function pp.Server(options, hosts)
   end
   core.attach(server, set, options.transport, options.agent == "installed")
   how[server] = options
+  core.followers[server] = list == nil or nil
   return server
 end
 

@@ -49,8 +49,14 @@ end
 
 -- --- hosts ------------------------------------------------------------------
 
+-- The hosts as `server` has them; jobs are those of all servers there are.
 local function hosts_table(self, server)
-  local stats = server:get_stats()
+  local stats, jobs = server:get_stats(), {}
+  for _, s in ipairs(self.api.servers()) do
+    for name, counts in pairs(s:get_stats()) do
+      jobs[name] = (jobs[name] or 0) + counts.njobs
+    end
+  end
   local names = {}
   for name, s in pairs(stats) do
     if s.state ~= "removed" then
@@ -67,7 +73,8 @@ local function hosts_table(self, server)
   for _, name in ipairs(names) do
     local s = stats[name]
     local reason = s.reason and s.reason:match "^[^\n]*" or ""
-    rows[#rows + 1] = { name, s.state, ("%d"):format(s.ncpus), ("%d"):format(s.njobs), reason }
+    rows[#rows + 1] = { name, s.state, ("%d"):format(s.ncpus),
+      ("%d"):format(jobs[name] or 0), reason }
   end
   print_table(self, rows, { false, false, true, true })
 end

@@ -7,7 +7,7 @@ local session = {}
 
 local hosts -- those there are: list of {name, spec}
 local server -- pp.Server, once there is one
-local followers = {} -- servers that have the same hosts
+local followers = {} -- the shell's own servers that have the same hosts
 
 -- The hosts that a list of specs names; nil and what is wrong.
 local function read(list)
@@ -35,6 +35,12 @@ end
 -- @treturn {string,...} in the order in which they were named first
 function session.hosts()
   return column(get_hosts(), 1)
+end
+
+-- Servers made from now on have these.
+local function set_hosts(list)
+  hosts = list
+  core.hosts_now = column(list, 2)
 end
 
 -- Hosts that are added or let go are so for this server, too.
@@ -68,6 +74,7 @@ function session.console(output)
   return follow(s)
 end
 
+-- Those of the shell, and those that were made without `hosts`.
 local function each_server(f)
   for i = #followers, 1, -1 do
     if core.closed(followers[i]) then
@@ -76,9 +83,15 @@ local function each_server(f)
       f(followers[i])
     end
   end
+  for s in pairs(core.followers) do
+    if not core.closed(s) then
+      f(s)
+    end
+  end
 end
 
---- Add hosts; does not wait until they are connected.
+--- Add hosts, also to the servers that were made without `hosts`; does not wait
+-- until they are connected.
 -- @string spec as pp.Server's `hosts`
 -- @treturn ?{string,...} their names; or nil and what is wrong
 function session.add(spec)
@@ -92,14 +105,14 @@ function session.add(spec)
   if not all then
     return nil, clash
   end
-  hosts = all
+  set_hosts(all)
   each_server(function(s)
     s:add_host(column(more, 2))
   end)
   return column(more, 1)
 end
 
---- Let hosts go: what runs there goes on to its end.
+--- Let hosts go, as add takes them in: what runs there goes on to its end.
 -- @string set_text a set of them, as session.nodes has it
 -- @treturn ?{string,...} their names; or nil and what is wrong
 function session.remove(set_text)
@@ -121,7 +134,7 @@ function session.remove(set_text)
       kept[#kept + 1] = host
     end
   end
-  hosts = kept
+  set_hosts(kept)
   return names
 end
 
