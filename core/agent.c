@@ -30,6 +30,8 @@
 #define TX_MOST (1u << 20)
 #define RX_ROOM (4 * PP_RELAY_MAX)
 #define NAME_MAX_BYTES 1024u
+/* Bytes that a pipe to or from sshd may hold: four times what it does. */
+#define PIPE_ROOM (256 << 10)
 /* How often to look whether a worker has begun a job, and how many times,
  * before it is asked to tell. Jobs that take less are none to speak of. */
 #define LOOK_MS 3
@@ -590,6 +592,8 @@ static int away(int fd, int flags) {
   if (high < 0 || none < 0 || dup2(none, fd) < 0)
     give_up("cannot arrange its descriptors");
   close(none);
+  /* Fewer wake-ups for what is large; of a socket it cannot be asked. */
+  (void)fcntl(high, F_SETPIPE_SZ, PIPE_ROOM);
   fcntl(high, F_SETFL, fcntl(high, F_GETFL) | O_NONBLOCK);
   return high;
 }
