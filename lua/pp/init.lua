@@ -172,7 +172,7 @@ local outputs = { line = true, prefix = true, host = true, job = true, none = tr
 -- @table pp.Server_options
 -- @tfield[opt] integer|string ncpus local workers, or "autodetect": the CPUs
 --   this process may use. Default: what `-j` said, else "autodetect". With 0,
---   jobs run in this process, one after another, when something waits
+--   and no hosts, jobs run in this process, one after another, when something waits
 -- @tfield[opt] string|table hosts remote hosts: `[user@]host[:port][/workers]`,
 --   more of them behind commas, node sets (`node[01-16,20]/8`), `@FILE`; a list
 --   of such strings. Default: what `-H` said; at the prompt such a server goes on
@@ -331,7 +331,8 @@ if not core.hosts then -- on a host, where there are jobs only
 end
 
 --- Change the number of local workers, at once. When it shrinks, running jobs
--- finish. With 0, the others run in this process when something waits.
+-- finish. With 0, the others run at the hosts; where there are none, or all were
+-- removed, in this process when something waits, until a host is added.
 -- @function Server:set_ncpus
 -- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
