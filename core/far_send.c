@@ -6,6 +6,9 @@
 #include "far_impl.h"
 #include "link_impl.h"
 
+/* Bytes that are not gathered with others. */
+#define LARGE (16u << 10)
+
 /* --- sending -------------------------------------------------------------- */
 
 void pp_far_broken(pp_far *f, const char *why) {
@@ -43,9 +46,26 @@ static void say32(pp_far *f, int type, uint32_t lane, uint32_t a) {
   pp_far_say(f, type, lane, p, sizeof p);
 }
 
+/* A large BYTES, as it is: on without a copy in between. */
+static void pass_on(pp_far *f, uint32_t lane, const void *p, size_t n) {
+  unsigned char head[PP_RELAY_HEAD];
+
+  pp_far_post(f);
+  if (f->over)
+    return;
+  pp_relay_head(head, PP_R_BYTES, lane, (uint32_t)n);
+  f->ops.write(f->ops.ud, head, sizeof head);
+  f->ops.write(f->ops.ud, p, n);
+  pp_press_passed(&f->press, sizeof head + n, f->ops.write, f->ops.ud);
+}
+
 /* Bytes for a lane, in the BYTES that is open if that is the lane's. */
 static void bytes(pp_far *f, pp_flane *w, const void *p, size_t n) {
   w->credit -= n;
+  if (n >= LARGE && !pp_press_pays(&f->press)) {
+    pass_on(f, w->index, p, n);
+    return;
+  }
   if (f->open > 0) {
     unsigned char *head = f->tx.data + f->open - 1;
     uint32_t len = pp_get32(head + 4);
