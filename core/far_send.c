@@ -254,17 +254,32 @@ static bool pull(pp_far *f, pp_flane *w) {
   return moved > 0;
 }
 
+/* How much may wait in the stream, by how fast the link is. */
+static size_t most(pp_far *f) {
+  double rate = f->press.gauge.rate;
+  size_t n = PP_FAR_QUEUE_MOST;
+
+  if (rate > 0)
+    while (n > PP_FAR_QUEUE_LEAST && (double)n > rate * PP_FAR_QUEUE_SECONDS)
+      n /= 2;
+  if (n != f->most)
+    f->ops.marks(f->ops.ud, n, n / 4);
+  f->most = n;
+  return n;
+}
+
 /* Send what there is, as far as the stream takes it, each lane in turn. */
 static void send_all(pp_far *f) {
   pp_flane *stuck = NULL, **stuck_end = &stuck;
   bool progress = true;
+  size_t full = most(f);
 
   while (progress && !f->over) {
     progress = false;
     while (f->dirty != NULL) {
       pp_flane *w = f->dirty;
 
-      if (f->tx.len + f->ops.queued(f->ops.ud) >= PP_FAR_QUEUE_MOST)
+      if (f->tx.len + f->ops.queued(f->ops.ud) >= full)
         goto out;
       f->dirty = w->next;
       if (f->dirty == NULL)

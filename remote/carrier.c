@@ -188,6 +188,7 @@ static void set_options(int fd) {
   set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 2);
   set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
   set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, PP_CARRIER_SILENCE);
+  set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, PP_CARRIER_UNSENT);
 }
 
 static void give_up_address(pp_carrier *c, int error) {

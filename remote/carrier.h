@@ -14,6 +14,8 @@
 #include "stream_impl.h"
 
 #define PP_CARRIER_SILENCE 8000
+/* Bytes that the kernel takes beyond what it can send at once. */
+#define PP_CARRIER_UNSENT (128 << 10)
 #define PP_CARRIER_TIMEOUT 15 /* seconds to connect, when none are set */
 
 typedef struct pp_carrier pp_carrier;
