@@ -169,6 +169,21 @@ void pp_interrupt_install(lua_State *L, void (*wake)(void),
 
 int pp_interrupt_pending(void) { return S.pending; }
 
+/* Push where it came: as luaL_where does, but the script's line that called
+ * where it is in the library's own Lua; "" where no script did. */
+static void push_where(lua_State *L) {
+  lua_Debug ar;
+  int level = 1;
+
+  luaL_checkstack(L, 3, NULL);
+  for (; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if ((level == 1 || ar.currentline > 0) && !pp_state_embedded(ar.source))
+      break;
+  }
+  luaL_where(L, level);
+}
+
 void pp_interrupt_check(lua_State *L) {
   int sig = S.pending;
 
@@ -183,7 +198,10 @@ void pp_interrupt_check(lua_State *L) {
     S.pending = 0;
     pp_state_unpoke(L);
   }
-  luaL_error(L, "interrupted!");
+  push_where(L);
+  lua_pushliteral(L, "interrupted!");
+  lua_concat(L, 2);
+  lua_error(L);
 }
 
 bool pp_interrupt_was(void) { return S.was; }

@@ -36,8 +36,8 @@ void pp_interrupt_install(lua_State *L, void (*wake)(void),
 /* The signal that waits to be acted on, or 0. */
 int pp_interrupt_pending(void);
 
-/* Act on it: raise for SIGINT, exit for the others, or do nothing. Waiting
- * calls call this on waking up. */
+/* Act on it: raise for SIGINT, at the line of the script, exit for the others,
+ * or do nothing. Waiting calls call this on waking up. */
 void pp_interrupt_check(lua_State *L);
 
 /* Whether "interrupted!" has been raised since installation or reset. */

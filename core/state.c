@@ -304,6 +304,14 @@ static int panic(lua_State *L) {
 
 /* --- modules in the program ---------------------------------------------- */
 
+bool pp_state_embedded(const char *source) {
+  const pp_embedded *m = pp_embedded_modules;
+
+  while (m->module != NULL && strcmp(source, m->chunk) != 0)
+    m++;
+  return m->module != NULL;
+}
+
 /* package.searchers: name -> loader, where it came from. */
 static int search(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);

@@ -29,6 +29,9 @@ extern const luaL_Reg pp_letters[];
  * not looked at. */
 lua_State *pp_state_new(bool noenv);
 
+/* Is this what a function of the library's own Lua has for its source? */
+bool pp_state_embedded(const char *source);
+
 /* lua_close, which does as well (os.exit(n, true) calls it), but L may be
  * NULL. */
 void pp_state_close(lua_State *L);

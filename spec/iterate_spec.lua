@@ -1812,6 +1812,33 @@ describe("pending", function()
   end)
 end)
 
+describe("Ctrl-C while the library waits", function()
+  for name, call in pairs {
+    map = "server:map(job, {1, 2})",
+    imap = "for _ in server:imap(job, {1, 2}) do end",
+    completed = "server:submit(job) for _ in server:completed() do end",
+    drain = "server:submit(job) server:drain(1000)",
+    first = "server:first{server:submit(job)}",
+    ["pp.progress"] = "pp.progress{server:submit(job)}",
+  } do
+    it("is an error at the line that called " .. name, function()
+      local p = child.start(([[
+        local pp = require "pp"
+        local server = pp.Server(1)
+        local function job() print "begun" pp.sleep(1000) end
+        print(pcall(function()
+          %s
+        end))
+      ]]):format(call))
+      p:expect "begun\n"
+      assert.is_truthy(child.eventually(function() return run.state(p.pid) == "S" end))
+      p:kill "INT"
+      local r = child.finish(p)
+      assert.are.equal("begun\nfalse\t" .. r.script .. ":5: interrupted!\n", r.out, r.err)
+    end)
+  end
+end)
+
 describe("pp.range", function()
   it("is what a numeric for passes through", function()
     local ranges = {
