@@ -379,7 +379,7 @@ void pp_link_died(pp_link *l, int status, int why, uint64_t maxrss) {
     pp_crew_leave(l);
     pp_sched_gone(&l->place);
     if (!l->retiring && !s->closed) {
-      if (!e->ended)
+      if (!e->ended && status != -2) /* of hosts their connection tells */
         pp_log(PP_LOG_INFO, "%s", how);
       if (PP_UNLIKELY(e->trace != NULL))
         pp_trace_died(l, how);

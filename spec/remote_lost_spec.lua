@@ -98,6 +98,27 @@ describe("a host that is lost", function()
     end)
   end
 
+  it("is said to be so once, however many workers it had", function()
+    local p = net:start([[
+      local pp = require "pp"
+      local s = pp.Server{ncpus = 0, hosts = "h1/4"}
+      s:wait_hosts()
+      local jobs = {}
+      for i = 1, 4 do
+        jobs[i] = s:submit(function()
+          print "up"
+          while pp.job.attempt == 1 do pp.sleep(1000) end
+        end)
+      end
+      for i = 1, 4 do jobs[i]() end
+    ]], {options = {"--log", "info"}})
+    for _ = 1, 4 do p:expect "up\n" end
+    child.kill("KILL", the("h1", "pp-agent"))
+    local r = finish(p)
+    local _, times = r.err:gsub("was lost", "")
+    assert.are.equal(1, times, r.err)
+  end)
+
   it("costs only a worker when a worker is killed", function()
     local p = net:start [[
       local pp = require "pp"
