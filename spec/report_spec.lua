@@ -237,8 +237,8 @@ describe("the sentence of a report", function()
   -- A run of so many seconds with two workers, changed by `with`.
   local function data(with)
     local d = {
-      wall = 10, attempts = 100, jobs = 100, failed = 0, never = 0, run = 10, cpu = 10, cpus = 4,
-      far_way = 0, causes = {}, slowest = {},
+      wall = 10, attempts = 100, again = 0, jobs = 100, failed = 0, never = 0, run = 10, cpu = 10,
+      cpus = 4, far_way = 0, causes = {}, slowest = {},
       idle = { script = 0, start = 0, driver = 0, way = 0, cost = 0, tail = 0, never = 0 },
       nodes = { { name = "local", here = true, ncpus = 2, cpu = 10, sent = 0, received = 0 } },
       last = { func = "f", id = 99, run = 0.1, begun = 9.9, ended = 10 },
@@ -277,6 +277,17 @@ describe("the sentence of a report", function()
       assert.are.equal("string", type(hint))
     end)
   end
+
+  it("counts jobs where there are too few, not attempts at them", function()
+    local function said(with)
+      with.idle = { tail = 9 }
+      return (select(2, verdict.of(data(with))):match "^Too few jobs: (.*), which")
+    end
+    assert.are.equal("60 jobs for 2 workers", said { attempts = 64, again = 4, jobs = 60 })
+    assert.are.equal("1,000 jobs, in 3 chunks, for 2 workers",
+      said { attempts = 4, again = 1, jobs = 1000 })
+    assert.are.equal("1 job for 2 workers", said { attempts = 1, jobs = 0 })
+  end)
 
   it("never divides by nothing", function()
     for _, run_time in ipairs {0, 1e-9} do

@@ -137,15 +137,25 @@ function rules.cpus(data)
     "More cores or hosts (-H), or less to compute, make it faster; more workers do not."
 end
 
+-- How many things to do workers were given, what was run again not counted.
+local function pieces(data)
+  return math.max(data.attempts - data.again, 1)
+end
+
 local function too_few(data, shares)
+  local given = pieces(data)
+  local jobs = counted(data.jobs > 0 and data.jobs or given, "job")
+  if given < data.jobs then -- items of a map
+    jobs = ("%s, in %s,"):format(jobs, counted(given, "chunk"))
+  end
   return ("Too few jobs: %s for %s, which had none for %s of the time.")
-    :format(counted(data.attempts, "job"), counted(shares.workers, "worker"),
+    :format(jobs, counted(shares.workers, "worker"),
       percent(shares.parts.never + shares.parts.tail)),
     "Divide the work into more, smaller jobs: several times as many as there are workers."
 end
 
 function rules.fewer(data, shares, largest)
-  if data.attempts >= shares.workers or largest ~= "never" then
+  if pieces(data) >= shares.workers or largest ~= "never" then
     return
   end
   return too_few(data, shares)
