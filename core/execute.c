@@ -52,27 +52,6 @@ static void push_function(lua_State *L, pp_call *c) {
   lua_remove(L, -3);
 }
 
-/* modules = {...}: require each, and make it a global of the job. */
-static void require_modules(lua_State *L, pp_call *c, int env) {
-  pp_rd rd = pp_rd_of(c->modules, c->modules_len);
-  const unsigned char *name;
-  uint64_t n;
-
-  while (pp_rd_left(&rd) > 0) {
-    if (pp_rd_varint(&rd, &n) != 0 || n > pp_rd_left(&rd) ||
-        pp_rd_bytes(&rd, n, &name) != 0)
-      luaL_error(L, "malformed job");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->r->base);
-    lua_getfield(L, -1, "require");
-    lua_pushlstring(L, (const char *)name, n);
-    lua_call(L, 1, 1);
-    lua_pushlstring(L, (const char *)name, n);
-    lua_insert(L, -2);
-    lua_rawset(L, env);
-    lua_pop(L, 1);
-  }
-}
-
 static int text_of(lua_State *L) {
   luaL_tolstring(L, 1, NULL);
   return 1;
@@ -154,7 +133,7 @@ static void begin_given(lua_State *L, pp_call *c, int env) {
   lua_settop(L, env + 1);
   pp_given_bind(L, r, c->fn);
   if (c->modules_len > 0)
-    require_modules(L, c, env);
+    pp_execute_require(L, c, env);
   lua_remove(L, env);
 }
 
@@ -188,7 +167,7 @@ void pp_execute_begin(lua_State *L, pp_call *c) {
       luaL_error(L, "not enough memory");
     c->bound = true;
     if (c->modules_len > 0)
-      require_modules(L, c, env);
+      pp_execute_require(L, c, env);
     lua_settop(L, env - 1);
     return;
   }
@@ -202,7 +181,7 @@ void pp_execute_begin(lua_State *L, pp_call *c) {
   c->bound = true;
   lua_settop(L, env + 1);
   if (c->modules_len > 0)
-    require_modules(L, c, env);
+    pp_execute_require(L, c, env);
   lua_remove(L, env); /* the registry holds it */
 }
 

@@ -33,6 +33,10 @@ typedef struct pp_call {
  * top. They are fresh ones, over those of the base, but for a call of
  * everywhere. */
 void pp_execute_begin(lua_State *L, pp_call *c);
+/* modules = {...}: require each, and make it a global of the execution, whose
+ * globals are at env; one of a dotted name, a field of what is before the dot,
+ * too (requires.c). */
+void pp_execute_require(lua_State *L, pp_call *c, int env);
 /* Begin another execution of the same function: end the one at work, if any, in
  * whatever way is quickest, and leave the function at the top. */
 void pp_execute_renew(lua_State *L, pp_call *c);

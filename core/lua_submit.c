@@ -456,7 +456,8 @@ table of options (see below) is the only argument, as in
 @tparam[opt] table depfuncs functions to be found under their names: a list, or
   a map name -> function. Rarely needed: what `func` reaches by name goes along
 @tparam[opt] table modules names of modules to be required first; each is set
-  as a global of the job
+  as a global of the job, and `a.b` as the field `b` of a global `a` as well,
+  which is made for that; what else stands there stays
 @func[opt] callback called in a waiting call of the script when the job has
   ended: `callback(a1, ..., an, results...)`, with the callbackargs first; for a
   failed job `callback(a1, ..., an, nil, err)`

@@ -17,7 +17,11 @@ end
 --- A new directory with these modules: name -> source.
 local function modules(sources)
   local directory = run.directory()
-  for name, text in pairs(sources) do write(directory .. "/" .. name .. ".lua", text) end
+  for name, text in pairs(sources) do
+    local sub = name:match "(.*)/"
+    if sub then os.execute(("mkdir -p %s/%s"):format(directory, sub)) end
+    write(directory .. "/" .. name .. ".lua", text)
+  end
   return directory
 end
 
@@ -83,6 +87,36 @@ describe("require in a job", function()
       local get = load "return given.value"
       return server:submit{get, modules = {"given"}}()
     end))
+  end)
+
+  it("reaches a module of a dotted name by its name", function()
+    local where = modules{
+      pk = "return {name = 'pk'}", ["pk/sub"] = "return {name = 'pk.sub'}",
+      ["pk/sub/low"] = "return {name = 'pk.sub.low'}", ["string/more"] = "return {}",
+    }
+    within(where, function()
+      for _, ncpus in ipairs {0, 1} do
+        local server <close> = pp.Server(ncpus)
+        local function get(code, ...)
+          return server:submit{load("return " .. code), modules = {...}}()
+        end
+        assert.are.equal("pk.sub", get("pk.sub.name", "pk.sub"))
+        assert.is_nil(get("pk"))
+        assert.are.equal("pk.sub.low", get("pk.sub.low.name", "pk.sub.low"))
+        for _, names in ipairs {{"pk", "pk.sub", "pk.sub.low"}, {"pk.sub.low", "pk.sub", "pk"}} do
+          assert.are.equal("pk pk.sub pk.sub.low", get(
+            "pk.name .. ' ' .. pk.sub.name .. ' ' .. pk.sub.low.name", table.unpack(names)))
+        end
+        assert.is_true(get("pk.sub == require 'pk.sub' and pk == require 'pk'", "pk.sub", "pk"))
+        -- what stands there
+        local own, names = load "return pk", {"pk.sub"}
+        for _, pk in ipairs {"mine", {mine = 1}} do
+          assert.are.same(pk, server:submit{own, modules = names, globals = {pk = pk}}())
+        end
+        assert.is_nil(get("string.more", "string.more"))
+        assert.are.equal("table", get("type(_G['string.more'])", "string.more"))
+      end
+    end)
   end)
 
   it("works when the jobs behind it are on their way already", function()
