@@ -3,421 +3,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "blocks.h"
 #include "command.h"
 #include "message.h"
-#include "nest.h"
 #include "proc.h"
-#include "rest.h"
-#include "spin.h"
 #include "state.h"
-
-/* A job that ran for less cannot have started a process or waited for one, so
- * what costs a system call to find out is not asked. */
-#define BRIEF_NS 10000
-/* Nor can one that ran for less have written past stdio. */
-#define SILENT_NS 1500
-/* Shorter ones used as much CPU as they took. */
-#define CLOCKED_NS 50000
-#define MEASURED_NS 1000000
-/* While the driver dozes, results wait for company this long. */
-#define BATCH_NS 50000
-#define BATCH 64u
-/* A worker that rests keeps memory for the next large payload or job so long,
- * and less of its own than this for ever. */
-#define COOL_NS 1000000000
-#define GROWN ((size_t)4 << 20)
+#include "worker_impl.h"
 
 #define SIG_ORPHAN (SIGRTMIN + 3)
 
 /* A job that needs more is not looked at closely: lone_string. */
 #define LONE_DEPS 64u
 
-/* A job frame's payload, for later. */
-typedef struct stashed {
-  struct stashed *next;
-  bool afar;
-  size_t len;
-  unsigned char bytes[];
-} stashed;
-/* A frame that was read while a job waited for one behind it. */
-typedef struct early {
-  struct early *next;
-  int type;
-  size_t len;
-  unsigned char bytes[];
-} early;
-
-typedef struct worker {
-  pp_runner *runner;
-  pp_hub *hub;
-  pp_map map;
-  pp_hold hold;       /* of results */
-  pp_windows windows; /* on what it is given */
-  pp_blocks *blocks;  /* of its Lua heap */
-  pp_block_home heap; /* of results that no hold is for, and large frames */
-  uint32_t trimmed;   /* lane's, as last seen */
-  size_t moved;       /* bytes in these since the collector was told */
-  size_t lean;        /* bytes of its own when it last gave them back */
-  uint32_t number, lane;
-  pid_t zygote;
-  int bell;
-  int pipe[2];         /* its stdout and stderr, whatever jobs do to 1 and 2 */
-  uint64_t written[2]; /* as last looked up */
-  pp_nest *nest;       /* jobs it is at, and what they have submitted */
-  stashed *first, *last;     /* jobs read while another ran, in order */
-  early *early, **early_end; /* frames read while a job waited, in order */
-  bool may_run;              /* the job at work waits: jobs for it may run */
-  bool quit;                 /* to end once those are done */
-  uintptr_t stack;           /* where its C stack begins */
-  size_t stack_room;         /* bytes it may have */
-  pp_buf out, in;            /* a result, a job */
-  size_t frame; /* where the frame being read ends: consume this much */
-  pp_buf big;   /* or what it is in, */
-  size_t lent;  /* or bytes of the block that is lent to the state */
-  const unsigned char *rest; /* what follows the head of a job, there */
-  size_t nrest;
-  unsigned pending; /* results the driver was not told of */
-  int64_t pending_since;
-  pp_buf fed;                   /* what came for the command of its job */
-  uint64_t fed_had;             /* bytes that came before */
-  bool fed_come, fed_ended;     /* an answer is here; it was the last */
-  bool feeding;                 /* it waits for input, or for a child: */
-  volatile sig_atomic_t bereft; /* one has ended */
-  int64_t cpu_mark;             /* process CPU clock accounted for */
-  uint64_t maxrss;
-  pp_spin spin;
-} worker;
-
 static worker the_worker;
-
-/* --- the driver's attention ----------------------------------------------- */
-
-static void ring_bell(worker *w) {
-  uint64_t bit = (uint64_t)1 << (w->lane % 64), one = 1;
-  _Atomic uint64_t *ready = &w->hub->ready[w->lane / 64];
-
-  w->pending = 0;
-  if (!(atomic_load_explicit(ready, memory_order_relaxed) & bit))
-    atomic_fetch_or(ready, bit);
-  atomic_thread_fence(memory_order_seq_cst);
-  if (atomic_load_explicit(&w->hub->asleep, memory_order_relaxed) != PP_AWAKE &&
-      atomic_exchange(&w->hub->asleep, PP_AWAKE) != PP_AWAKE)
-    (void)!write(w->bell, &one, sizeof one);
-}
-
-static void mark_ready(worker *w, int64_t now, bool more) {
-  uint64_t bit = (uint64_t)1 << (w->lane % 64);
-  uint32_t asleep;
-
-  if (w->pending++ == 0)
-    w->pending_since = now;
-  atomic_thread_fence(memory_order_seq_cst);
-  asleep = atomic_load_explicit(&w->hub->asleep, memory_order_relaxed);
-  if (asleep == PP_AWAKE) {
-    if (!(atomic_load_explicit(&w->hub->ready[w->lane / 64],
-                               memory_order_relaxed) &
-          bit))
-      ring_bell(w);
-  } else if (!more || asleep == PP_SLEEPING || w->pending >= BATCH ||
-             now - w->pending_since >= BATCH_NS) {
-    ring_bell(w);
-  }
-}
-
-/* Is there something that wait_until should not sleep on? */
-static bool came(const worker *w, uint32_t what, size_t was) {
-  const pp_lane *l = w->map.lane;
-
-  return what == PP_WANTS_INPUT ? pp_ring_used(&l->in) != was ||
-                                      pp_runner_stopping(w->runner) != NULL ||
-                                      (w->feeding && w->bereft)
-                                : pp_ring_room(&l->out) != was;
-}
-
-/*
- * Look for input a little longer: true if some came. Not in the way of those
- * who have work: the driver, workers at a job (this one counts among those
- * until the driver has seen its result), other spinners. spins tells the driver
- * what is to be taken from the count if this process dies meanwhile; either way
- * a wrong count only makes somebody sleep, or spin once more.
- */
-static bool spin(worker *w, size_t was, int64_t deadline) {
-  pp_hub *h = w->hub;
-  pp_lane *l = w->map.lane;
-  uint32_t cpus = atomic_load_explicit(&h->cpus, memory_order_relaxed), busy;
-  int64_t end;
-  bool won;
-
-  busy = atomic_load_explicit(&h->busy, memory_order_relaxed);
-  if (busy == 0)
-    busy = 1;
-  if (busy >= cpus || !pp_spin_worth(&w->spin))
-    return false;
-  atomic_store_explicit(&l->spins, 1, memory_order_relaxed);
-  won = false;
-  if (atomic_fetch_add_explicit(&h->spinners, 1, memory_order_relaxed) <
-      (int32_t)(cpus - busy)) {
-    end = pp_now_ns() + PP_SPIN_NS;
-    if (deadline >= 0 && deadline < end)
-      end = deadline;
-    do {
-      for (int i = 0; i < PP_SPIN_LOOKS && !won; i++) {
-        pp_spin_pause();
-        won = came(w, PP_WANTS_INPUT, was);
-      }
-    } while (!won && pp_now_ns() < end);
-    if (won)
-      pp_spin_won(&w->spin);
-    else
-      pp_spin_lost(&w->spin);
-  }
-  atomic_fetch_sub_explicit(&h->spinners, 1, memory_order_relaxed);
-  atomic_store_explicit(&l->spins, 0, memory_order_relaxed);
-  return won;
-}
-
-static bool is_idle(const worker *w) { return pp_nest_at(w->nest) == NULL; }
-
-/* Has it much more memory of its own than when that was last given back? */
-static bool has_grown(const worker *w) {
-  size_t most = w->lean + (w->lean / 2 > GROWN ? w->lean / 2 : GROWN);
-
-  return is_idle(w) && pp_rest_private() > most;
-}
-
-static bool is_warm(const worker *w) {
-  return pp_blocks_any(w->blocks) || w->windows.n > 0;
-}
-
-/* Let go what was kept for the next large payload, and what large jobs have
- * left; what the hold keeps is the driver's to decide. */
-static void cool_down(worker *w) {
-  if (has_grown(w)) {
-    pp_buf_clear(&w->in);
-    pp_buf_clear(&w->out);
-    pp_state_slim(pp_runner_state(w->runner));
-    w->lean = pp_rest_private();
-  }
-  pp_blocks_trim(w->blocks);
-  pp_windows_trim(&w->windows);
-}
-
-/* Wait for input as wait_until does, for long. */
-static void take_rest(worker *w, size_t was, int64_t deadline) {
-  size_t room = is_idle(w) ? w->stack_room : 0; /* else the job may use it */
-  int64_t cool = is_warm(w) || has_grown(w) ? pp_now_ns() + COOL_NS : -1;
-  pp_lane *l = w->map.lane;
-
-  atomic_store(&l->rest, PP_RESTED);
-  for (;;) {
-    int64_t until =
-        cool < 0 || (deadline >= 0 && deadline < cool) ? deadline : cool;
-
-    atomic_store(&l->asleep, PP_WANTS_INPUT);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (came(w, PP_WANTS_INPUT, was))
-      return;
-    pp_rest(l, PP_WANTS_INPUT, until, w->stack, room);
-    if (until < 0 || pp_now_ns() < until)
-      continue;
-    if (until == deadline)
-      return;
-    atomic_store(&l->asleep, PP_BUSY);
-    cool = -1;
-    cool_down(w);
-  }
-}
-
-/* Have the zygote see whether this sleep is a long one: a timer of one's own
- * for each costs as much as the sleep. */
-static void ask_for_rest(worker *w) {
-  _Atomic uint32_t *watch = &w->hub->watch;
-
-  if (atomic_load_explicit(watch, memory_order_relaxed) == 0 &&
-      atomic_exchange(watch, 1) == 0)
-    (void)kill(w->zygote, PP_SIG_WATCH);
-}
-
-/* Sleep until there may be input or room, or the deadline (ns, -1 never). */
-static void wait_until(worker *w, uint32_t what, size_t was, int64_t deadline) {
-  pp_lane *l = w->map.lane;
-  uint32_t rest;
-
-  if (w->pending > 0)
-    ring_bell(w);
-  if (what == PP_WANTS_INPUT && spin(w, was, deadline))
-    return;
-  atomic_store(&l->asleep, what);
-  atomic_thread_fence(memory_order_seq_cst);
-  if (!came(w, what, was)) {
-    rest = atomic_load_explicit(&l->rest, memory_order_relaxed);
-    if (PP_LIKELY(rest != PP_TO_REST)) {
-      if (rest != PP_RESTED)
-        ask_for_rest(w);
-      pp_lane_sleep(l, what, deadline);
-      rest = atomic_load_explicit(&l->rest, memory_order_relaxed);
-    }
-    if (PP_UNLIKELY(rest == PP_TO_REST) && what == PP_WANTS_INPUT)
-      take_rest(w, was, deadline);
-  }
-  atomic_store(&l->asleep, PP_BUSY);
-}
-
-static void wait_for(worker *w, uint32_t what, size_t was) {
-  wait_until(w, what, was, -1);
-}
-
-/* --- rings ---------------------------------------------------------------- */
-
-static void consume(worker *w, size_t n) {
-  pp_ring_consume(&w->map.lane->in, n);
-  atomic_thread_fence(memory_order_seq_cst);
-  if (atomic_load_explicit(&w->map.lane->tx_blocked, memory_order_relaxed) &&
-      atomic_exchange(&w->map.lane->tx_blocked, 0))
-    ring_bell(w);
-}
-
-static void send_bytes(worker *w, const unsigned char *p, size_t n) {
-  pp_ring *r = &w->map.lane->out;
-
-  while (n > 0) {
-    size_t room = pp_ring_room(r), k = n < room ? n : room;
-
-    if (k == 0 || (k < n && k < 4096)) {
-      ring_bell(w);
-      wait_for(w, PP_WANTS_ROOM, room);
-      continue;
-    }
-    memcpy(pp_ring_end(r, w->map.out), p, k);
-    pp_ring_publish(r, k);
-    if (k < n)
-      ring_bell(w);
-    p += k;
-    n -= k;
-  }
-}
-
-/* --- the end of a job ----------------------------------------------------- */
-
-static bool nobody(void *ud, pid_t pid) {
-  (void)ud, (void)pid;
-  return false;
-}
-
-/* Kill and reap whatever the job left running: this process adopts all of its
- * descendants. */
-static void end_children(void) {
-  siginfo_t info;
-
-  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
-    if (pp_proc_kill_children(nobody, NULL) == 0 &&
-        waitpid(-1, NULL, WNOHANG) < 0)
-      break;
-    sched_yield();
-  }
-}
-
-/* How many bytes have been written to a stream's pipe since the start: what
- * the driver has read and what is still in it, looked at as one. */
-static uint64_t position(worker *w, int s) {
-  pp_lane *l = w->map.lane;
-  uint64_t seq, done;
-  int unread;
-
-  for (;;) {
-    seq = atomic_load(&l->read_seq);
-    if (seq % 2 == 0) {
-      done = atomic_load(&l->read_bytes[s]);
-      if (ioctl(w->pipe[s], FIONREAD, &unread) < 0)
-        return w->written[s];
-      if (atomic_load(&l->read_seq) == seq)
-        return done + (uint64_t)unread;
-    }
-    sched_yield();
-  }
-}
-
-/*
- * Whether stdio has written to a stream since the last look. The C library
- * keeps the column of the last write: put one there that no write leaves
- * behind.
- */
-#ifdef __GLIBC__
-#define NO_COLUMN 54321
-static bool has_written(FILE *f) {
-  if (__fpending(f) == 0 && f->_cur_column == NO_COLUMN)
-    return false;
-  fflush(f);
-  f->_cur_column = NO_COLUMN;
-  return true;
-}
-#else
-static bool has_written(FILE *f) {
-  fflush(f);
-  return true;
-}
-#endif
-
-static int64_t cpu_now(void) {
-  struct timespec t;
-
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* Fill in what only the process knows: cpu, memory, where its output ends. */
-static void settle(worker *w, unsigned char *res, const pp_nested *at) {
-  int64_t run = (int64_t)pp_get64(res + PP_RES_RUN), cpu = run;
-  bool wrote = has_written(stdout);
-
-  wrote = has_written(stderr) || wrote;
-  if (run >= BRIEF_NS && at->outer == NULL)
-    end_children();
-  if (run >= SILENT_NS || wrote)
-    for (int s = 0; s < 2; s++)
-      w->written[s] = position(w, s);
-  if (run >= CLOCKED_NS) {
-    int64_t now = cpu_now();
-
-    cpu = now - w->cpu_mark;
-    w->cpu_mark = now;
-    if (cpu > run)
-      cpu = run; /* what came before it was short and not accounted for */
-  }
-  if (run >= MEASURED_NS || w->maxrss == 0) {
-    struct rusage ru;
-
-    getrusage(RUSAGE_SELF, &ru);
-    w->maxrss = (uint64_t)ru.ru_maxrss * 1024;
-  }
-  if (at->waited > 0) { /* for other jobs: it did not run then */
-    run = run > at->waited ? run - at->waited : 0;
-    if (cpu > run)
-      cpu = run;
-    pp_put64(res + PP_RES_RUN, (uint64_t)run);
-  }
-  pp_put64(res + PP_RES_CPU, (uint64_t)cpu);
-  pp_put64(res + PP_RES_RSS, w->maxrss);
-  pp_put64(res + PP_RES_STDOUT, w->written[0]);
-  pp_put64(res + PP_RES_STDERR, w->written[1]);
-}
 
 /* --- frames --------------------------------------------------------------- */
 
@@ -435,7 +40,7 @@ static void taken(void *ud) {
   worker *w = ud;
 
   if (w->frame > 0)
-    consume(w, w->frame);
+    pp_worker_consume(w, w->frame);
   w->frame = 0;
   pp_buf_clear(&w->big);
   if (w->lent > 0) {
@@ -486,8 +91,8 @@ static void send_result(worker *w, pp_buf *out) {
   rest = pp_runner_tail(w->runner, &tail);
   if (rest > 0) {
     pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD + rest);
-    send_bytes(w, out->data, out->len);
-    send_bytes(w, tail, rest);
+    pp_worker_send(w, out->data, out->len);
+    pp_worker_send(w, tail, rest);
     w->moved += rest;
     pp_runner_untail(w->runner);
     return;
@@ -495,7 +100,7 @@ static void send_result(worker *w, pp_buf *out) {
   if (!out->afar || w->hold.end == 0 || out->len < PP_CARGO_LEAST) {
     w->moved += out->afar ? body : 0;
     pp_frame_head(out->data, PP_F_RESULT, out->len - PP_FRAME_HEAD);
-    send_bytes(w, out->data, out->len);
+    pp_worker_send(w, out->data, out->len);
     return;
   }
   s = pp_hold_take(&w->hold, out);
@@ -504,7 +109,7 @@ static void send_result(worker *w, pp_buf *out) {
   pp_put_ref(f + head, s.at + head, body, s.cap);
   pp_hold_sent(&w->hold, s);
   w->moved += body;
-  send_bytes(w, f, sizeof f);
+  pp_worker_send(w, f, sizeof f);
 }
 
 /* Run a job, unless it was taken back. In the midst of another if that waits.
@@ -533,7 +138,7 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
     atomic_store(&w->map.lane->outer, seq);
   if (PP_UNLIKELY(atomic_load(&w->map.lane->watched) != 0)) {
     atomic_store(&w->map.lane->watched, 0);
-    ring_bell(w);
+    pp_worker_ring(w);
   }
   in = w->in;
   memset(&w->in, 0, sizeof w->in);
@@ -574,7 +179,7 @@ static void job(worker *w, const unsigned char *p, size_t len, bool afar) {
   pp_nest_end(w->nest, &at);
   if (!to_stop(w)) /* a stop may be meant for an outer one */
     pp_runner_unstop(w->runner);
-  settle(w, out.data + PP_FRAME_HEAD, &at);
+  pp_worker_settle(w, out.data + PP_FRAME_HEAD, &at);
   send_result(w, &out);
   if (out.afar || out.cap > 1 << 20)
     pp_buf_clear(&out);
@@ -625,13 +230,13 @@ static bool unstash(worker *w) {
     w->last = prev;
   job(w, s->bytes, s->len, s->afar);
   free(s);
-  mark_ready(w, pp_now_ns(), w->first != NULL);
+  pp_worker_ready(w, pp_now_ns(), w->first != NULL);
   return true;
 }
 
 static void leave(worker *w) {
   fflush(stdout), fflush(stderr);
-  end_children();
+  pp_worker_end_children();
   (void)w;
   _exit(0);
 }
@@ -645,7 +250,7 @@ static void next_job(worker *w, const unsigned char *p, size_t len, bool afar) {
     return;
   }
   job(w, p, len, afar);
-  mark_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
+  pp_worker_ready(w, pp_now_ns(), pp_ring_used(&w->map.lane->in) > w->frame);
 }
 
 /* More for the command of the job at work; else it comes too late. */
@@ -717,13 +322,13 @@ static void read_bytes(worker *w, unsigned char *p, size_t len) {
     size_t n = pp_ring_used(in);
 
     if (n == 0) {
-      wait_for(w, PP_WANTS_INPUT, 0);
+      pp_worker_wait(w, PP_WANTS_INPUT, 0, -1);
       continue;
     }
     if (n > len)
       n = len;
     memcpy(p, pp_ring_start(in, w->map.in), n);
-    consume(w, n);
+    pp_worker_consume(w, n);
     p += n;
     len -= n;
   }
@@ -767,7 +372,7 @@ static void big_frame(worker *w, int type, size_t len) {
   unsigned char head[PP_JOB_HEAD + 4 * LONE_DEPS];
   size_t had = 0;
 
-  consume(w, PP_FRAME_HEAD);
+  pp_worker_consume(w, PP_FRAME_HEAD);
   if (type == PP_F_JOB && pp_block_large(len) && pp_nest_at(w->nest) == NULL) {
     had = PP_JOB_HEAD;
     read_bytes(w, head, had);
@@ -822,8 +427,8 @@ static int want(void *ud, const char *name, size_t len, pp_buf *out) {
   pp_frame_head(f, PP_F_WANT, PP_WANT_HEAD + len);
   pp_put32(f + PP_FRAME_HEAD + PP_WANT_SEQ, pp_nest_at(w->nest)->seq);
   memcpy(f + PP_FRAME_HEAD + PP_WANT_HEAD, name, len);
-  send_bytes(w, f, PP_FRAME_HEAD + PP_WANT_HEAD + len);
-  ring_bell(w);
+  pp_worker_send(w, f, PP_FRAME_HEAD + PP_WANT_HEAD + len);
+  pp_worker_ring(w);
   return read_until(w, PP_F_MODULE, out);
 }
 
@@ -853,12 +458,12 @@ static void handled(worker *w) {
 
 /* Wait for input beyond `used` bytes. */
 static void await(worker *w, size_t used, int64_t deadline) {
-  if (w->moved > 0 && is_idle(w)) {
+  if (w->moved > 0 && pp_worker_idle(w)) {
     /* It is garbage by now: the next may have its memory. */
     pp_state_expect(pp_runner_state(w->runner), w->moved);
     w->moved = 0;
   }
-  wait_until(w, PP_WANTS_INPUT, used, deadline);
+  pp_worker_wait(w, PP_WANTS_INPUT, used, deadline);
 }
 
 /* Take one frame of input, waiting for it until the deadline: 1, 0 when the
@@ -915,10 +520,10 @@ static _Noreturn void loop(worker *w) {
 /* --- for the jobs that jobs submit ---------------------------------------- */
 
 static void nest_send(void *ud, const void *p, size_t len) {
-  send_bytes(ud, p, len);
+  pp_worker_send(ud, p, len);
 }
 
-static void nest_sent(void *ud) { ring_bell(ud); }
+static void nest_sent(void *ud) { pp_worker_ring(ud); }
 
 static int nest_take(void *ud, int64_t deadline) {
   worker *w = ud;
@@ -962,9 +567,9 @@ static bool nest_deep(void *ud) {
 static void nest_written(void *ud, uint64_t bytes[2]) {
   worker *w = ud;
 
-  has_written(stdout), has_written(stderr);
+  pp_worker_written(w);
   for (int s = 0; s < 2; s++)
-    bytes[s] = w->written[s] = position(w, s);
+    bytes[s] = w->written[s];
 }
 
 static const pp_nest_ops nest_ops = {
@@ -988,8 +593,8 @@ static void feed_ask(void *ud, uint64_t had) {
   pp_frame_head(f, PP_F_FEED, PP_FEED_SIZE);
   pp_put32(f + PP_FRAME_HEAD + PP_FEED_SEQ, pp_nest_at(w->nest)->seq);
   pp_put64(f + PP_FRAME_HEAD + PP_FEED_HAD, had);
-  send_bytes(w, f, sizeof f);
-  ring_bell(w);
+  pp_worker_send(w, f, sizeof f);
+  pp_worker_ring(w);
 }
 
 static int feed_take(void *ud, pp_buf *into) {
@@ -1010,7 +615,7 @@ static void feed_sleep(void *ud, int64_t deadline) {
   worker *w = ud;
 
   w->feeding = true;
-  wait_until(w, PP_WANTS_INPUT, pp_ring_used(&w->map.lane->in), deadline);
+  pp_worker_wait(w, PP_WANTS_INPUT, pp_ring_used(&w->map.lane->in), deadline);
   w->feeding = false;
   w->bereft = 0;
 }
@@ -1035,7 +640,8 @@ static const pp_command_feed feed_ops = {.ask = feed_ask,
  * left it, which comes to this process as its parents die. */
 static void on_orphan(int sig) {
   (void)sig;
-  for (int i = 0; i < 200 && pp_proc_kill_children(nobody, NULL) > 0; i++)
+  for (int i = 0; i < 200 && pp_proc_kill_children(pp_worker_spares, NULL) > 0;
+       i++)
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
   kill(0, SIGKILL);
@@ -1106,7 +712,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->blocks = pp_state_blocks(s->L);
   w->heap = pp_block_home_of(w->blocks);
   atomic_store(&w->blocks->most, PP_BLOCKS_KEPT);
-  has_written(stdout), has_written(stderr);
+  pp_worker_written(w);
   w->runner = s->runner;
   if (w->hold.end == 0)
     pp_runner_tails(w->runner);
