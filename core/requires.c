@@ -83,7 +83,7 @@ static void hang(lua_State *L, pp_call *c, int env, int made, const char *name,
 
 /* The next name of the list; NULL at its end. */
 static const char *next_name(lua_State *L, pp_rd *rd, size_t *len) {
-  const unsigned char *name;
+  const unsigned char *name = NULL;
   uint64_t n;
 
   if (pp_rd_left(rd) == 0)
