@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "depend.h"
 #include "kin.h"
 #include "link_impl.h"
@@ -160,6 +161,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   e.shm = shm;
   e.hub = hub;
   e.servers = s;
+  e.blocks = pp_blocks_make();
+  e.string_at = 24;
+  if (e.blocks == NULL)
+    abort();
   s->engine = &e;
   s->output = PP_OUTPUT_NONE;
   n = pp_node_add(s, PP_NAME_LOCAL);
@@ -209,6 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   for (uint16_t i = 0; i < e.nnames; i++)
     free(e.names[i]);
+  pp_blocks_unref(e.blocks);
   free(e.names);
   free(e.links);
   free(e.free_lanes);
