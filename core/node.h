@@ -50,7 +50,7 @@ struct pp_node {
   void (*release)(pp_node *n); /* it is being freed or its server closed */
   const char *reason;          /* why it is not up; borrowed; may be "" */
   uint8_t state;
-  bool leaving;  /* to be removed when its workers have ended, or removed */
+  bool leaving;  /* to be removed when its workers have ended */
   bool expected; /* of a host: it may connect yet */
   int64_t due;   /* ns; of a host that is connected to for the first time: calls
                     of everywhere wait for it until then; 0: they do not */

@@ -23,8 +23,8 @@ struct pp_server {
   pp_server *next;
   struct pp_engine *engine;
   pp_sched sched;
-  pp_node *local; /* the first of its nodes; of no workers, and all others are
-                     to be removed: jobs run in this process */
+  pp_node *local; /* the first of its nodes; of no workers and the only one:
+                     jobs run in this process */
   pp_class wide;  /* jobs of several slots that may run anywhere */
   struct pp_choice *choices[PP_CHOICES]; /* by their text's hash: choice.h */
   struct pp_serial *serial;              /* where they do; NULL: none has yet */
@@ -79,13 +79,7 @@ void pp_server_free(pp_server *s);
 
 /* Do its jobs run in this process? */
 static inline bool pp_server_here(const pp_server *s) {
-  const pp_node *n = s->local;
-
-  if (n->ncpus != 0)
-    return false;
-  while ((n = n->next) != NULL && n->leaving)
-    ;
-  return n == NULL;
+  return s->local->ncpus == 0 && s->local->next == NULL;
 }
 /* Tell the schedule how many places there are to be. */
 void pp_server_want(pp_server *s);

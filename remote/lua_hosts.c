@@ -83,8 +83,8 @@ static pp_node *node_of(const pp_server *s, const char *name) {
 
 /***
 Let a host go: what runs there goes on to its end, what has not begun runs
-elsewhere: on other hosts, local workers or, where there are neither, in this
-process when something waits. Does not wait for that.
+elsewhere; where nothing else is left or to be expected it fails with kind
+"connect". Does not wait for that.
 @function Server:remove_host
 @string name of the node, as get_active_nodes has it
 */

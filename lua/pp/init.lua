@@ -331,8 +331,8 @@ if not core.hosts then -- on a host, where there are jobs only
 end
 
 --- Change the number of local workers, at once. When it shrinks, running jobs
--- finish. With 0, the others run at the hosts; where there are none, or all were
--- removed, in this process when something waits, until a host is added.
+-- finish. With 0, the others run at the hosts, or, where there never was one, in
+-- this process when something waits.
 -- @function Server:set_ncpus
 -- @tparam integer|string n how many, or "autodetect"
 function core.server_methods:set_ncpus(n)
