@@ -150,9 +150,10 @@ describe("the configuration", function()
     end
 
     --- Run a script in a ppsh that sees another home directory: `home`, sh
-    -- commands in it; `without`, has no ssh program; `env`.
+    -- commands in it; `without`, has no ssh program; `env`. This checkout is where it
+    -- was, though it may be below that home.
     local function elsewhere(text, options)
-      local bin = run.directory()
+      local bin, kept = run.directory(), run.directory()
       local script = run.file(text)
       if options.without then
         for _, tool in ipairs {"sh", "cat", "ls"} do
@@ -160,11 +161,13 @@ describe("the configuration", function()
         end
       end
       return run.program({"unshare", "-m", "--propagation", "private", "sh", "-ec", ([[
-        home=$(getent passwd $(id -u) | cut -d: -f6)
+        home=$(getent passwd $(id -u) | cut -d: -f6) here=$PWD
+        mount --bind "$here" %s
         mount -t tmpfs -o mode=700 none $home
+        case $here/ in "$home"/*) mkdir -p "$here"; mount --bind %s "$here" ;; esac
         cd $home
         %s
-        exec env %s %s %s %s]]):format((options.home or ""):gsub("LAB", lab.dir),
+        exec env %s %s %s %s]]):format(kept, kept, (options.home or ""):gsub("LAB", lab.dir),
           options.env or "", options.without and "PATH=" .. bin or "", run.ppsh_path, script)},
         {timeout = 60})
     end
