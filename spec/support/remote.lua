@@ -110,9 +110,12 @@ function Net:left(name)
   return left
 end
 
---- End everything.
+--- End everything, also what a spec that failed has left suspended.
 function Net:close()
   self.lab:close()
+  for _, tag in pairs(self.tags) do
+    for _, pid in ipairs(child.tagged(tag)) do child.kill("KILL", pid) end
+  end
   child.clean()
 end
 

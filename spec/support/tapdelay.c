@@ -112,7 +112,10 @@ int main(int argc, char **argv) {
     t.tv_nsec = a % 1000000000;
     if (ppoll(p, 2, a < 0 ? NULL : &t, NULL) < 0 && errno != EINTR)
       return 1;
-    for (i = 0; i < 2; i++)
+    for (i = 0; i < 2; i++) {
+      if (p[i].revents & (POLLERR | POLLHUP | POLLNVAL))
+        return 0; /* somebody has taken the interface away */
       take(p[i].fd, &lines[i], delay);
+    }
   }
 }
