@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keystream.h"
 #include "ssh_impl.h"
 
 /* Encrypted bytes that may wait below before more are made. */
@@ -120,6 +121,23 @@ const char *pp_leg_where(const pp_leg *h, char *buf, size_t size) {
 
 /* --- moving bytes --------------------------------------------------------- */
 
+/* As the library's, which may exchange keys anew in them. */
+static ssize_t channel_read(pp_leg *h, void *p, size_t size) {
+  void *was = pp_keystream_enter();
+  ssize_t n = libssh2_channel_read(h->channel, p, size);
+
+  pp_keystream_leave(was);
+  return n;
+}
+
+static ssize_t channel_write(pp_leg *h, const void *p, size_t n) {
+  void *was = pp_keystream_enter();
+  ssize_t r = libssh2_channel_write(h->channel, p, n);
+
+  pp_keystream_leave(was);
+  return r;
+}
+
 /* From q into the leg's channel, as much as goes. Bytes moved, or a libssh2
  * error. */
 static ssize_t push(pp_leg *h, pp_outq *q) {
@@ -128,7 +146,7 @@ static ssize_t push(pp_leg *h, pp_outq *q) {
   struct iovec v;
 
   while (wire->len < WIRE_FULL && pp_outq_peek(q, &v, 1) == 1) {
-    n = libssh2_channel_write(h->channel, v.iov_base, v.iov_len);
+    n = channel_write(h, v.iov_base, v.iov_len);
     if (n == LIBSSH2_ERROR_EAGAIN || n == 0)
       break; /* the same bytes are at the head next time */
     if (n < 0)
@@ -242,7 +260,7 @@ static bool pull_command(pp_ssh *c, pp_leg *h) {
   ssize_t n = 0;
 
   while (!c->gone && !c->s->paused && !h->eof_seen) {
-    n = libssh2_channel_read(h->channel, p, PP_NET_SCRATCH);
+    n = channel_read(h, p, PP_NET_SCRATCH);
     if (n <= 0)
       break;
     pp_stream_has_data(c->s, p, (size_t)n);
@@ -305,7 +323,7 @@ static bool pull_leg(pp_ssh *c, pp_leg *h) {
     return false;
   }
   for (;;) {
-    n = libssh2_channel_read(h->channel, (char *)h->scratch, PP_NET_SCRATCH);
+    n = channel_read(h, h->scratch, PP_NET_SCRATCH);
     if (n <= 0)
       break;
     input(c, next, h->scratch, (size_t)n);
@@ -483,6 +501,7 @@ static int ssh_open(pp_stream *s) {
     return PP_ENOMEM;
   }
   libssh2_init(0);
+  pp_keystream_leave(pp_keystream_enter()); /* while the server gets ready */
   uv_timer_init(c->net->loop, &c->timer);
   c->timer.data = c;
   s->carrier = c;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keystream.h"
 #include "ssh_impl.h"
 
 /* What this client is willing to use, best first. Names that the library at
@@ -438,8 +439,10 @@ static bool check_host_key(pp_leg *h) {
 /* --- steps ---------------------------------------------------------------- */
 
 static bool handshake(pp_leg *h) {
+  void *was = pp_keystream_enter();
   int rc = libssh2_session_handshake(h->session, pp_carrier_fd(h->c->carrier));
 
+  pp_keystream_leave(was);
   if (rc == LIBSSH2_ERROR_EAGAIN)
     return false;
   if (rc != 0) {
