@@ -41,6 +41,18 @@ void pp_ring_remove(pp_place **ring, pp_place *p) {
   p->prev = p->next = NULL;
 }
 
+void pp_ring_lead(pp_place **ring, pp_place *p) {
+  pp_place *first = *ring, *after = p->next == first ? p : p->next;
+
+  if (p == first)
+    return;
+  pp_ring_remove(ring, p);
+  pp_ring_add(ring, p);
+  *ring = p;
+  pp_ring_remove(ring, first);
+  pp_ring_add(&after, first);
+}
+
 static pp_place **ring_of(const pp_place *p, int ring) {
   pp_sched *s = p->sched;
 

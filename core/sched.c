@@ -153,13 +153,28 @@ static void look_at(pp_sched *s, pp_domain *d) {
   }
 }
 
+/*
+ * The idle place that is next, if there is any: the last to have worked, whose
+ * memory and caches are warm. Of those behind links it is that of the node
+ * whose turn it is: the place whose turn it would be gives it up for the other.
+ */
+static pp_place *next_idle(pp_sched *s) {
+  pp_place *p = s->far;
+
+  if (s->idle != NULL || p == NULL)
+    return s->idle;
+  if (p->domain != NULL)
+    pp_ring_lead(&s->far, p->domain->spare); /* there is one: p */
+  return s->far;
+}
+
 /* Place what can be of the general queue. Afterwards it is empty, or its first
  * job has to wait for several places, or every place is packed. */
 static void place_general(pp_sched *s) {
   pp_job *j, *k;
 
   while ((j = s->queue.head) != NULL) {
-    pp_place *p = s->idle != NULL ? s->idle : s->far;
+    pp_place *p = next_idle(s);
 
     s->steps++;
     if (pp_sched_spans(s)) {
@@ -282,7 +297,7 @@ static void steal(pp_sched *s, pp_place *p) {
 
 /* The queue is empty and some place may be idle that has not stolen yet. */
 static void relieve(pp_sched *s) {
-  pp_place *p = s->idle != NULL ? s->idle : s->far;
+  pp_place *p = next_idle(s);
 
   if (s->fat > 0 && p != NULL && s->queue.head == NULL)
     steal(s, p);

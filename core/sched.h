@@ -14,7 +14,8 @@
  * Every open place is in one of three rings:
  *
  *     idle    a worker is free there: jobs go here first (two rings: near
- *             places before those behind a link)
+ *             places before those behind a link), to the last that worked, of
+ *             those behind links to that of the node whose turn it is
  *     roomy   all work; it may take jobs behind those
  *     packed  it did not take the last job it was offered; nobody offers it
  *             another before a job has left it or it says that it has room

@@ -10,6 +10,8 @@
 
 void pp_ring_add(pp_place **ring, pp_place *p);
 void pp_ring_remove(pp_place **ring, pp_place *p);
+/* Have p, which is in the ring, change places with its first. */
+void pp_ring_lead(pp_place **ring, pp_place *p);
 /* Put it into the ring it belongs to; anew: even if it refused a job before.
  * Call after each change of what follows. */
 void pp_place_settle(pp_place *p, bool anew);

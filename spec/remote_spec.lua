@@ -529,6 +529,26 @@ describe("a server with hosts", function()
       assert.are.equal(0, r.status)
     end)
 
+    it("take turns, and the worker that worked last has the next job", function()
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = "h1/3,h2/3"}
+        local function where() return pp.job.node .. "/" .. pp.job.worker end
+        assert(s:wait_hosts(20))
+        s:everywhere(where)
+        local last, count, same = {}, {h1 = 0, h2 = 0}, true
+        for i = 1, 24 do
+          local at = s:submit(where)()
+          local node = at:match "^%w+"
+          same = same and (last[node] or at) == at
+          last[node], count[node] = at, count[node] + 1
+        end
+        print(same, count.h1, count.h2)
+      ]])
+      assert.are.equal("true\t12\t12\n", r.out)
+      assert.are.equal("", r.err)
+    end)
+
     it("are shared by servers", function()
       local r = net:run([[
         local pp = require "pp"

@@ -178,6 +178,14 @@ describe("a server", function()
     assert.are.equal(2, server:get_ncpus())
   end)
 
+  it("gives the next job to the worker that worked last", function()
+    local server <close> = pp.Server(3)
+    local function where() return pp.job.worker end
+    server:everywhere(where)
+    local first = server:submit(where)()
+    for _ = 1, 10 do assert.are.equal(first, server:submit(where)()) end
+  end)
+
   it("is kept alive by a live job", function()
     local job = pp.Server(1):submit(id, {"still here"})
     collectgarbage()

@@ -452,8 +452,74 @@ static void slots_among_many(void) {
   free(fn);
 }
 
+/* --- idle places ---------------------------------------------------------- */
+
+/* Nodes behind links have their turns as their places fall idle; of a node's
+ * idle places, and of near ones, the last to work works first. */
+static void last_to_work_works_first(int nodes) {
+  enum { EACH = 4, ALL = 3 * EACH };
+  static pp_domain domains[3];
+  static sim sims[ALL];
+  pp_sched s = {0};
+  pp_blob *fn = new_fn();
+  pp_place *idle[3][EACH];
+  pp_job *jobs[ALL];
+  int turns[ALL], nturns = 0, n[3] = {0}, busy = 0;
+
+  memset(domains, 0, sizeof domains);
+  memset(sims, 0, sizeof sims);
+  for (int i = 0; i < nodes; i++)
+    CHECK(pp_domain_add(&s, &domains[i]) == 0);
+  for (int i = 0; i < nodes * EACH; i++) {
+    pp_place *p = &sims[i].place;
+    int d = i % nodes;
+
+    p->ops = &ops;
+    p->domain = &domains[d];
+    p->delay = nodes > 1 ? 1000 : 0;
+    pp_sched_open(&s, p);
+    idle[d][n[d]++] = p;
+    turns[nturns++] = d;
+  }
+  for (uint64_t k = 0; k < 5000; k++) {
+    if (nturns > 0 && (busy == 0 || rand() % 2 == 0)) {
+      pp_job *j = jobs[busy++] = new_job(fn, k, 1);
+      int d = turns[0];
+
+      memmove(turns, turns + 1, (size_t)--nturns * sizeof *turns);
+      pp_sched_add(&s, j, false);
+      CHECK(j->state == PP_JOB_SENT && j->place == idle[d][--n[d]]);
+    } else {
+      int i = rand() % busy;
+      pp_job *j = jobs[i];
+      pp_place *p = j->place;
+      int d = (int)(p->domain - domains);
+
+      jobs[i] = jobs[--busy];
+      pp_sched_ended(p, j);
+      idle[d][n[d]++] = p;
+      turns[nturns++] = d;
+      drop_job(j);
+    }
+  }
+  while (busy > 0) {
+    pp_job *j = jobs[--busy];
+
+    pp_sched_ended(j->place, j);
+    drop_job(j);
+  }
+  CHECK(s.steps < 4 * 5000);
+  for (int i = 0; i < nodes * EACH; i++)
+    pp_sched_close(&s, &sims[i].place);
+  for (int i = 0; i < nodes; i++)
+    pp_domain_remove(&domains[i]);
+  free(fn);
+}
+
 int main(void) {
   srand(1);
+  last_to_work_works_first(1);
+  last_to_work_works_first(3);
   slots_are_held();
   slots_follow_the_pool();
   slots_among_many();
