@@ -166,7 +166,7 @@ int pp_engine_start(lua_State *L, const pp_options *o) {
   if (pp_shm_open(&e->shm, &e->hub) != 0 ||
       (e->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
       (e->zygote = pp_zygote_fork(L, e->shm, e->hub, e->bell, &e->ctl)) < 0) {
-    fprintf(stderr, "ppsh: cannot start: %s\n", strerror(errno));
+    fprintf(stderr, "ppsh: cannot start: %s\n", pp_shm_error(errno));
     free(e);
     return PP_ESYS;
   }

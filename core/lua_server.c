@@ -170,7 +170,7 @@ static int server_new(lua_State *L) {
   if (s == NULL) {
     lua_pushnil(L);
     lua_pushfstring(L, "cannot start workers: %s",
-                    why ? strerror(why) : "not enough memory");
+                    why ? pp_shm_error(why) : "not enough memory");
     return 2;
   }
   u->s = s;

@@ -96,7 +96,7 @@ void pp_node_refused(pp_node *n, uint32_t number, int why) {
 
   if (n->refusals++ == 0)
     pp_log(PP_LOG_WARN, "cannot start worker %u of '%s': %s; trying again",
-           number, pp_node_name(n), strerror(why));
+           number, pp_node_name(n), pp_shm_error(why));
   n->respawn_at = now + SECOND / 10;
   pp_server_want(s); /* there may never be more */
   for (uint32_t i = 0; i < n->cap; i++)

@@ -28,18 +28,33 @@ pp_hub *pp_shm_hub(int fd) {
   return p == MAP_FAILED ? NULL : p;
 }
 
+/* As ftruncate, which beyond a limit on file sizes (ulimit -f) would be a
+ * signal. */
+static int resize(int fd, off_t size) {
+  struct rlimit lim;
+
+  if (getrlimit(RLIMIT_FSIZE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
+      lim.rlim_cur < (rlim_t)size) {
+    errno = EFBIG;
+    return -1;
+  }
+  return ftruncate(fd, size);
+}
+
+const char *pp_shm_error(int why) {
+  return why == EFBIG ? "the limit on the size of files (ulimit -f) is too low"
+                      : strerror(why);
+}
+
 int pp_shm_open(int *fd, pp_hub **hub) {
   int f = memfd_create("pp-lanes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   int seals = F_SEAL_SHRINK;
-  struct rlimit lim;
 
   if (f < 0)
     return PP_ESYS;
-  /* Beyond a limit on file sizes ftruncate would be a signal. */
-  if (sizeof(size_t) >= 8 && getrlimit(RLIMIT_FSIZE, &lim) == 0 &&
-      lim.rlim_cur == RLIM_INFINITY && ftruncate(f, (off_t)PP_FILE_BYTES) == 0)
+  if (sizeof(size_t) >= 8 && resize(f, (off_t)PP_FILE_BYTES) == 0)
     seals |= F_SEAL_GROW | F_SEAL_SEAL;
-  else if (ftruncate(f, (off_t)HUB_BYTES) < 0)
+  else if (resize(f, (off_t)HUB_BYTES) < 0)
     goto fail;
   (void)fcntl(f, F_ADD_SEALS, seals);
   if ((*hub = pp_shm_hub(f)) == NULL)
@@ -121,7 +136,7 @@ int pp_shm_grow(int fd, unsigned index) {
 
   if (have >= need)
     return 0;
-  return ftruncate(fd, need) < 0 ? PP_ESYS : 0;
+  return resize(fd, need) < 0 ? PP_ESYS : 0;
 }
 
 int pp_lane_map(int fd, unsigned index, pp_map *map) {

@@ -137,6 +137,8 @@ bool pp_shm_has_cargo(int fd);
 pp_hub *pp_shm_hub(int fd);
 /* Grow the file so that lane `index` exists. */
 int pp_shm_grow(int fd, unsigned index);
+/* What the errno of these, or of the start of a worker, means to the user. */
+const char *pp_shm_error(int why);
 /* Map lane `index`; PP_ESYS with errno. */
 int pp_lane_map(int fd, unsigned index, pp_map *map);
 void pp_lane_unmap(pp_map *map);

@@ -164,6 +164,15 @@ describe("without descriptors", function()
   end)
 end)
 
+describe("with a limit on the size of files", function()
+  it("ppsh works, or says why not in one line, but is not killed", function()
+    for _, blocks in ipairs{1, 10, 100, 400, 1000} do
+      done_or_said(child.run(jobs_script, {setup = "ulimit -f " .. blocks, env = poor}),
+        "the limit on the size of files (ulimit -f) is too low")
+    end
+  end)
+end)
+
 describe("without processes", function()
   -- The limit is per user and does not hold for root: another user is needed.
   local other = {"setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"}
