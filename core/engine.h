@@ -37,6 +37,7 @@ struct pp_prompt;
 struct top;
 struct pp_trace;
 struct pp_feed;
+typedef struct pp_pin pp_pin;
 
 /* What is asked of those who see to remote hosts. */
 typedef struct pp_remote_ops {
@@ -95,7 +96,8 @@ struct pp_engine {
   size_t string_at;         /* pp_state_string_at of it */
   size_t warm;              /* bytes kept for the next payload, as last seen */
   int64_t warm_since;
-  size_t hanging; /* bytes of cargo that workers may still look at */
+  size_t hanging;           /* bytes of cargo that workers may still look at */
+  pp_pin *_Atomic unpinned; /* list: strings of the script's that may go */
   pp_berths berths;
   pp_blobs blobs;
   pp_pool jobs;                /* where those that are submitted lie */

@@ -176,7 +176,8 @@ void pp_job_shed(pp_job *j, pp_blobs *blobs) {
   drop_body(j);
   if (j->more != NULL) {
     pp_cargo_unref(j->more->args);
-    j->more->args = NULL;
+    pp_cargo_unref(j->more->tail);
+    j->more->args = j->more->tail = NULL;
   }
   for (uint32_t i = 0, n = pp_job_ndeps(j); i < n; i++) {
     pp_blob **b = &j->more->deps[i];

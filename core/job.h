@@ -65,6 +65,8 @@ typedef struct pp_more {
   pp_job *cause;       /* reference: it failed because that job had */
   pp_cargo *args;      /* reference: the body, if it is apart; or NULL */
   bool afar;           /* the body is but where args are, or were */
+  pp_cargo *tail;      /* reference: what the body goes on with, of a job of the
+                          script's: pin.h; or NULL */
   pp_cargo *load;      /* reference: what result is in; or NULL */
   pp_blob **deps;      /* references; of its arguments */
   uint32_t ndeps;
@@ -141,6 +143,9 @@ pp_more *pp_job_more(pp_job *j);
 static inline pp_cargo *pp_job_args(const pp_job *j) {
   return j->more != NULL ? j->more->args : NULL;
 }
+static inline pp_cargo *pp_job_tail(const pp_job *j) {
+  return j->more != NULL ? j->more->tail : NULL;
+}
 static inline pp_cargo *pp_job_load(const pp_job *j) {
   return j->more != NULL ? j->more->load : NULL;
 }
@@ -188,13 +193,15 @@ static inline size_t pp_job_head_len(const pp_job *j) {
   return PP_FRAME_HEAD + PP_JOB_HEAD + 4 * (size_t)pp_job_ndeps(j);
 }
 static inline size_t pp_job_frame_len(const pp_job *j) {
-  return pp_job_head_len(j) + j->body_len;
+  return pp_job_head_len(j) + j->body_len +
+         (pp_job_tail(j) != NULL ? j->more->tail->len : 0);
 }
 /* Make the head, for its attempt and place as they are: pp_job_head_len bytes.
  */
 void pp_job_head(const pp_job *j, unsigned char *p);
-/* What its frame ends with, or says where it is: modules and arguments; *len:
- * bytes. NULL: it has let them go. */
+/* What its frame ends with, or says where it is: modules and arguments, without
+ * their tail, which names nothing (message.h); *len: bytes. NULL: it has let
+ * them go. */
 static inline const unsigned char *pp_job_body(const pp_job *j, size_t *len) {
   const pp_cargo *args = pp_job_args(j);
 

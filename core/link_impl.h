@@ -78,7 +78,8 @@ int pp_link_post(pp_link *l, const void *p, size_t len);
 bool pp_link_want(pp_link *l, const unsigned char *p, size_t len);
 /* Has its worker begun this job? */
 bool pp_link_taken(const pp_link *l, const pp_job *j);
-/* Keep cargo (its reference passes) until what was sent so far is handled. */
+/* Keep cargo (its reference passes) until what was sent so far is handled, if
+ * its worker was told where it is. */
 void pp_link_hang(pp_link *l, pp_cargo *c);
 /* Nothing will be sent any more: let go what waits. */
 void pp_link_unsend(pp_link *l);

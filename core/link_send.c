@@ -77,7 +77,7 @@ void pp_link_unhang(pp_link *l, bool all) {
 }
 
 void pp_link_hang(pp_link *l, pp_cargo *c) {
-  if (l->dead || l->far != NULL) {
+  if (l->dead || pp_link_afar(l, c) == NULL) {
     pp_cargo_unref(c);
     return;
   }
@@ -355,10 +355,12 @@ static bool window_has(const pp_place *p, uint32_t seq) {
 }
 
 /* Its frame does not fit: head and body as two pieces. To a remote worker cargo
- * goes as bytes, behind the head. */
+ * goes as bytes, behind the head; a tail goes to any, behind head and body. */
 static int send_pieces(pp_link *l, pp_job *j, size_t head) {
   pp_cargo *cargo = l->far != NULL ? pp_job_args(j) : NULL;
-  unsigned char *own = malloc(head);
+  pp_cargo *tail = pp_job_tail(j);
+  size_t len = head + (tail != NULL ? j->body_len : 0);
+  unsigned char *own = malloc(len);
   pp_piece *t;
 
   if (own == NULL)
@@ -366,7 +368,10 @@ static int send_pieces(pp_link *l, pp_job *j, size_t head) {
   pp_job_head(j, own);
   if (cargo != NULL)
     pp_frame_head(own, PP_F_JOB, head - PP_FRAME_HEAD + cargo->len);
-  t = pp_link_piece(l, own, head);
+  memcpy(own + head, j->body, len - head);
+  if (tail != NULL)
+    cargo = tail;
+  t = pp_link_piece(l, own, len);
   if (t == NULL) {
     free(own);
     return PP_ENOMEM;
@@ -381,6 +386,11 @@ static int send_pieces(pp_link *l, pp_job *j, size_t head) {
   else
     t->job = pp_job_ref(j);
   return 0;
+}
+
+/* Are bytes that go to its ring not in the job's body? */
+static bool apart(const pp_link *l, const pp_job *j) {
+  return pp_job_tail(j) != NULL || (l->far != NULL && pp_job_args(j) != NULL);
 }
 
 static int place_send(pp_place *p, pp_job *j) {
@@ -429,8 +439,7 @@ static int place_send(pp_place *p, pp_job *j) {
   j->sent += pp_job_bytes(j);
   j->node = l->node->name;
   l->node->stats.sent += pp_job_bytes(j);
-  if (l->tx_n == 0 && (l->far == NULL || pp_job_args(j) == NULL) &&
-      pp_ring_room(&lane->in) >= size) {
+  if (l->tx_n == 0 && !apart(l, j) && pp_ring_room(&lane->in) >= size) {
     unsigned char *f = pp_ring_end(&lane->in, l->map.in);
 
     pp_job_head(j, f);

@@ -14,6 +14,7 @@ Jobs and their errors.
 #include "link.h"
 #include "lua_pp.h"
 #include "nest.h"
+#include "pin.h"
 #include "serial.h"
 #include "state.h"
 
@@ -96,6 +97,7 @@ bool pp_wait_call(lua_State *L, bool (*until)(void *ud), void *ud,
       pp_run_callbacks(L, e);
     } else if (r >= 0) {
       pp_unanchor(L, e);
+      pp_unpin_due(e, L);
       return r > 0;
     }
   }

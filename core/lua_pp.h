@@ -129,6 +129,8 @@ typedef struct pp_packed {
   pp_blob *setting; /* borrowed so, or NULL */
   uint32_t flags;   /* PP_JOBF_x */
   size_t mods;      /* bytes of the body that are modules */
+  int place;        /* of the pin of its tail (pin.h); 0: it has none */
+  pp_cargo *tail;   /* reference: that; NULL: no memory */
 } pp_packed;
 
 /* The job of these, of which nothing is owned any more then; NULL without

@@ -16,6 +16,7 @@ Servers: waiting, asking, ending.
 #include "link.h"
 #include "lua_pp.h"
 #include "nest.h"
+#include "pin.h"
 #include "proc.h"
 #include "serial.h"
 
@@ -24,6 +25,8 @@ pp_engine *pp_check_engine(lua_State *L) {
 
   if (e == NULL)
     luaL_error(L, "servers and jobs belong to the process that made them");
+  else
+    pp_unpin_due(e, L);
   return e;
 }
 

@@ -37,6 +37,7 @@ typedef struct submission {
   int64_t timeout; /* ns */
   double priority;
   bool forget;
+  bool pins; /* its last argument may be pinned: pin.h */
   uint32_t slots;
   const char *on; /* the nodes it may run at; NULL: any; kept as name is */
   size_t on_len;

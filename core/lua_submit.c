@@ -8,9 +8,12 @@ Submitting jobs.
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "choice.h"
 #include "link.h"
 #include "lua_submission.h"
+#include "pin.h"
+#include "plain.h"
 
 #define ARGS_MAX 200000
 
@@ -140,7 +143,8 @@ pp_job *pp_compose(pp_server *s, const pp_packed *k) {
   pp_cargo *args = NULL;
 
   if (j == NULL || pp_job_give_deps(j, deps.v, deps.n) != 0 ||
-      ((k->mods > 0 || s->seeded) && pp_job_more(j) == NULL) ||
+      ((k->mods > 0 || s->seeded || k->place > 0) && pp_job_more(j) == NULL) ||
+      (k->place > 0 && k->tail == NULL) ||
       (afar && ((args = pp_cargo_of((pp_hold *)(void *)e->scratch.home,
                                     &e->scratch)) == NULL ||
                 pp_job_give_args(j, args) != 0))) {
@@ -148,6 +152,7 @@ pp_job *pp_compose(pp_server *s, const pp_packed *k) {
       memset(&deps, 0, sizeof deps); /* they go with it */
     pp_deps_clear(e->codec, &deps);
     pp_job_unref(j, &e->blobs);
+    pp_cargo_unref(k->tail);
     if (!k->borrowed)
       pp_blob_unref(&e->blobs, k->parcel.blob);
     return NULL;
@@ -158,6 +163,8 @@ pp_job *pp_compose(pp_server *s, const pp_packed *k) {
     memcpy(j->body, e->scratch.data, len);
   if (e->scratch.cap > 1 << 20)
     pp_buf_clear(&e->scratch);
+  if (k->tail != NULL)
+    j->more->tail = k->tail;
   j->wire = (uint16_t)k->flags;
   if (k->parcel.flags & PP_PARCEL_MUTABLE)
     j->wire |= PP_JOBF_AFRESH;
@@ -232,9 +239,42 @@ static int pack_inline(lua_State *L, const submission *b, pp_deps *deps,
   return 0;
 }
 
+/* Do its jobs go to other machines, and no others? */
+static bool all_far(pp_server *s) {
+  bool far;
+
+  pp_engine_enter(s->engine);
+  far = s->engine->nest == NULL && s->engine->serial == NULL &&
+        s->local->ncpus == 0 && s->local->next != NULL;
+  pp_engine_leave(s->engine);
+  return far;
+}
+
+/* Pack the arguments, pushed from first on, but for a large string at their end
+ * that is to be pinned: it takes the place of their table, and the kept list
+ * (there is nothing to keep) is pushed. False: it is not so. */
+static bool pack_pinned(lua_State *L, const submission *b, int first,
+                        pp_packed *k) {
+  pp_buf *out = &b->e->scratch;
+  int last = first + b->nargs - 1;
+
+  if (!b->pins || b->nargs == 0 || lua_type(L, last) != LUA_TSTRING ||
+      !pp_block_large(lua_rawlen(L, last)) || !all_far(b->s))
+    return false;
+  if (pp_plain_pack_but(L, first, b->nargs, out) <= 0)
+    return false;
+  if (out->len >= PP_CARGO_LEAST || (k->place = pp_pin_place(L)) == 0) {
+    out->len = k->mods;
+    return false;
+  }
+  lua_copy(L, last, AT_ARGS);
+  lua_pushnil(L);
+  return true;
+}
+
 void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   pp_engine *e = b->e;
-  int r, kept, extra, first = lua_gettop(L) + 1;
+  int r = 0, kept, extra, first = lua_gettop(L) + 1;
 
   memset(k, 0, sizeof *k);
   /* Arguments. */
@@ -243,8 +283,9 @@ void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   luaL_checkstack(L, b->nargs + 10, "too many arguments");
   for (int i = 1; i <= b->nargs; i++)
     lua_rawgeti(L, AT_ARGS, i);
-  r = pp_codec_pack(e->codec, L, first, b->nargs, "argument", &e->scratch,
-                    &k->deps);
+  if (!pack_pinned(L, b, first, k))
+    r = pp_codec_pack(e->codec, L, first, b->nargs, "argument", &e->scratch,
+                      &k->deps);
   if (r != 0)
     goto unsendable;
   kept = first + b->nargs;
@@ -264,7 +305,7 @@ void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
     keep_too(L, kept);
     lua_settop(L, kept);
   }
-  if (extra == 0 && b->nargs > 0 &&
+  if (extra == 0 && b->nargs > 0 && k->place == 0 &&
       may_share(L, b->nargs, k->parcel.flags & PP_PARCEL_MUTABLE)) {
     if (k->borrowed) {
       pp_engine_enter(e);
@@ -283,8 +324,12 @@ void pp_submission_pack(lua_State *L, const submission *b, pp_packed *k) {
   }
   if (!k->borrowed) /* a finalizer may have run meanwhile */
     k->setting = pp_setting(L, e);
+  if (k->place > 0)
+    k->tail = pp_pin_string(e, L, k->place, AT_ARGS);
   return;
 unsendable:
+  if (k->place > 0)
+    pp_pin_leave(L, k->place);
   pp_deps_clear(e->codec, &k->deps);
   if (lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
@@ -331,6 +376,7 @@ static int submit(lua_State *L, submission *b) {
   int64_t now;
   pp_job *j;
 
+  b->pins = true;
   pp_submission_pack(L, b, &packed);
   if (pp_has(b, AT_GROUP))
     group = lua_tolstring(L, AT_GROUP, &group_len);

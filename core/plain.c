@@ -229,6 +229,31 @@ static int pack_few(lua_State *L, int first, int n, pp_buf *out) {
   return 1;
 }
 
+int pp_plain_pack_but(lua_State *L, int first, int n, pp_buf *out) {
+  size_t start = out->len, len;
+  pp_plain_out o;
+  int rc;
+
+  (void)lua_tolstring(L, first + n - 1, &len);
+  rc = pp_plain_begin(&o, out, (uint64_t)n) == 0 ? 1 : PP_ENOMEM;
+  for (int i = first; rc > 0 && i < first + n - 1; i++) {
+    if (lua_type(L, i) == LUA_TSTRING && lua_rawlen(L, i) >= SHORT_STR) {
+      rc = 0; /* two may be one */
+      break;
+    }
+    lua_pushvalue(L, i);
+    rc = pp_plain_put(&o, L);
+    lua_pop(L, 1);
+  }
+  o.strings = true;
+  if (rc > 0 && (pp_plain_end(&o) < 0 || pp_buf_byte(out, LEAD_LONGSTR) < 0 ||
+                 pp_buf_varint(out, len) < 0))
+    rc = PP_ENOMEM;
+  if (rc <= 0)
+    out->len = start;
+  return rc;
+}
+
 int pp_plain_pack(lua_State *L, int first, int n, pp_buf *out) {
   size_t start = out->len;
   pp_plain_out o;

@@ -64,8 +64,11 @@ lua_Integer pp_run_set(pp_run *run, lua_State *L, int t, lua_Integer n);
  * there is something else among them, or PP_ENOMEM; then out is as it was. Does
  * not raise. */
 int pp_plain_pack(lua_State *L, int first, int n, pp_buf *out);
-/* The same for t[first .. first + n - 1]. Raises where reading an index of the
- * table does. */
+/* The same, the last being a long string, but for the bytes of that, which are
+ * the message's last. 0: other things. */
+int pp_plain_pack_but(lua_State *L, int first, int n, pp_buf *out);
+/* As pp_plain_pack for t[first .. first + n - 1]. Raises where reading an index
+ * of the table does. */
 int pp_plain_pack_list(lua_State *L, int t, lua_Integer first, lua_Integer n,
                        pp_buf *out);
 

@@ -363,13 +363,16 @@ static int put_frame(pp_serial *z, const pp_job *j) {
   int r;
 
   z->in.len = 0;
-  r = pp_buf_reserve(&z->in, head + j->body_len);
+  r = pp_buf_reserve(&z->in, pp_job_frame_len(j));
   if (r != 0)
     return r;
   pp_job_head(j, z->in.data);
   pp_put64(z->in.data + PP_FRAME_HEAD + PP_JOB_MEMORY, 0);
   z->in.len = head;
-  return pp_buf_put(&z->in, j->body, j->body_len);
+  r = pp_buf_put(&z->in, j->body, j->body_len);
+  if (r == 0 && pp_job_tail(j) != NULL)
+    r = pp_buf_put(&z->in, pp_job_tail(j)->p, pp_job_tail(j)->len);
+  return r;
 }
 
 /* Run j, which z holds now, to its end, whatever that is. The reference of a

@@ -41,6 +41,7 @@ typedef struct outside {
   unsigned char *lent;         /* block of a string to be; NULL: none */
   size_t lent_len;             /* bytes of the string */
   bool offered;                /* that string is being made */
+  bool leaves;                 /* large blocks are not freed any more */
   lua_State *main;             /* NULL until made */
   lua_State *volatile *slot;   /* pp_state_at_close */
   lua_State *volatile running; /* read by signal handlers */
@@ -125,6 +126,13 @@ static void *change(outside *o, void *p, size_t osize, size_t nsize) {
   return q;
 }
 
+static void let_go(outside *o, void *p, size_t size) {
+  if (PP_LIKELY(!pp_block_large(size)))
+    give(o, p, size);
+  else if (!o->leaves)
+    pp_block_free(o->blocks, p, size);
+}
+
 static void let_go_smalls(outside *o) {
   for (unsigned i = 0; i < SMALL_CLASSES; i++) {
     small *s;
@@ -173,10 +181,8 @@ static void *allocate(void *ud, void *p, size_t osize, size_t nsize) {
 
     if (last && o->slot != NULL)
       *o->slot = NULL;
-    if (PP_UNLIKELY(pp_block_large(osize)))
-      pp_block_free(o->blocks, p, osize);
-    else if (PP_LIKELY(p != NULL))
-      give(o, p, osize);
+    if (PP_LIKELY(p != NULL))
+      let_go(o, p, osize);
     o->memory.used -= osize;
     if (last) { /* lua_close is done, whoever called it */
       let_go_smalls(o);
@@ -534,6 +540,8 @@ void pp_state_expect(lua_State *L, size_t bytes) {
   o->collecting = pp_now_ns() - began;
   o->expected = 0;
 }
+
+void pp_state_leave(lua_State *L) { outside_of(L)->leaves = true; }
 
 void pp_state_slim(lua_State *L) {
   if (lua_gc(L, LUA_GCISRUNNING))

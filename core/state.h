@@ -75,6 +75,10 @@ void pp_state_push(lua_State *L, const void *p, size_t n);
  * run finalizers. */
 void pp_state_slim(lua_State *L);
 
+/* L's state is about to be closed, and others may read strings of its beyond
+ * that: what is in blocks of their own (blocks.h) is not freed any more. */
+void pp_state_leave(lua_State *L);
+
 /* The counters of L's state; they live as long as it does. */
 pp_memory *pp_state_memory(lua_State *L);
 
