@@ -113,10 +113,11 @@ static void keep(pp_blocks *b, void *p, size_t size) {
   put(b, at, p);
 }
 
-void *pp_block_new(pp_blocks *b, size_t need) {
+void *pp_block_get(pp_blocks *b, size_t need, bool *cold) {
   size_t size = size_of(need), have;
   void *p;
 
+  *cold = false;
   if (size == 0)
     return NULL;
   for (int i = 0; i < PP_BLOCKS && pp_blocks_any(b); i++) {
@@ -130,12 +131,19 @@ void *pp_block_new(pp_blocks *b, size_t need) {
     }
     put(b, i, p);
   }
+  *cold = true;
   p = map(size);
   if (p == NULL && pp_blocks_any(b)) {
     pp_blocks_trim(b);
     p = map(size);
   }
   return p;
+}
+
+void *pp_block_new(pp_blocks *b, size_t need) {
+  bool cold;
+
+  return pp_block_get(b, need, &cold);
 }
 
 void pp_block_free(pp_blocks *b, void *p, size_t size) {

@@ -44,6 +44,8 @@ static inline bool pp_block_large(size_t size) {
 }
 /* NULL without memory. */
 void *pp_block_new(pp_blocks *b, size_t size);
+/* The same; cold: its pages have yet to come. */
+void *pp_block_get(pp_blocks *b, size_t size, bool *cold);
 void pp_block_free(pp_blocks *b, void *p, size_t size);
 /* Both sizes are large. NULL without memory: then p is as it was; to shrink
  * never fails. */

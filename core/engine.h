@@ -17,6 +17,7 @@
 #include <semaphore.h>
 #include <uv.h>
 
+#include "ahead.h"
 #include "berths.h"
 #include "blob.h"
 #include "meter.h"
@@ -94,6 +95,7 @@ struct pp_engine {
   struct pp_blocks *blocks; /* reference: of the script's Lua heap, and what
                              comes from hosts */
   size_t string_at;         /* pp_state_string_at of it */
+  pp_ahead ahead;           /* in one of these that a result comes to */
   size_t warm;              /* bytes kept for the next payload, as last seen */
   int64_t warm_since;
   size_t hanging;           /* bytes of cargo that workers may still look at */

@@ -166,8 +166,10 @@ static void finish(pp_link *l) {
   free(l->sent);
   free(l->hanging);
   pp_buf_clear(&l->rx_buf);
-  if (l->rx_own != NULL)
+  if (l->rx_own != NULL) {
+    pp_ahead_end(&e->ahead, l->rx_own);
     pp_block_free(e->blocks, l->rx_own, l->rx_size);
+  }
   pp_lane_unmap(&l->map);
   free(l);
   e->closing--;

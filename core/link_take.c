@@ -171,10 +171,12 @@ static void expect(pp_link *l, size_t len) {
 }
 
 /* A large result: if it is a string by itself it comes to where that is to have
- * its bytes (pp_state_lend). Without memory it goes into a buffer. */
+ * its bytes (pp_state_lend). Without memory it goes into a buffer. The pages of
+ * a block come from beside: this thread is the one that decrypts, too. */
 static void expect_large(pp_link *l) {
-  const pp_engine *e = l->engine;
+  pp_engine *e = l->engine;
   size_t n = pp_message_lone(l->rx_len);
+  bool cold;
 
   l->rx_at = 0;
   l->rx_size = l->rx_len;
@@ -182,7 +184,9 @@ static void expect_large(pp_link *l) {
     l->rx_at = e->string_at - (l->rx_len - n);
     l->rx_size = e->string_at + n + 1;
   }
-  l->rx_own = pp_block_new(e->blocks, l->rx_size);
+  l->rx_own = pp_block_get(e->blocks, l->rx_size, &cold);
+  if (l->rx_own != NULL && cold && e->cpus != 1)
+    pp_ahead_begin(&e->ahead, l->rx_own, l->rx_size);
 }
 
 /* One whole frame in the ring, or the beginning of a large one. Returns bytes
@@ -252,12 +256,16 @@ static size_t take_frame(pp_link *l, const unsigned char *p, size_t used,
 }
 
 /* PP_ENOMEM. A buffer grows with what has come, not with what was promised, and
- * so does the memory of a block. */
+ * so does the memory of a block, which is a bounded part ahead. */
 static int keep_part(pp_link *l, const unsigned char *p, size_t n) {
   if (l->rx_own == NULL && pp_buf_put(&l->rx_buf, p, n) != 0)
     return PP_ENOMEM;
-  if (l->rx_own != NULL)
-    memcpy(l->rx_own + l->rx_at + l->rx_got, p, n);
+  if (l->rx_own != NULL) {
+    size_t at = l->rx_at + l->rx_got;
+
+    memcpy(l->rx_own + at, p, n);
+    pp_ahead_come(&l->engine->ahead, l->rx_own, at + n);
+  }
   l->rx_got += n;
   return 0;
 }
@@ -269,6 +277,7 @@ static void keep_whole(pp_link *l, pp_job *j) {
 
   l->rx_own = NULL;
   if (own != NULL) {
+    pp_ahead_end(&l->engine->ahead, own);
     c = pp_cargo_own(l->engine->blocks, own, l->rx_size, own + l->rx_at,
                      l->rx_len);
     if (c == NULL || pp_job_give_load(j, c) != 0)

@@ -369,6 +369,42 @@ describe("a server with hosts", function()
     assert.are.equal("same\n", r.out)
   end)
 
+  it("takes large results side by side, and lets go what is lost on the way #tsan", function()
+    local r = net:run([[
+      local pp = require "pp"
+      local n = 24 << 20
+      local function fill(c) return c:rep(n) end
+      local function lose(s, how)
+        local jobs = {}
+        for i = 1, 2 do jobs[i] = s:submit{fill, args = {tostring(i)}, retries = 0} end
+        while jobs[1].status == "queued" do pp.sleep(0.001) end
+        pp.sleep(0.02) -- some of it is here, or not yet: anything goes
+        how(jobs)
+        for i = 1, 2 do
+          local ok, e = jobs[i]:pcall()
+          assert(ok and #e == n or not ok)
+        end
+      end
+      for round = 1, 3 do
+        local s = pp.Server(0, "h1/2")
+        assert(s:wait_hosts(20))
+        local a, b = s:submit(fill, {"a"}), s:submit(fill, {"b"})
+        assert(a() == ("a"):rep(n) and b() == ("b"):rep(n))
+        lose(s, function(jobs) jobs[1]:cancel() end)
+        lose(s, function() s:destroy() end)
+      end
+      local s = pp.Server(0, "h1/2")
+      local jobs = {s:submit(fill, {"a"}), s:submit(fill, {"b"})}
+      while jobs[1].status == "queued" do pp.sleep(0.001) end
+      pp.sleep(0.02)
+      print "same"
+      os.exit(0)
+    ]], {options = {"--log", "error"}})
+    assert.are.equal("", r.err)
+    assert.are.equal("same\n", r.out)
+    assert.are.equal(0, r.status)
+  end)
+
   describe("and its hosts", function()
     it("are nodes by the names they were given", function()
       local r = net:run([[

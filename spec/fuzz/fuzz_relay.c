@@ -214,6 +214,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   for (uint16_t i = 0; i < e.nnames; i++)
     free(e.names[i]);
+  if (e.ahead.p != NULL)
+    abort();
   pp_blocks_unref(e.blocks);
   free(e.names);
   free(e.links);
