@@ -61,7 +61,9 @@ static size_t waiting(const pp_agent *a) {
   return a->said.len + a->tx.len - a->tx_at;
 }
 
-bool pp_agent_full(const pp_agent *a) { return waiting(a) > TX_MOST; }
+bool pp_agent_full(const pp_agent *a) {
+  return waiting(a) > TX_MOST || pp_press_full(&a->press, a->said.len);
+}
 
 static void put(void *ud, const void *p, size_t n) {
   pp_agent *a = ud;
@@ -283,7 +285,10 @@ static bool message(pp_agent *a, int type, uint32_t lane,
     pp_agent_say(a, PP_R_ECHO, 0, p, n);
     return true;
   case PP_R_ECHO:
-    return n == 8 && pp_gauge_back(&a->press.gauge, pp_get64(p), pp_now_ns());
+    if (n != 8 || !pp_gauge_back(&a->press.gauge, pp_get64(p), pp_now_ns()))
+      return false;
+    pp_press_probe(&a->press, put, a);
+    return true;
   case PP_R_PING:
     if (n != 8)
       return false;
@@ -409,11 +414,21 @@ static bool any_ready(const pp_agent *a) {
   return false;
 }
 
-/* Look at all lanes: output and room that no bell tells of. */
+/* Look at all lanes: output and room that no bell tells of. Where there is no
+ * room for all, others are the first next time. */
 static void drain_all(pp_agent *a) {
-  for (uint32_t i = 0; i < a->nlanes; i++)
-    if (a->lanes[i] != NULL && a->lanes[i]->runs)
-      pp_alane_drain(a, a->lanes[i]);
+  uint32_t first = a->turn;
+
+  a->turn = 0;
+  for (uint32_t k = 0; k < a->nlanes; k++) {
+    uint32_t i = (first + k) % a->nlanes;
+
+    if (a->lanes[i] == NULL || !a->lanes[i]->runs)
+      continue;
+    pp_alane_drain(a, a->lanes[i]);
+    if (a->turn == 0 && a->held)
+      a->turn = i + 1;
+  }
 }
 
 /* Say which jobs have been begun. True if it is worth another look soon. */
@@ -474,7 +489,8 @@ static _Noreturn void loop(pp_agent *a) {
       ms = 1;
     atomic_store(&a->hub->asleep, doze ? PP_DOZING : PP_SLEEPING);
     atomic_thread_fence(memory_order_seq_cst);
-    if (any_ready(a))
+    /* What went may have shrunk: nothing will tell that there is room. */
+    if (any_ready(a) || (a->held && !pp_agent_full(a)))
       ms = 0;
     n = epoll_wait(a->poll, ev, 64, ms);
     atomic_store(&a->hub->asleep, PP_AWAKE);
@@ -543,6 +559,7 @@ static char *hello(pp_agent *a) {
     give_up("another version of the relay protocol");
   a->silence = (int64_t)pp_get32(p + 12) * 1000000;
   a->press.able = (pp_get32(p + 16) & PP_RELAY_OPENS) && pp_press_able();
+  a->press.gauge.on = true;
   name = malloc(len - 20 + 1);
   if (name == NULL)
     give_up("not enough memory");

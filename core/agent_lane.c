@@ -476,9 +476,10 @@ static void settle(pp_agent *a, pp_alane *l) {
   l->unsettled = false;
 }
 
-static void pass_results(pp_agent *a, pp_alane *l) {
+/* As much as there is room for, or all. */
+static void pass_results(pp_agent *a, pp_alane *l, bool all) {
   pp_ring *out = &l->map.lane->out;
-  size_t used = pp_ring_used(out);
+  size_t used = pp_ring_used(out), most = pp_press_turn(&a->press);
 
   if (used == SIZE_MAX)
     return; /* it makes no sense: the driver ends it in time */
@@ -491,13 +492,18 @@ static void pass_results(pp_agent *a, pp_alane *l) {
   for (unsigned k = 0; k < 2; k++) /* what was written before comes first */
     pass_output(a, l, k);
   while (used > 0) {
-    size_t n = used < PP_RELAY_MAX ? used : PP_RELAY_MAX;
+    size_t n = used < most ? used : most;
 
     pp_agent_say(a, PP_R_BYTES, l->index, pp_ring_start(out, l->map.out), n);
     pp_ring_consume(out, n);
     used -= n;
+    if (used > 0 && !all && pp_agent_full(a)) {
+      a->held = true;
+      break;
+    }
   }
-  settle(a, l);
+  if (used == 0)
+    settle(a, l);
   pp_lane_wake(l->map.lane, PP_WANTS_ROOM);
   if (l->told != l->sent)
     look_soon(a, l);
@@ -511,7 +517,7 @@ void pp_alane_output(pp_agent *a, pp_alane *l, unsigned which) {
     watch(a, l, which, false);
   } else {
     pass_output(a, l, which);
-    pass_results(a, l);
+    pass_results(a, l, false);
   }
 }
 
@@ -519,7 +525,7 @@ void pp_alane_drain(pp_agent *a, pp_alane *l) {
   if (pp_agent_full(a))
     a->held = true;
   else
-    pass_results(a, l);
+    pass_results(a, l, false);
   for (unsigned k = 0; k < 2; k++)
     if (l->paused[k] && !a->held)
       watch(a, l, k, true);
@@ -527,7 +533,7 @@ void pp_alane_drain(pp_agent *a, pp_alane *l) {
 }
 
 void pp_alane_last(pp_agent *a, pp_alane *l) {
-  pass_results(a, l);
+  pass_results(a, l, true);
   pp_alane_look(a, l);
   for (unsigned k = 0; k < 2; k++)
     pass_output(a, l, k);
@@ -570,7 +576,7 @@ bool pp_alane_look(pp_agent *a, pp_alane *l) {
     return false;
   l->told = found;
   ago = pp_now_ns() - atomic_load(&l->map.lane->begun);
-  pass_results(a, l); /* of those before it */
+  pass_results(a, l, true); /* of those before it */
   pp_put32(p, found);
   pp_put32(p + 4, 0);
   pp_put64(p + 8, ago > 0 ? (uint64_t)ago : 0);

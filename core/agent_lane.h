@@ -60,8 +60,9 @@ typedef struct pp_agent {
   pp_buf rx, said, tx;    /* said: messages that are still to be put into tx */
   size_t tx_at;
   bool blocked, polls_out;
-  bool held; /* something waits until tx has room */
-  bool more; /* workers that have given something have more to do */
+  bool held;     /* something waits until tx has room */
+  uint32_t turn; /* the lane that is the first to have some of it */
+  bool more;     /* workers that have given something have more to do */
   pp_alane **lanes;
   uint32_t nlanes;
   pp_alane *looked; /* lanes with jobs that may have been begun */

@@ -87,7 +87,10 @@ int64_t pp_crew_tidy(pp_node *n, int64_t now) {
   return -1;
 }
 
-void pp_far_flush(pp_engine *e) { (void)e; }
+bool pp_far_flush(pp_engine *e) {
+  (void)e;
+  return false;
+}
 int64_t pp_far_tick(pp_far *f, int64_t now) {
   (void)f, (void)now;
   return -1;

@@ -357,7 +357,8 @@ static void pump(pp_engine *e, bool (*stop)(pp_engine *e, void *ud), void *ud,
       return;
     if (next >= 0 && (until < 0 || next < until))
       until = next;
-    pp_far_flush(e);
+    if (pp_far_flush(e))
+      until = now;
     many = batches(e);
     doze = doze && many;
     n = busy(e);
@@ -436,7 +437,7 @@ void pp_engine_look(pp_engine *e, int64_t now) {
     uv_run(&e->loop, UV_RUN_NOWAIT);
     pp_engine_drain(e);
     tend(e, now);
-    pp_far_flush(e);
+    (void)pp_far_flush(e);
     pp_engine_flush(e);
     pp_meter_tick(e, now);
     pp_trace_tick(e, now);

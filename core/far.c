@@ -53,6 +53,7 @@ static bool welcome(pp_far *f, const unsigned char *p, size_t n, int64_t now) {
   f->skew = (int64_t)pp_get64(p + 16) - (now - f->rtt / 2);
   f->up = true;
   f->press.able = (pp_get32(p + 24) & PP_RELAY_OPENS) && pp_press_able();
+  f->press.gauge.on = true;
   return f->ops.welcome(f->ops.ud, pp_get32(p + 12), build, machine);
 }
 
@@ -200,8 +201,13 @@ static bool probe(pp_far *f, int type, const unsigned char *p, uint32_t n,
                   int64_t now) {
   if (!f->up || n != 8)
     return false;
-  if (type == PP_R_ECHO)
-    return pp_gauge_back(&f->press.gauge, pp_get64(p), now);
+  if (type == PP_R_ECHO) {
+    if (!pp_gauge_back(&f->press.gauge, pp_get64(p), now))
+      return false;
+    if (!f->over)
+      pp_press_probe(&f->press, f->ops.write, f->ops.ud);
+    return true;
+  }
   if (f->ops.queued(f->ops.ud) > 16 * PP_FAR_QUEUE_MOST)
     return false; /* it asks for more than it reads */
   pp_far_say(f, PP_R_ECHO, 0, p, n);

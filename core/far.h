@@ -101,8 +101,8 @@ void pp_far_room(pp_far *f);
 void pp_far_lost(pp_far *f, const char *why);
 /* The agent is to end, and all below it. */
 void pp_far_bye(pp_far *f);
-/* Send what links have. */
-void pp_far_flush(pp_engine *e);
+/* Send what links have; true: call again before you sleep. */
+bool pp_far_flush(pp_engine *e);
 /* Ask whether it is there, or give it up. When to come again. */
 int64_t pp_far_tick(pp_far *f, int64_t now);
 

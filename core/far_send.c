@@ -8,6 +8,8 @@
 
 /* Bytes that are not gathered with others. */
 #define LARGE (16u << 10)
+/* So often what has been gathered goes before others have a turn. */
+#define POSTS 8u
 
 /* --- sending -------------------------------------------------------------- */
 
@@ -228,12 +230,12 @@ static size_t go_on(pp_far *f, pp_flane *w, const unsigned char *p,
 static bool pull(pp_far *f, pp_flane *w) {
   pp_link *l = w->link;
   pp_ring *in;
-  size_t moved = 0;
+  size_t moved = 0, most = pp_press_turn(&f->press);
 
   if (l == NULL || l->dead)
     return false;
   in = &l->map.lane->in;
-  while (moved < PP_RELAY_MAX) {
+  while (moved < most) {
     size_t used = pp_ring_used(in), n;
     const unsigned char *p = pp_ring_start(in, l->map.in);
 
@@ -268,19 +270,30 @@ static size_t most(pp_far *f) {
   return n;
 }
 
-/* Send what there is, as far as the stream takes it, each lane in turn. */
-static void send_all(pp_far *f) {
+static bool waits(const pp_far *f, size_t full) {
+  return f->tx.len + f->ops.queued(f->ops.ud) >= full ||
+         pp_press_full(&f->press, f->tx.len);
+}
+
+/* Send what there is, as far as the stream takes it, each lane in turn. True
+ * if that would have been more: what shrinks much costs time, not room. */
+static bool send_all(pp_far *f) {
   pp_flane *stuck = NULL, **stuck_end = &stuck;
-  bool progress = true;
-  size_t full = most(f);
+  bool progress = true, again = false;
+  size_t full = most(f), posts = 0;
 
   while (progress && !f->over) {
     progress = false;
     while (f->dirty != NULL) {
       pp_flane *w = f->dirty;
 
-      if (f->tx.len + f->ops.queued(f->ops.ud) >= full)
-        goto out;
+      if (waits(f, full)) {
+        pp_far_post(f); /* it may have shrunk */
+        again = !waits(f, full);
+        if (!again || ++posts == POSTS)
+          goto out;
+        again = false;
+      }
       f->dirty = w->next;
       if (f->dirty == NULL)
         f->dirty_end = &f->dirty;
@@ -309,15 +322,19 @@ out:
     f->dirty_end = stuck_end;
   }
   pp_far_post(f);
+  return again && !f->over;
 }
 
-void pp_far_flush(pp_engine *e) {
+bool pp_far_flush(pp_engine *e) {
+  bool again = false;
+
   for (pp_far *f = e->fars; f != NULL; f = f->next)
     if (f->dirty != NULL || f->tx.len > 0)
-      send_all(f);
+      again = send_all(f) || again;
+  return again;
 }
 
-void pp_far_room(pp_far *f) { send_all(f); }
+void pp_far_room(pp_far *f) { (void)send_all(f); }
 
 /* --- for links ------------------------------------------------------------ */
 

@@ -142,21 +142,46 @@ static size_t try(pp_press *z, const unsigned char *p, size_t n,
   return k;
 }
 
-/* So much went. Send a probe if it is time for one. */
-static void note(pp_press *z, size_t n, int64_t spent,
-                 void (*write)(void *ud, const void *p, size_t n), void *ud) {
+static void probe(pp_press *z, int64_t now,
+                  void (*write)(void *ud, const void *p, size_t n), void *ud) {
   unsigned char p[PP_RELAY_HEAD + 8];
-  int64_t now;
 
-  if (!z->able)
-    return;
-  now = pp_now_ns();
-  pp_gauge_sent(&z->gauge, n, spent, now);
-  if (!pp_gauge_due(&z->gauge))
+  if (!z->gauge.on || !pp_gauge_due(&z->gauge))
     return;
   pp_relay_head(p, PP_R_PROBE, 0, 8);
   pp_put64(p + PP_RELAY_HEAD, pp_gauge_probe(&z->gauge, now));
   write(ud, p, sizeof p);
+}
+
+void pp_press_probe(pp_press *z,
+                    void (*write)(void *ud, const void *p, size_t n),
+                    void *ud) {
+  probe(z, pp_now_ns(), write, ud);
+}
+
+bool pp_press_full(const pp_press *z, size_t waiting) {
+  int64_t asked = pp_gauge_asked(&z->gauge);
+
+  return pp_gauge_full(&z->gauge, waiting) &&
+         (asked == 0 || pp_now_ns() - asked < PP_GAUGE_PATIENCE_NS);
+}
+
+size_t pp_press_turn(const pp_press *z) {
+  uint64_t n = z->gauge.on ? pp_gauge_window(&z->gauge) / 4 : PP_RELAY_MAX;
+
+  return n < PP_RELAY_MAX ? (size_t)n : PP_RELAY_MAX;
+}
+
+/* So much went. */
+static void note(pp_press *z, size_t n, int64_t spent,
+                 void (*write)(void *ud, const void *p, size_t n), void *ud) {
+  int64_t now;
+
+  if (!z->gauge.on)
+    return;
+  now = pp_now_ns();
+  pp_gauge_sent(&z->gauge, n, spent, now);
+  probe(z, now, write, ud);
 }
 
 void pp_press_passed(pp_press *z, size_t n,

@@ -52,6 +52,15 @@ void pp_press_passed(pp_press *z, size_t n,
                      void (*write)(void *ud, const void *p, size_t n),
                      void *ud);
 
+/* Is so much under way that more would only wait, with `waiting` bytes before
+ * it that were not passed yet? An answer comes then, or the limit falls. */
+bool pp_press_full(const pp_press *z, size_t waiting);
+/* How much one of several may pass in its turn: PP_RELAY_MAX at most. */
+size_t pp_press_turn(const pp_press *z);
+/* Send a probe if it is time for one: for who has waited, after an answer. */
+void pp_press_probe(pp_press *z,
+                    void (*write)(void *ud, const void *p, size_t n), void *ud);
+
 /* Pass on whole messages, by write, some of them packed. */
 void pp_press_pass(pp_press *z, const unsigned char *p, size_t n,
                    void (*write)(void *ud, const void *p, size_t n), void *ud);

@@ -553,6 +553,29 @@ describe("a server with hosts", function()
       end
     end)
 
+    it("need not wait for anything when they are made much smaller", function()
+      local why = remote.no_delay()
+      if why then return pending("needs a host far away: " .. why) end
+      local r = net:run([[
+        local pp = require "pp"
+        local s = pp.Server{ncpus = 0, hosts = "far/2"}
+        local function echo(...) return ... end
+        local random, text = {}, {}
+        for i = 1, 1 << 17 do random[i] = string.pack("I8", math.random(0)) end
+        for i = 1, 200000 do text[i] = ("%d: as a text goes\n"):format(i) end
+        random, text = table.concat(random), table.concat(text)
+        for _ = 1, 25 do
+          local small = {}
+          for k = 1, 200 do small[k] = s:submit(echo, {k}) end
+          local a, b, c = s:submit(echo, {text, random, text})()
+          assert(a == text and b == random and c == text)
+          for k = 1, 200 do assert(small[k]() == k) end
+        end
+        print "all"
+      ]], {timeout = 20})
+      assert.are.equal("all\n", r.out, r.err)
+    end)
+
     it("are given on the command line, too", function()
       local r = net:run([[
         local pp = require "pp"

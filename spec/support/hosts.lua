@@ -55,6 +55,17 @@ function hosts.no_delay()
   if not succeeds "[ -w /dev/net/tun ]" then return "there is no /dev/net/tun here" end
 end
 
+--- Why there can be no slow way to a namespace, or nil.
+function hosts.no_slowness()
+  if hosts.no_namespaces() then return hosts.no_namespaces() end
+  local name = "pptry" .. math.random(10000)
+  if not succeeds(("PATH=$PATH:/usr/sbin:/sbin; ip netns add %s && { ip netns exec %s tc qdisc "
+      .. "replace dev lo root tbf rate 10mbit burst 32k latency 400ms; ok=$?; "
+      .. "ip netns del %s && exit $ok; }"):format(name, name, name)) then
+    return "tc(8) cannot limit rates here"
+  end
+end
+
 local Lab = {}
 Lab.__index = Lab
 
@@ -92,6 +103,9 @@ end
 
 --- A host in a namespace, so many microseconds away.
 function Lab:netns(name, delay) self:sh("netns", name, delay or 0) end
+
+--- Bytes to and from a host in a namespace go no faster, as tc(8) says it.
+function Lab:slow(name, rate) self:sh("slow", name, rate) end
 
 --- Another name for a host, with lines of ssh_config of its own.
 function Lab:alias(name, host, lines) self:sh("alias", name, host, table.unpack(lines)) end

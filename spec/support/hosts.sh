@@ -15,7 +15,8 @@
 #   hosts.sh DIR drop NAME                only its sessions die
 #   hosts.sh DIR start NAME               again
 #   hosts.sh DIR cut NAME | join NAME     the cable of a namespace
-#   hosts.sh DIR slow NAME RATE           its bandwidth, as tc says it (10mbit)
+#   hosts.sh DIR slow NAME RATE           the bandwidth of a namespace, each way, as
+#                                         tc(8) says it (10mbit)
 #   hosts.sh DIR down                     everything is gone
 #
 # HOSTKEYS (default "ed25519 ecdsa rsa") says which host keys a new host has;
@@ -259,7 +260,11 @@ LINES
     ip neigh flush dev "$bridge"
     ip -n "$(namespace "$1")" neigh flush dev eth0
     ;;
-  slow) tc qdisc replace dev "$(cat "$dir/$1/link")" root tbf rate "$2" burst 32k latency 400ms ;;
+  slow)
+    way=(root tbf rate "$2" burst 32k latency 400ms)
+    tc qdisc replace dev "$(cat "$dir/$1/link")" "${way[@]}"
+    ip netns exec "$(namespace "$1")" tc qdisc replace dev eth0 "${way[@]}"
+    ;;
   down)
     for config in "$dir"/*/sshd_config; do
       [ -f "$config" ] || continue

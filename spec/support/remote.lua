@@ -17,6 +17,8 @@ remote.missing = hosts.missing
 remote.no_namespaces = hosts.no_namespaces
 --- Why there can be none far away, or nil.
 remote.no_delay = hosts.no_delay
+--- Why there can be none with a slow link, or nil.
+remote.no_slowness = hosts.no_slowness
 
 --- How long the remote side may take to end everything, and ppsh to notice that
 -- a host is lost: the contract's own limits, in seconds.
