@@ -14,6 +14,9 @@
 
 #include "engine.h"
 
+/* A call of the script's that lasts so long takes its time. */
+enum { LONG_MS = 3 };
+
 static bool standby_stops(pp_engine *e, void *ud) {
   (void)ud;
   return atomic_load(&e->main_wants) || !pp_engine_works(e) ||
@@ -40,9 +43,33 @@ static void park(pp_engine *e) {
   e->standby_parked = e->standby_cools = false;
 }
 
+/*
+ * Without the lock: let a millisecond pass, and take it. True if the script has
+ * entered no call meanwhile. While it is in one call after the other it is not
+ * waited for in a queue, or each that ends would have to wake this thread; only
+ * in one that takes its time.
+ */
+static bool idles(pp_engine *e) {
+  uint64_t seen = atomic_load(&e->epoch), now;
+  int same = 0;
+
+  for (;;) {
+    poll(NULL, 0, 1);
+    if (pthread_mutex_trylock(&e->lock) == 0)
+      return atomic_load(&e->epoch) == seen;
+    now = atomic_load(&e->epoch);
+    same = now == seen ? same + 1 : 0;
+    seen = now;
+    if (same == LONG_MS) {
+      pthread_mutex_lock(&e->lock);
+      return false;
+    }
+  }
+}
+
 static void *standby_main(void *arg) {
   pp_engine *e = arg;
-  uint64_t seen;
+  bool idle;
 
   pthread_mutex_lock(&e->lock);
   while (!e->standby_quit) {
@@ -52,15 +79,9 @@ static void *standby_main(void *arg) {
       park(e);
       continue;
     }
-    seen = atomic_load(&e->epoch);
     pthread_mutex_unlock(&e->lock);
-    poll(NULL, 0, 1);
-    if (pthread_mutex_trylock(&e->lock) != 0) {
-      /* The script is in a call: wait until it leaves one. */
-      pthread_mutex_lock(&e->lock);
-      continue;
-    }
-    if (atomic_load(&e->epoch) == seen && pp_engine_works(e))
+    idle = idles(e);
+    if (idle && pp_engine_works(e))
       pp_engine_pump(e, standby_stops, NULL, -1);
     if (atomic_load(&e->main_wants)) {
       /* Let it in: an unfair lock might not. */
