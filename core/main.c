@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static void reserve_descriptors(void) {
  * flushes, and drops what it could not write: then the reason is asked again.
  */
 static int flush_stdout(void) {
+  struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
   struct statvfs fs;
 
   errno = 0;
@@ -61,8 +63,10 @@ static int flush_stdout(void) {
     return 0;
   if (errno == 0 && write(STDOUT_FILENO, "", 0) == 0) {
     errno = EIO;
-    if (fstatvfs(STDOUT_FILENO, &fs) == 0 && fs.f_blocks > 0 &&
-        fs.f_bavail == 0)
+    if (poll(&p, 1, 0) == 1 && p.revents & POLLERR)
+      errno = EPIPE; /* nobody reads it */
+    else if (fstatvfs(STDOUT_FILENO, &fs) == 0 && fs.f_blocks > 0 &&
+             fs.f_bavail == 0)
       errno = ENOSPC;
   }
   return errno;

@@ -400,6 +400,15 @@ describe("ppsh", function()
       assert.are.same({0, ""}, {r.status, r.err})
     end)
 
+    it("say when nobody reads stdout and SIGPIPE is ignored, also when the script"
+      .. " has asked first", function()
+      local words = {run.quote(run.ppsh_path), "-e",
+        run.quote "for _ = 1, 1e5 do if not io.write(('x'):rep(100)) then break end end"}
+      local error = run.directory() .. "/error"
+      os.execute(("(trap '' PIPE; %s 2>%s) | true"):format(table.concat(words, " "), error))
+      assert.are.equal("ppsh: cannot write to stdout: Broken pipe\n", run.read(error))
+    end)
+
     it("may be closed", function()
       local r = run.ppsh({"-e", "print(1)"}, {redirect = ">&-"})
       assert.are.equal(1, r.status)
