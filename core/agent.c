@@ -11,8 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/utsname.h>
@@ -39,7 +37,7 @@
 /* It says something at least so often. */
 #define ALIVE_NS ((int64_t)2000000000)
 
-static _Noreturn void give_up(const char *why) {
+_Noreturn void pp_agent_give_up(const char *why) {
   dprintf(2, "ppsh agent: %s\n", why);
   _exit(70);
 }
@@ -52,7 +50,7 @@ void pp_agent_say(pp_agent *a, int type, uint32_t lane, const void *p,
 
   pp_relay_head(head, type, lane, (uint32_t)n);
   if (pp_buf_reserve(&a->said, sizeof head + n) != 0)
-    give_up("not enough memory");
+    pp_agent_give_up("not enough memory");
   pp_buf_put(&a->said, head, sizeof head);
   pp_buf_put(&a->said, p, n);
 }
@@ -69,8 +67,10 @@ static void put(void *ud, const void *p, size_t n) {
   pp_agent *a = ud;
 
   if (pp_buf_put(&a->tx, p, n) != 0)
-    give_up("not enough memory");
+    pp_agent_give_up("not enough memory");
 }
+
+void pp_agent_probe(pp_agent *a) { pp_press_probe(&a->press, put, a); }
 
 /* All of tx is gone: what goes next. False: nothing. */
 static bool refill(pp_agent *a) {
@@ -116,252 +116,7 @@ static void flush(pp_agent *a) {
     a->polls_out = true;
 }
 
-/* --- workers -------------------------------------------------------------- */
-
-static int open_pipe(int p[2]) {
-  struct rlimit lim;
-
-  if (pipe2(p, O_CLOEXEC) == 0)
-    return 0;
-  if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &lim) < 0 ||
-      lim.rlim_cur == lim.rlim_max) {
-    errno = EMFILE;
-    return -1;
-  }
-  lim.rlim_cur = lim.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
-    return -1;
-  return pipe2(p, O_CLOEXEC);
-}
-
-static void watch(pp_agent *a, pp_alane *l, unsigned which) {
-  struct epoll_event ev = {.events = EPOLLIN,
-                           .data.u64 =
-                               pp_agent_tag(PP_AGENT_PIPE, l->index, which)};
-
-  if (epoll_ctl(a->poll, EPOLL_CTL_ADD, l->fd[which], &ev) != 0)
-    give_up("cannot watch a pipe");
-}
-
-static void failed(pp_agent *a, uint32_t lane, int why) {
-  unsigned char p[4];
-
-  pp_put32(p, (uint32_t)why);
-  pp_agent_say(a, PP_R_FAILED, lane, p, sizeof p);
-}
-
-static void start(pp_agent *a, uint32_t index, uint32_t number) {
-  pp_zreq req = {.op = PP_Z_SPAWN, .lane = index, .number = number};
-  int pipes[2][2] = {{-1, -1}, {-1, -1}}, ends[2], r = 0;
-  pp_alane *l;
-
-  l = pp_alane_open(a, index);
-  if (l == NULL)
-    give_up("cannot make a lane");
-  if (open_pipe(pipes[0]) != 0 || open_pipe(pipes[1]) != 0) {
-    failed(a, index, errno);
-    goto out;
-  }
-  for (int k = 0; k < 2; k++) {
-    l->fd[k] = pipes[k][0];
-    ends[k] = pipes[k][1];
-    pipes[k][0] = -1;
-    fcntl(l->fd[k], F_SETFL, fcntl(l->fd[k], F_GETFL) | O_NONBLOCK);
-    watch(a, l, (unsigned)k);
-  }
-  while ((r = pp_zygote_send(a->ctl, &req, ends, 2)) == PP_EAGAIN)
-    usleep(1000);
-  if (r != 0) {
-    failed(a, index, errno);
-    goto out;
-  }
-  l->runs = true;
-out:
-  for (int k = 0; k < 2; k++)
-    for (int i = 0; i < 2; i++)
-      if (pipes[k][i] >= 0)
-        close(pipes[k][i]);
-  if (!l->runs)
-    pp_alane_close_pipes(a, l);
-}
-
-static void on_ctl(pp_agent *a) {
-  unsigned char p[16] = {0};
-  pp_zrep rep;
-  ssize_t n;
-
-  while ((n = recv(a->ctl, &rep, sizeof rep, MSG_DONTWAIT)) ==
-         (ssize_t)sizeof rep) {
-    pp_alane *l = rep.lane < a->nlanes ? a->lanes[rep.lane] : NULL;
-
-    if (l == NULL || !l->runs)
-      continue;
-    if (rep.op == PP_Z_SPAWNED) {
-      pp_put32(p, (uint32_t)rep.pid);
-      pp_agent_say(a, PP_R_STARTED, rep.lane, p, 4);
-      continue;
-    }
-    pp_alane_last(a, l);
-    l->runs = false;
-    pp_alane_close_pipes(a, l);
-    if (rep.op == PP_Z_EXITED) {
-      pp_put32(p, (uint32_t)rep.status);
-      pp_put32(p + 4, 0);
-      pp_put64(p + 8, rep.maxrss);
-      pp_agent_say(a, PP_R_EXITED, rep.lane, p, 16);
-    } else {
-      failed(a, rep.lane, rep.status);
-    }
-  }
-  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-    give_up("the process that workers are forked from was killed");
-}
-
 /* --- from the driver ------------------------------------------------------ */
-
-static void ask_zygote(pp_agent *a, uint32_t op, uint32_t lane, int signal) {
-  pp_zreq req = {.op = op, .lane = lane, .signal = signal};
-
-  while (pp_zygote_send(a->ctl, &req, NULL, 0) == PP_EAGAIN)
-    usleep(1000);
-}
-
-static void recalled(pp_agent *a, uint32_t lane, uint32_t seq, bool ok) {
-  unsigned char p[8];
-
-  pp_put32(p, seq);
-  pp_put32(p + 4, ok);
-  pp_agent_say(a, PP_R_RECALLED, lane, p, sizeof p);
-}
-
-/* Take a job back, or have it stopped. */
-static void stop(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t kind) {
-  if (pp_alane_recall(l, seq)) {
-    recalled(a, l->index, seq, true);
-    return;
-  }
-  pp_alane_look(a, l); /* the driver may not know that it has begun */
-  /* If it has ended what interrupts the worker hits another job's read(2). */
-  if ((int32_t)(seq - atomic_load(&l->map.lane->outer)) < 0)
-    return;
-  atomic_store(&l->map.lane->stop, (uint64_t)seq << 8 | (kind & 0xff));
-  ask_zygote(a, PP_Z_SIGNAL, l->index, PP_SIG_STOP);
-}
-
-/* It is said before the result, if that is shorter for it. */
-static void cut(pp_agent *a, pp_alane *l, uint32_t seq, uint32_t items) {
-  unsigned char p[8];
-
-  pp_put32(p, seq);
-  pp_put32(p + 4, pp_lane_cut(l->map.lane, seq, items));
-  pp_agent_say(a, PP_R_KEPT, l->index, p, sizeof p);
-}
-
-static void pong(pp_agent *a, const unsigned char *p) {
-  unsigned char out[16];
-
-  memcpy(out, p, 8);
-  pp_put64(out + 8, (uint64_t)pp_now_ns());
-  pp_agent_say(a, PP_R_PONG, 0, out, sizeof out);
-}
-
-static bool messages(pp_agent *a, const unsigned char *p, size_t n,
-                     size_t *taken);
-
-/* One message; false if it makes no sense. */
-static bool message(pp_agent *a, int type, uint32_t lane,
-                    const unsigned char *p, uint32_t n) {
-  pp_alane *l = lane < a->nlanes ? a->lanes[lane] : NULL;
-  const unsigned char *in;
-  size_t len;
-
-  switch (type) {
-  case PP_R_PACKED:
-    return pp_press_open(&a->press, p, n, &in, &len) &&
-           messages(a, in, len, &len);
-  case PP_R_PROBE:
-    if (n != 8)
-      return false;
-    pp_agent_say(a, PP_R_ECHO, 0, p, n);
-    return true;
-  case PP_R_ECHO:
-    if (n != 8 || !pp_gauge_back(&a->press.gauge, pp_get64(p), pp_now_ns()))
-      return false;
-    pp_press_probe(&a->press, put, a);
-    return true;
-  case PP_R_PING:
-    if (n != 8)
-      return false;
-    pong(a, p);
-    return true;
-  case PP_R_BYE:
-    _exit(0); /* the zygote ends what is below */
-  case PP_R_START:
-    if (n != 4 || lane >= PP_LANES_MAX || l != NULL)
-      return false;
-    start(a, lane, pp_get32(p));
-    return true;
-  default:
-    break;
-  }
-  if (l == NULL)
-    return false;
-  switch (type) {
-  case PP_R_BYTES:
-    return pp_alane_bytes(a, l, p, n);
-  case PP_R_FREE:
-    if (l->runs)
-      return false;
-    pp_alane_close(a, l);
-    return true;
-  case PP_R_RECALL:
-    if (n != 4)
-      return false;
-    if (l->runs)
-      recalled(a, lane, pp_get32(p), pp_alane_recall(l, pp_get32(p)));
-    return true;
-  case PP_R_CUT:
-    if (n != 8)
-      return false;
-    if (l->runs)
-      cut(a, l, pp_get32(p), pp_get32(p + 4));
-    return true;
-  case PP_R_STOP:
-    if (n != 8)
-      return false;
-    if (l->runs)
-      stop(a, l, pp_get32(p), pp_get32(p + 4));
-    return true;
-  case PP_R_KILL:
-    if (n != 4)
-      return false;
-    if (l->runs)
-      ask_zygote(a, PP_Z_KILL, lane, (int)pp_get32(p) & 63);
-    return true;
-  default:
-    return false;
-  }
-}
-
-/* The whole messages among these bytes; false if one makes no sense. */
-static bool messages(pp_agent *a, const unsigned char *p, size_t n,
-                     size_t *taken) {
-  size_t at = 0;
-
-  while (n - at >= PP_RELAY_HEAD) {
-    uint32_t head = pp_get32(p + at), len = pp_get32(p + at + 4);
-
-    if (len > PP_RELAY_MAX)
-      return false;
-    if (n - at < PP_RELAY_HEAD + len)
-      break;
-    if (!message(a, (int)(head & 0xff), head >> 8, p + at + PP_RELAY_HEAD, len))
-      return false;
-    at += PP_RELAY_HEAD + len;
-  }
-  *taken = at;
-  return true;
-}
 
 /* Take in what is there: false at the end of the stream. */
 static bool receive(pp_agent *a) {
@@ -370,7 +125,7 @@ static bool receive(pp_agent *a) {
     size_t at;
 
     if (pp_buf_reserve(&a->rx, RX_ROOM) != 0)
-      give_up("not enough memory");
+      pp_agent_give_up("not enough memory");
     n = read(a->in, a->rx.data + a->rx.len, a->rx.cap - a->rx.len);
     if (n < 0 && errno == EINTR)
       continue;
@@ -380,8 +135,8 @@ static bool receive(pp_agent *a) {
       return false;
     a->heard = pp_now_ns();
     a->rx.len += (size_t)n;
-    if (!messages(a, a->rx.data, a->rx.len, &at))
-      give_up("a message that makes no sense");
+    if (!pp_agent_messages(a, a->rx.data, a->rx.len, &at))
+      pp_agent_give_up("a message that makes no sense");
     a->rx.len -= at;
     memmove(a->rx.data, a->rx.data + at, a->rx.len);
     if ((size_t)n < RX_ROOM / 2)
@@ -475,7 +230,7 @@ static _Noreturn void loop(pp_agent *a) {
     }
     flush(a);
     if (now >= until)
-      give_up("the driver is silent");
+      pp_agent_give_up("the driver is silent");
     if (a->looked == NULL)
       look_at = -1;
     else if (look_at < 0)
@@ -511,7 +266,7 @@ static _Noreturn void loop(pp_agent *a) {
         (void)!read(a->bell, &bell, sizeof bell);
         break;
       case PP_AGENT_CTL:
-        on_ctl(a);
+        pp_agent_on_ctl(a);
         break;
       case PP_AGENT_PIPE:
         if (lane < a->nlanes && a->lanes[lane] != NULL)
@@ -554,15 +309,15 @@ static char *hello(pp_agent *a) {
   len = pp_get32(head + 4);
   if (pp_get32(head) != PP_R_HELLO || len < 20 || len > sizeof p ||
       !read_whole(a->in, p, len) || pp_get64(p) != PP_RELAY_MAGIC)
-    give_up("this is for ppsh to start");
+    pp_agent_give_up("this is for ppsh to start");
   if (pp_get32(p + 8) != PP_RELAY_VERSION)
-    give_up("another version of the relay protocol");
+    pp_agent_give_up("another version of the relay protocol");
   a->silence = (int64_t)pp_get32(p + 12) * 1000000;
   a->press.able = (pp_get32(p + 16) & PP_RELAY_OPENS) && pp_press_able();
   a->press.gauge.on = true;
   name = malloc(len - 20 + 1);
   if (name == NULL)
-    give_up("not enough memory");
+    pp_agent_give_up("not enough memory");
   memcpy(name, p + 20, len - 20);
   name[len - 20] = '\0';
   return name;
@@ -573,7 +328,7 @@ static void put_text(pp_buf *b, const char *s) {
 
   pp_put32(n, (uint32_t)strlen(s));
   if (pp_buf_put(b, n, 4) != 0 || pp_buf_put(b, s, strlen(s)) != 0)
-    give_up("not enough memory");
+    pp_agent_give_up("not enough memory");
 }
 
 static void welcome(pp_agent *a) {
@@ -587,7 +342,7 @@ static void welcome(pp_agent *a) {
   pp_put64(p + 16, (uint64_t)pp_now_ns());
   pp_put32(p + 24, pp_press_able() ? PP_RELAY_OPENS : 0);
   if (pp_buf_put(&b, p, sizeof p) != 0)
-    give_up("not enough memory");
+    pp_agent_give_up("not enough memory");
   put_text(&b, PP_BUILD_ID);
   put_text(&b, uname(&u) == 0 ? u.machine : "");
   pp_agent_say(a, PP_R_WELCOME, 0, b.data, b.len);
@@ -599,7 +354,7 @@ static void poll_in(pp_agent *a, int fd, unsigned what) {
                            .data.u64 = pp_agent_tag(what, 0, 0)};
 
   if (epoll_ctl(a->poll, EPOLL_CTL_ADD, fd, &ev) != 0)
-    give_up("cannot watch its stream");
+    pp_agent_give_up("cannot watch its stream");
 }
 
 /* The stream's ends away from 0 and 1, which lead nowhere then. */
@@ -607,7 +362,7 @@ static int away(int fd, int flags) {
   int high = fcntl(fd, F_DUPFD_CLOEXEC, 10), none = open("/dev/null", flags);
 
   if (high < 0 || none < 0 || dup2(none, fd) < 0)
-    give_up("cannot arrange its descriptors");
+    pp_agent_give_up("cannot arrange its descriptors");
   close(none);
   /* Fewer wake-ups for what is large; of a socket it cannot be asked. */
   (void)fcntl(high, F_SETPIPE_SZ, PIPE_ROOM);
@@ -627,21 +382,21 @@ static int serve(int in, int out) {
   a->out = out;
   L = pp_state_new(false);
   if (L == NULL || pp_zygote_library(L) != 0)
-    give_up("cannot create the Lua state");
+    pp_agent_give_up("cannot create the Lua state");
   name = hello(a);
   if (pp_shm_open(&a->shm, &a->hub) != 0)
-    give_up("no shared memory");
+    pp_agent_give_up("no shared memory");
   a->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   pp_worker_node(name);
   if (a->bell < 0 || pp_zygote_fork(L, a->shm, a->hub, a->bell, &a->ctl) < 0)
-    give_up("cannot fork");
+    pp_agent_give_up("cannot fork");
   pp_proc_name("pp-agent");
   pp_state_close(L);
   a->in = away(in, O_RDONLY);
   a->out = away(out, O_WRONLY);
   a->poll = epoll_create1(EPOLL_CLOEXEC);
   if (a->poll < 0)
-    give_up("cannot watch its stream");
+    pp_agent_give_up("cannot watch its stream");
   poll_in(a, a->in, PP_AGENT_IN);
   poll_in(a, a->bell, PP_AGENT_BELL);
   poll_in(a, a->ctl, PP_AGENT_CTL);

@@ -87,7 +87,18 @@ static inline uint64_t pp_agent_tag(unsigned what, uint32_t lane,
 void pp_agent_say(pp_agent *a, int type, uint32_t lane, const void *p,
                   size_t n);
 bool pp_agent_full(const pp_agent *a);
+_Noreturn void pp_agent_give_up(const char *why);
+/* Ask how fast the link is if it is time to. */
+void pp_agent_probe(pp_agent *a);
 
+/* agent_orders.c: */
+/* Take the whole messages among these bytes; false if one makes no sense. */
+bool pp_agent_messages(pp_agent *a, const unsigned char *p, size_t n,
+                       size_t *taken);
+/* Take what the zygote says. */
+void pp_agent_on_ctl(pp_agent *a);
+
+/* agent_lane.c: */
 /* A new lane, which there must not be; NULL without memory. */
 pp_alane *pp_alane_open(pp_agent *a, uint32_t index);
 void pp_alane_close(pp_agent *a, pp_alane *l);
