@@ -4,9 +4,10 @@
  *
  * It looks once a millisecond, while jobs are under way, whether the script
  * has entered a call of pp since the last look. If it has not, it takes the
- * lock and runs the loop until the script wants it back. Without jobs under
- * way, and while the script waits inside a call, it is parked and costs
- * nothing.
+ * lock and runs the loop until the script wants it back. When there have been
+ * no jobs under way for LINGER_MS, and while the script is in a call that takes
+ * its time, it is parked and costs nothing. Not sooner: whoever makes one call
+ * after the other would have to wake it in each.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,13 +15,26 @@
 
 #include "engine.h"
 
-/* A call of the script's that lasts so long takes its time. */
-enum { LONG_MS = 3 };
+/* A call of the script's that lasts LONG_MS takes its time. */
+enum { LONG_MS = 3, LINGER_MS = 20 };
 
 static bool standby_stops(pp_engine *e, void *ud) {
   (void)ud;
   return atomic_load(&e->main_wants) || !pp_engine_works(e) ||
          e->standby_quit || atomic_load(&e->late);
+}
+
+/* Let a millisecond pass, unless it is called. */
+static void pass(pp_engine *e) {
+  struct timespec until;
+
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_nsec += 1000000;
+  if (until.tv_nsec >= 1000000000) {
+    until.tv_nsec -= 1000000000;
+    until.tv_sec++;
+  }
+  (void)sem_clockwait(&e->park, CLOCK_MONOTONIC, &until);
 }
 
 /* Wait, without the lock, until there is something to do: jobs, or memory that
@@ -54,7 +68,7 @@ static bool idles(pp_engine *e) {
   int same = 0;
 
   for (;;) {
-    poll(NULL, 0, 1);
+    pass(e);
     if (pthread_mutex_trylock(&e->lock) == 0)
       return atomic_load(&e->epoch) == seen;
     now = atomic_load(&e->epoch);
@@ -69,14 +83,18 @@ static bool idles(pp_engine *e) {
 
 static void *standby_main(void *arg) {
   pp_engine *e = arg;
+  int left = LINGER_MS;
   bool idle;
 
   pthread_mutex_lock(&e->lock);
   while (!e->standby_quit) {
     if (atomic_load(&e->late))
       pp_engine_end_late(e);
-    if (!pp_engine_works(e)) {
+    if (pp_engine_works(e)) {
+      left = LINGER_MS;
+    } else if (left-- == 0) {
       park(e);
+      left = LINGER_MS;
       continue;
     }
     pthread_mutex_unlock(&e->lock);
