@@ -169,6 +169,8 @@ bool pp_press_full(const pp_press *z, size_t waiting) {
 size_t pp_press_turn(const pp_press *z) {
   uint64_t n = z->gauge.on ? pp_gauge_window(&z->gauge) / 4 : PP_RELAY_MAX;
 
+  if (n < PP_GAUGE_LEAST / 4) /* what has to go goes while all runs out, too */
+    n = PP_GAUGE_LEAST / 4;
   return n < PP_RELAY_MAX ? (size_t)n : PP_RELAY_MAX;
 }
 

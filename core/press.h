@@ -55,7 +55,8 @@ void pp_press_passed(pp_press *z, size_t n,
 /* Is so much under way that more would only wait, with `waiting` bytes before
  * it that were not passed yet? An answer comes then, or the limit falls. */
 bool pp_press_full(const pp_press *z, size_t waiting);
-/* How much one of several may pass in its turn: PP_RELAY_MAX at most. */
+/* How much one of several may pass in its turn: PP_RELAY_MAX at most, never
+ * nothing. */
 size_t pp_press_turn(const pp_press *z);
 /* Send a probe if it is time for one: for who has waited, after an answer. */
 void pp_press_probe(pp_press *z,

@@ -174,6 +174,19 @@ static void asks_none_who_do_not_answer(void) {
   CHECK(pp_gauge_full(&(pp_gauge){.on = true}, PP_GAUGE_FIRST));
 }
 
+/* A turn moves something, also while all that is under way is to run out: who
+ * has to pass all he has on would take turns of nothing for ever. */
+static void never_takes_turns_of_nothing(void) {
+  pp_press z = {.gauge = {.on = true, .known = true, .rate = 1e9}};
+
+  CHECK(pp_press_turn(&z) == PP_RELAY_MAX);
+  z.gauge.rate = 1;
+  CHECK(pp_press_turn(&z) > 0);
+  z.gauge.drain = true;
+  CHECK(pp_gauge_window(&z.gauge) == 0 && pp_press_full(&z, 0));
+  CHECK(pp_press_turn(&z) > 0 && pp_press_turn(&z) <= PP_RELAY_MAX);
+}
+
 /* What comes in drops does not fill the link, and says nothing of it. */
 static void is_not_misled_by_drops(void) {
   road r = {.rate = 1e9, .way = MS, .now = MS};
@@ -389,6 +402,7 @@ int main(void) {
   is_not_misled_by_drops();
   fills_the_link_and_no_more();
   asks_none_who_do_not_answer();
+  never_takes_turns_of_nothing();
   if (pp_press_able()) {
     packs_for_a_slow_link();
     leaves_a_fast_link_alone();
