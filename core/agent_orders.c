@@ -5,31 +5,15 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent_lane.h"
+#include "proc.h"
 #include "worker.h"
 #include "zygote.h"
 
 /* --- workers -------------------------------------------------------------- */
-
-static int open_pipe(int p[2]) {
-  struct rlimit lim;
-
-  if (pipe2(p, O_CLOEXEC) == 0)
-    return 0;
-  if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &lim) < 0 ||
-      lim.rlim_cur == lim.rlim_max) {
-    errno = EMFILE;
-    return -1;
-  }
-  lim.rlim_cur = lim.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
-    return -1;
-  return pipe2(p, O_CLOEXEC);
-}
 
 static void watch(pp_agent *a, pp_alane *l, unsigned which) {
   struct epoll_event ev = {.events = EPOLLIN,
@@ -55,7 +39,7 @@ static void start(pp_agent *a, uint32_t index, uint32_t number) {
   l = pp_alane_open(a, index);
   if (l == NULL)
     pp_agent_give_up("cannot make a lane");
-  if (open_pipe(pipes[0]) != 0 || open_pipe(pipes[1]) != 0) {
+  if (pp_proc_pipe(pipes[0]) != 0 || pp_proc_pipe(pipes[1]) != 0) {
     failed(a, index, errno);
     goto out;
   }

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -182,30 +181,13 @@ static void on_closed(uv_handle_t *h) {
     finish(l);
 }
 
-/* pipe2, with the soft limit on descriptors raised once if it is in the way. */
-static int open_pipe(int p[2]) {
-  struct rlimit lim;
-
-  if (pipe2(p, O_CLOEXEC) == 0)
-    return 0;
-  if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &lim) < 0 ||
-      lim.rlim_cur == lim.rlim_max) {
-    errno = EMFILE;
-    return -1;
-  }
-  lim.rlim_cur = lim.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
-    return -1;
-  return pipe2(p, O_CLOEXEC);
-}
-
 /* Have the zygote fork the worker; read what it writes. False with errno. */
 static bool start_here(pp_link *l) {
   pp_zreq req = {.op = PP_Z_SPAWN, .lane = l->lane, .number = l->number};
   pp_engine *e = l->engine;
   int out[2] = {-1, -1}, err[2] = {-1, -1}, fds[2], why;
 
-  if (open_pipe(out) != 0 || open_pipe(err) != 0)
+  if (pp_proc_pipe(out) != 0 || pp_proc_pipe(err) != 0)
     goto fail;
   fds[0] = out[1];
   fds[1] = err[1];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "proc.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -159,6 +161,22 @@ static int quota(const char *dir) {
   if (slurp(path, text, sizeof text) <= 0 || (period = atof(text)) <= 0)
     return 0;
   return (int)((max + period - 1) / period);
+}
+
+int pp_proc_pipe(int p[2]) {
+  struct rlimit lim;
+
+  if (pipe2(p, O_CLOEXEC) == 0)
+    return 0;
+  if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &lim) < 0 ||
+      lim.rlim_cur == lim.rlim_max) {
+    errno = EMFILE;
+    return -1;
+  }
+  lim.rlim_cur = lim.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
+    return -1;
+  return pipe2(p, O_CLOEXEC);
 }
 
 int pp_proc_cpus(void) {

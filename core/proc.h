@@ -22,6 +22,10 @@ int pp_proc_kill_all(bool (*spare)(void *ud, pid_t pid), void *ud);
  * cannot be known. Async-signal-safe. */
 bool pp_proc_leads(pid_t pid, int fd, uint64_t device, uint64_t inode);
 
+/* pipe2 with O_CLOEXEC, the soft limit on descriptors raised to the hard one if
+ * it is in the way. 0, or -1 with errno. */
+int pp_proc_pipe(int p[2]);
+
 /* CPUs this process may use: affinity and cgroup quota (v1, v2), at least 1. */
 int pp_proc_cpus(void);
 
