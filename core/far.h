@@ -27,11 +27,9 @@ typedef struct pp_far pp_far;
 typedef struct pp_far_ops {
   /* Send bytes, copied. */
   void (*write)(void *ud, const void *p, size_t n);
-  /* Bytes that wait to be sent. */
+  /* Bytes that wait to be sent. When there were a mebibyte of them, and a
+   * quarter of that is left, pp_far_room is to be called. */
   size_t (*queued)(void *ud);
-  /* pp_far_room is to be called when fewer than `low` wait after there were
-   * `high`. */
-  void (*marks)(void *ud, size_t high, size_t low);
   /* The agent has said who it is: CPUs it may use, its build id, its machine.
    * False to have none of it. */
   bool (*welcome)(void *ud, uint32_t ncpus, const char *build,
@@ -73,7 +71,6 @@ struct pp_far {
   uint32_t part;      /* bytes that are to come of a BYTES, */
   uint32_t part_lane; /* for this lane */
   size_t open; /* where in tx the head of a BYTES is that may grow; or 0 */
-  size_t most; /* to wait in the stream */
   pp_flane *dirty, **dirty_end;
   pp_flane **lanes; /* by index */
   uint32_t nlanes;

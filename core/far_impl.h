@@ -5,12 +5,9 @@
 
 #include "far.h"
 
-/* Above so much in the stream's queue links wait: what the link takes in about
- * PP_FAR_QUEUE_SECONDS, for a small job has to wait behind it, but at least as
- * much as keeps it busy; and PP_FAR_QUEUE_MOST. */
-#define PP_FAR_QUEUE_LEAST ((size_t)1 << 16)
+/* Above so much in the stream's queue links wait, however fast it is (gauge.h
+ * has what a slow one takes): pp_far_room tells when there is room. */
 #define PP_FAR_QUEUE_MOST ((size_t)1 << 20)
-#define PP_FAR_QUEUE_SECONDS 0.03
 
 /* The stream is to be closed. Nothing more is read or sent. */
 void pp_far_broken(pp_far *f, const char *why);

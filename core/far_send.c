@@ -256,22 +256,9 @@ static bool pull(pp_far *f, pp_flane *w) {
   return moved > 0;
 }
 
-/* How much may wait in the stream, by how fast the link is. */
-static size_t most(pp_far *f) {
-  double rate = f->press.gauge.rate;
-  size_t n = PP_FAR_QUEUE_MOST;
-
-  if (rate > 0)
-    while (n > PP_FAR_QUEUE_LEAST && (double)n > rate * PP_FAR_QUEUE_SECONDS)
-      n /= 2;
-  if (n != f->most)
-    f->ops.marks(f->ops.ud, n, n / 4);
-  f->most = n;
-  return n;
-}
-
-static bool waits(const pp_far *f, size_t full) {
-  return f->tx.len + f->ops.queued(f->ops.ud) >= full ||
+/* Would what goes now only wait? */
+static bool waits(const pp_far *f) {
+  return f->tx.len + f->ops.queued(f->ops.ud) >= PP_FAR_QUEUE_MOST ||
          pp_press_full(&f->press, f->tx.len);
 }
 
@@ -280,16 +267,16 @@ static bool waits(const pp_far *f, size_t full) {
 static bool send_all(pp_far *f) {
   pp_flane *stuck = NULL, **stuck_end = &stuck;
   bool progress = true, again = false;
-  size_t full = most(f), posts = 0;
+  unsigned posts = 0;
 
   while (progress && !f->over) {
     progress = false;
     while (f->dirty != NULL) {
       pp_flane *w = f->dirty;
 
-      if (waits(f, full)) {
+      if (waits(f)) {
         pp_far_post(f); /* it may have shrunk */
-        again = !waits(f, full);
+        again = !waits(f);
         if (!again || ++posts == POSTS)
           goto out;
         again = false;

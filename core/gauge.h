@@ -44,8 +44,9 @@ typedef struct pp_gauged {
   int64_t spent; /* on making them, in which none went */
 } pp_gauged;
 
+/* A probe that is under way. */
 typedef struct pp_probed {
-  pp_gauged before; /* it, and behind the probe before it */
+  pp_gauged before; /* what went between the probe before it and it */
   int64_t sent;
   bool alone; /* nothing was under way */
 } pp_probed;

@@ -154,13 +154,6 @@ static size_t far_queued(void *ud) {
   return c->stream != NULL ? pp_stream_queued(c->stream) : 0;
 }
 
-static void far_marks(void *ud, size_t high, size_t low) {
-  const conn *c = ud;
-
-  if (c->stream != NULL)
-    pp_stream_marks(c->stream, high, low);
-}
-
 static bool far_welcome(void *ud, uint32_t ncpus, const char *build,
                         const char *machine) {
   conn *c = ud;
@@ -189,7 +182,6 @@ static void far_broken(void *ud, const char *why) {
 
 static const pp_far_ops far_ops = {.write = far_write,
                                    .queued = far_queued,
-                                   .marks = far_marks,
                                    .welcome = far_welcome,
                                    .broken = far_broken};
 

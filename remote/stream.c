@@ -63,8 +63,6 @@ pp_stream *pp_stream_open(pp_net *net, const pp_target *target,
   s->target = target;
   s->events = *events;
   s->ud = ud;
-  s->high = HIGH;
-  s->low = LOW;
   if ((s->next = net->streams) != NULL)
     s->next->prev = s;
   else
@@ -76,7 +74,7 @@ pp_stream *pp_stream_open(pp_net *net, const pp_target *target,
 }
 
 static int queued(pp_stream *s) {
-  s->full = s->full || s->out.len >= s->high;
+  s->full = s->full || s->out.len >= HIGH;
   pp_stream_touch(s);
   return 0;
 }
@@ -95,11 +93,6 @@ int pp_stream_give(pp_stream *s, const void *p, size_t n,
 }
 
 size_t pp_stream_queued(const pp_stream *s) { return s->out.len; }
-
-void pp_stream_marks(pp_stream *s, size_t high, size_t low) {
-  s->high = high;
-  s->low = low < high ? low : high;
-}
 
 bool pp_stream_full(const pp_stream *s) { return s->full; }
 
@@ -166,7 +159,7 @@ void pp_stream_has_errors(pp_stream *s, const void *p, size_t n) {
 
 void pp_stream_took(pp_stream *s, size_t n) {
   s->sent += n;
-  if (s->full && s->out.len <= s->low) {
+  if (s->full && s->out.len <= LOW) {
     s->full = false;
     pp_net_wake(s->net);
     if (s->events.drained != NULL && !s->closing)

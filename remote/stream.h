@@ -88,9 +88,8 @@ int pp_stream_give(pp_stream *s, const void *p, size_t n,
 /* Bytes not yet given to the transport. */
 size_t pp_stream_queued(const pp_stream *s);
 
-/* The queue is full from `high` bytes on, until it has sunk to `low`: then
- * drained is called. Nobody is kept from writing. 1 MiB and 256 KiB. */
-void pp_stream_marks(pp_stream *s, size_t high, size_t low);
+/* The queue is full from 1 MiB on, until it has sunk to 256 KiB: then drained
+ * is called. Nobody is kept from writing. */
 bool pp_stream_full(const pp_stream *s);
 
 /* No more data and errors until resume; the other side is held back once about

@@ -49,7 +49,6 @@ struct pp_stream {
   const pp_transport_ops *ops; /* of the attempt under way, else NULL */
   void *carrier;               /* its state */
   pp_outq out;
-  size_t high, low;
   bool full, paused, ending, closing, opened;
   bool dead;         /* closed is to be called in this turn of the loop */
   bool fell_back;    /* from libssh2 to ssh; not again */

@@ -44,11 +44,6 @@ static size_t nothing(void *ud) {
   (void)ud;
   return 0;
 }
-static void marks(void *ud, size_t high, size_t low) {
-  (void)ud;
-  if (low >= high)
-    abort();
-}
 static bool welcome(void *ud, uint32_t ncpus, const char *build,
                     const char *machine) {
   (void)ud, (void)ncpus;
@@ -58,11 +53,8 @@ static void broken(void *ud, const char *why) {
   (void)ud, (void)why;
   over = true;
 }
-static const pp_far_ops ops = {.write = ignore,
-                               .queued = nothing,
-                               .marks = marks,
-                               .welcome = welcome,
-                               .broken = broken};
+static const pp_far_ops ops = {
+    .write = ignore, .queued = nothing, .welcome = welcome, .broken = broken};
 
 static void say(pp_far *f, int type, uint32_t lane, const uint8_t *p,
                 size_t n) {
