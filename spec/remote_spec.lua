@@ -523,37 +523,8 @@ describe("a server with hosts", function()
       assert.are.equal("true\ttrue\t1001\n", r.out, r.err)
     end)
 
-    it("are sent less when the way is long, and what is not made smaller as it is", function()
-      local why = remote.no_delay()
-      if why then return pending("needs a host far away: " .. why) end
-      local r = net:run([[
-        local pp = require "pp"
-        local s = pp.Server{ncpus = 0, hosts = "far/2"}
-        local function echo(...) return ... end
-        local random, text = {}, {}
-        for i = 1, 1 << 17 do random[i] = string.pack("I8", math.random(0)) end
-        for i = 1, 200000 do text[i] = ("%d: as a text goes\n"):format(i) end
-        random, text = table.concat(random), table.concat(text)
-        for i = 1, 3 do
-          local small = {}
-          for k = 1, 200 do small[k] = s:submit(echo, {k}) end
-          local large = s:submit(echo, {text, random, text})
-          local a, b, c = large()
-          assert(a == text and b == random and c == text)
-          for k = 1, 200 do assert(small[k]() == k) end
-        end
-        print(3 * 2 * #text, 3 * #random)
-      ]], {options = {"--log", "debug"}})
-      local text, random = r.out:match "^(%d+)\t(%d+)\n$"
-      assert.is_truthy(text, r.err)
-      text, random = tonumber(text), tonumber(random)
-      local sent, came = r.err:match "host 'far': (%d+) bytes went there, (%d+) came"
-      for _, n in ipairs {tonumber(sent), tonumber(came)} do
-        assert.is_true(n > random and n < random + text / 2 + 1000000, r.err)
-      end
-    end)
-
-    it("need not wait for anything when they are made much smaller", function()
+    it("are sent less when the way is long, and what is not made smaller as it is, and wait"
+      .. " for no heartbeat then", function()
       local why = remote.no_delay()
       if why then return pending("needs a host far away: " .. why) end
       local r = net:run([[
@@ -571,9 +542,15 @@ describe("a server with hosts", function()
           assert(a == text and b == random and c == text)
           for k = 1, 200 do assert(small[k]() == k) end
         end
-        print "all"
-      ]], {timeout = 20})
-      assert.are.equal("all\n", r.out, r.err)
+        print(25 * 2 * #text, 25 * #random)
+      ]], {options = {"--log", "debug"}, timeout = 20})
+      local text, random = r.out:match "^(%d+)\t(%d+)\n$"
+      assert.is_truthy(text, r.err)
+      text, random = tonumber(text), tonumber(random)
+      local sent, came = r.err:match "host 'far': (%d+) bytes went there, (%d+) came"
+      for _, n in ipairs {tonumber(sent), tonumber(came)} do
+        assert.is_true(n > random and n < random + text / 2 + 1000000, r.err)
+      end
     end)
 
     it("are given on the command line, too", function()
