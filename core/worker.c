@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +21,7 @@
 /* A job that needs more is not looked at closely: lone_string. */
 #define LONE_DEPS 64u
 
-static worker the_worker;
+worker pp_the_worker;
 
 /* --- frames --------------------------------------------------------------- */
 
@@ -211,9 +210,7 @@ static void stash(worker *w, const unsigned char *p, size_t len, bool afar) {
   w->last = s;
 }
 
-/* Run the next job that was put aside: in the midst of another only one that
- * is meant to. False if there is none. */
-static bool unstash(worker *w) {
+bool pp_worker_unstash(worker *w) {
   stashed **p = &w->first, *s, *prev = NULL;
 
   if (pp_nest_at(w->nest) != NULL)
@@ -466,9 +463,7 @@ static void await(worker *w, size_t used, int64_t deadline) {
   pp_worker_wait(w, PP_WANTS_INPUT, used, deadline);
 }
 
-/* Take one frame of input, waiting for it until the deadline: 1, 0 when the
- * time is up, PP_EAGAIN when the job at work is to stop. */
-static int take(worker *w, int64_t deadline) {
+int pp_worker_take(worker *w, int64_t deadline) {
   pp_ring *in = &w->map.lane->in;
 
   for (;;) {
@@ -508,131 +503,14 @@ static int take(worker *w, int64_t deadline) {
 static _Noreturn void loop(worker *w) {
   for (;;) {
     if (PP_UNLIKELY(w->first != NULL)) {
-      unstash(w);
+      pp_worker_unstash(w);
       continue;
     }
     if (PP_UNLIKELY(w->quit))
       leave(w);
-    take(w, -1);
+    pp_worker_take(w, -1);
   }
 }
-
-/* --- for the jobs that jobs submit ---------------------------------------- */
-
-static void nest_send(void *ud, const void *p, size_t len) {
-  pp_worker_send(ud, p, len);
-}
-
-static void nest_sent(void *ud) { pp_worker_ring(ud); }
-
-static int nest_take(void *ud, int64_t deadline) {
-  worker *w = ud;
-  bool was = w->may_run;
-  int r;
-
-  w->may_run = deadline != 0;
-  r = w->may_run && w->first != NULL && unstash(w) ? 1 : take(w, deadline);
-  w->may_run = was;
-  return r;
-}
-
-/* Jobs that run in the midst of others take C stack: it may grow as far as the
- * kernel leaves room for it. */
-#define STACK_ROOM ((size_t)96 << 20)
-
-static size_t stack_room(void) {
-  struct rlimit lim;
-
-  if (getrlimit(RLIMIT_STACK, &lim) < 0)
-    return (size_t)1 << 20;
-  return lim.rlim_cur < STACK_ROOM ? (size_t)lim.rlim_cur : STACK_ROOM;
-}
-
-static bool nest_deep(void *ud) {
-  worker *w = ud;
-  size_t used = w->stack - (uintptr_t)&ud;
-  struct rlimit lim;
-
-  if (used <= w->stack_room / 2)
-    return false;
-  if (w->stack_room < STACK_ROOM && getrlimit(RLIMIT_STACK, &lim) == 0 &&
-      lim.rlim_max > lim.rlim_cur) {
-    lim.rlim_cur = lim.rlim_max < STACK_ROOM ? lim.rlim_max : STACK_ROOM;
-    setrlimit(RLIMIT_STACK, &lim);
-    w->stack_room = stack_room();
-  }
-  return used > w->stack_room / 2;
-}
-
-static void nest_written(void *ud, uint64_t bytes[2]) {
-  worker *w = ud;
-
-  pp_worker_written(w);
-  for (int s = 0; s < 2; s++)
-    bytes[s] = w->written[s];
-}
-
-static const pp_nest_ops nest_ops = {
-    .send = nest_send,
-    .sent = nest_sent,
-    .take = nest_take,
-    .deep = nest_deep,
-    .written = nest_written,
-};
-
-/* --- what commands read ----------------------------------------------------
- */
-
-static void feed_ask(void *ud, uint64_t had) {
-  worker *w = ud;
-  unsigned char f[PP_FRAME_HEAD + PP_FEED_SIZE] = {0};
-
-  w->fed.len = 0;
-  w->fed_had = had;
-  w->fed_come = w->fed_ended = false;
-  pp_frame_head(f, PP_F_FEED, PP_FEED_SIZE);
-  pp_put32(f + PP_FRAME_HEAD + PP_FEED_SEQ, pp_nest_at(w->nest)->seq);
-  pp_put64(f + PP_FRAME_HEAD + PP_FEED_HAD, had);
-  pp_worker_send(w, f, sizeof f);
-  pp_worker_ring(w);
-}
-
-static int feed_take(void *ud, pp_buf *into) {
-  worker *w = ud;
-  pp_buf was = *into;
-
-  while (!w->fed_come && nest_take(w, 0) > 0) {
-  }
-  if (!w->fed_come)
-    return 0;
-  *into = w->fed;
-  w->fed = was;
-  w->fed_come = false;
-  return w->fed_ended ? PP_ECLOSED : 1;
-}
-
-static void feed_sleep(void *ud, int64_t deadline) {
-  worker *w = ud;
-
-  w->feeding = true;
-  pp_worker_wait(w, PP_WANTS_INPUT, pp_ring_used(&w->map.lane->in), deadline);
-  w->feeding = false;
-  w->bereft = 0;
-}
-
-static void on_child(int sig) {
-  worker *w = &the_worker;
-
-  (void)sig;
-  w->bereft = 1;
-  atomic_store(&w->map.lane->asleep, PP_BUSY); /* do not fall asleep now */
-}
-
-static const pp_command_feed feed_ops = {.ask = feed_ask,
-                                         .take = feed_take,
-                                         .sleep = feed_sleep,
-                                         .child = on_child,
-                                         .ud = &the_worker};
 
 /* --- start ---------------------------------------------------------------- */
 
@@ -654,7 +532,7 @@ void pp_worker_node(const char *name) { node_name = name; }
 
 /* The driver wants a job stopped: is it the one that runs? */
 static void on_stop(int sig) {
-  worker *w = &the_worker;
+  worker *w = &pp_the_worker;
   uint64_t stop = atomic_load(&w->map.lane->stop);
 
   (void)sig;
@@ -670,14 +548,14 @@ pp_runner *pp_worker_prepare(lua_State *L) {
   pp_runner *r = pp_runner_new(L);
 
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-  the_worker.nest = r != NULL ? pp_nest_new(L) : NULL;
-  return the_worker.nest != NULL ? r : NULL;
+  pp_the_worker.nest = r != NULL ? pp_nest_new(L) : NULL;
+  return pp_the_worker.nest != NULL ? r : NULL;
 }
 
 _Noreturn void pp_worker_main(const pp_worker_start *s) {
   struct sigaction sa = {.sa_handler = on_orphan},
                    stop = {.sa_handler = on_stop};
-  worker *w = &the_worker;
+  worker *w = &pp_the_worker;
   sigset_t none;
   int shm;
 
@@ -716,9 +594,9 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->runner = s->runner;
   if (w->hold.end == 0)
     pp_runner_tails(w->runner);
-  pp_nest_start(w->nest, w->runner, &nest_ops, w, &w->hold);
+  pp_nest_start(w->nest, w->runner, &pp_worker_nest_ops, w, &w->hold);
   w->stack = (uintptr_t)&none;
-  w->stack_room = stack_room();
+  w->stack_room = pp_worker_stack();
   w->hub = s->hub;
   w->bell = s->bell;
   w->zygote = s->zygote;
@@ -727,7 +605,7 @@ _Noreturn void pp_worker_main(const pp_worker_start *s) {
   w->early_end = &w->early;
   w->spin.pass = 1; /* a new one has yet to be given something */
   pp_runner_wants(s->runner, want, w);
-  pp_runner_feeds(s->runner, &feed_ops);
+  pp_runner_feeds(s->runner, &pp_worker_feed_ops);
   pp_runner_cuts(s->runner, w->map.lane);
   pp_runner_name(s->runner, s->number, node_name);
   pp_runner_reseed(s->runner);

@@ -2,8 +2,8 @@
 /*
  * worker_impl: what the files of a worker's process share. worker.c reads
  * frames and runs jobs; worker_wait.c sleeps, wakes the driver and moves bytes
- * through the rings; worker_settle.c ends what a job has left and accounts for
- * it.
+ * through the rings; worker_nest.c is for jobs that submit jobs or read input;
+ * worker_settle.c ends what a job has left and accounts for it.
  */
 #ifndef PP_WORKER_IMPL_H
 #define PP_WORKER_IMPL_H
@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "blocks.h"
+#include "command.h"
 #include "nest.h"
 #include "spin.h"
 #include "worker.h"
@@ -71,6 +72,25 @@ typedef struct worker {
   uint64_t maxrss;
   pp_spin spin;
 } worker;
+
+/* That of this process. */
+extern worker pp_the_worker;
+
+/* --- frames --------------------------------------------------------------- */
+
+/* Take one frame of input, waiting for it until the deadline: 1, 0 when the
+ * time is up, PP_EAGAIN when the job at work is to stop. */
+int pp_worker_take(worker *w, int64_t deadline);
+/* Run the next job that was put aside: in the midst of another only one that
+ * is meant to. False if there is none. */
+bool pp_worker_unstash(worker *w);
+
+/* --- for jobs at work ----------------------------------------------------- */
+
+/* Bytes its C stack may have. */
+size_t pp_worker_stack(void);
+extern const pp_nest_ops pp_worker_nest_ops;
+extern const pp_command_feed pp_worker_feed_ops;
 
 /* --- waiting -------------------------------------------------------------- */
 
